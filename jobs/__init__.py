@@ -1,0 +1,1 @@
+"""Commands: ``python -m jobs.featurize`` and its companions. Thin wiring around the ``mimii`` package."""

@@ -1,0 +1,170 @@
+"""Where the work runs: ``--scheduler`` to something that maps a function over tasks. The only file that knows distributed.
+
+Workers are processes with one thread each. Their allocator is told to keep freed memory: Dask's own setting gives it
+back to the kernel at once, and then page faults make the same code three times slower.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import dask
+import dask.bag
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, futures_of
+
+SCHEDULERS = ("local", "threads", "sync")
+RETRIES = 2
+"""How often a task that failed is tried again."""
+
+WORKER_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "BLOSC_NTHREADS": "1",
+}
+"""Set before a worker starts: an allocator that keeps what it has, and one thread for each library."""
+
+_TASKS_A_WORKER = 8
+_CONFIG = {
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.daemon": True,
+    "distributed.comm.timeouts.connect": "60s",
+}
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class WorkFailed(RuntimeError):
+    """A task that failed each time it was tried; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Something that runs tasks.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        None runs the tasks one after the other in this process.
+    n_workers : int
+        How many tasks run at a time.
+    dashboard : str
+        The address of Dask's dashboard; empty where there is none.
+
+    """
+
+    client: Client | None
+    n_workers: int
+    dashboard: str = ""
+
+
+def default_workers() -> int:
+    """Return how many workers this machine has room for: one a core, as far as this process may use them."""
+    return CPU_COUNT
+
+
+@contextmanager
+def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
+    """Start what `scheduler` names, and stop it in the end.
+
+    Parameters
+    ----------
+    scheduler : {"local", "threads", "sync"}
+        Processes on this machine, threads of this process, or one task after the other (for debugging).
+    n_workers : int
+        How many processes or threads.
+
+    Yields
+    ------
+    Cluster
+        To be given to `run_tasks`. It listens on the loopback interface only.
+
+    """
+    if scheduler == "sync":
+        yield Cluster(None, 1)
+        return
+    processes = scheduler == "local"
+    with (
+        dask.config.set(_CONFIG),
+        LocalCluster(
+            n_workers=n_workers if processes else 1,
+            threads_per_worker=1 if processes else n_workers,
+            processes=processes,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield Cluster(client, n_workers, local.dashboard_link)
+
+
+def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Map a function over tasks, as a Dask bag of which a few partitions a worker are under way at a time.
+
+    So neither the graph nor the scheduler grows with the number of tasks. A task that fails is tried again, and a
+    task whose worker dies goes to another.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        From `connect`.
+    function : callable
+        Importable by workers.
+    tasks : iterable
+        Its arguments, small; taken as needed.
+
+    Yields
+    ------
+    object
+        The results, as they come.
+
+    Raises
+    ------
+    WorkFailed
+        If a task fails each time.
+
+    """
+    tasks = iter(tasks)
+    if cluster.client is None:
+        for task in tasks:
+            yield from _bag(function, [task]).compute(scheduler="sync")
+        return
+    client = cluster.client
+    first = _submit(client, function, islice(tasks, _TASKS_A_WORKER * cluster.n_workers))
+    running = as_completed(first, loop=client.loop, with_results=False)
+    try:
+        for ended in running.batches():
+            running.update(_submit(client, function, islice(tasks, len(ended))))
+            for results in client.gather(list(ended)):
+                yield from results
+    except KilledWorker as error:
+        msg = f"a worker died {error.allowed_failures + 1} times over the same task ({error.task}); out of memory?"
+        raise WorkFailed(msg) from error
+
+
+def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Future]:
+    bag = _bag(function, list(tasks))
+    return futures_of(client.persist(bag, retries=RETRIES)) if bag.npartitions else []
+
+
+def _bag(function: Callable[[Task], Result], tasks: Sequence[Task]) -> dask.bag.Bag:
+    """Make a bag with one partition, and one node of the graph, a task: ``from_sequence`` would make it two."""
+    name = f"{function.__name__}-{uuid.uuid4().hex}"
+    graph = {(name, index): (_map_one, function, task) for index, task in enumerate(tasks)}
+    return dask.bag.Bag(graph, name, len(tasks))
+
+
+def _map_one(function: Callable[[Task], Result], task: Task) -> list[Result]:
+    return [function(task)]

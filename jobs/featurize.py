@@ -1,0 +1,139 @@
+"""Turn machine-sound recordings into a Zarr table of stacked log-mel features.
+
+Each recording becomes rows of 5 successive frames of a log-mel spectrogram. The table is a Zarr group that xarray,
+dask, PyTorch and TensorStore read as it is. Stop this command whenever you like, in whatever way; run it again and it
+does what is missing.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from jobs.cluster import WorkFailed, connect, run_tasks
+from jobs.options import add_run_options, add_source_options, add_spec_options, count, read_catalogue, source_names
+from jobs.progress import show_bar, show_lines
+from jobs.report import describe_plan, describe_run, summarize
+from mimii import store
+from mimii.extract import ShardDone, extract_shard
+from mimii.sources import SourceError
+from mimii.spec import SpecError
+from mimii.store import StoreError
+from mimii.table import Table, make_table, shard_task
+
+OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
+DEFAULT_OUTPUT = "data/processed/features.zarr"
+_EPILOG = """
+exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
+than --max-bad; 130 interrupted.
+
+examples:
+  python -m jobs.synthesize data/raw                     make recordings to try it on
+  python -m jobs.featurize                               data/raw to data/processed/features.zarr
+  python -m jobs.featurize data/raw/6_dB_fan --dry-run   what would be done?
+  python -m jobs.featurize --list my.csv --preset dcase2020 --output my.zarr
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.featurize",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_source_options(parser)
+    add_spec_options(parser)
+    output = parser.add_argument_group("table")
+    output.add_argument("--output", metavar="URL", default=DEFAULT_OUTPUT, help="where the table goes; default: %(default)s")
+    output.add_argument(
+        "--shard-mib", type=count, metavar="N", default=32, help="uncompressed size of what one task writes; default: 32"
+    )
+    add_run_options(parser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    started = time.monotonic()
+    options = make_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(options, started)
+    except (SourceError, SpecError, StoreError) as error:
+        return _fail(USAGE, str(error))
+    except (WorkFailed, OSError) as error:
+        return _fail(FAILED, f"{error}\nWhat is finished is kept: run the same command again to go on.")
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted. What is finished is kept: run the same command again to go on.")
+
+
+def _run(options: argparse.Namespace, started: float) -> int:
+    table = make_table(read_catalogue(options), options.shard_mib << 20)
+    if options.dry_run:
+        print(describe_plan(table, options.output))
+        return OK
+    finished = _make_way(options, table)
+    kept = store.read_records(options.output, table)
+    todo = [index for index in range(table.plan.n_shards) if index not in kept]
+    if todo or not finished:
+        store.begin(options.output, table, source_names(options))
+        _fill(options, table, todo)
+        store.finish(options.output, table, source_names(options))
+    run = summarize(table, options.output, todo, time.monotonic() - started)
+    if not options.quiet:
+        print(describe_run(table, run))
+    return OK if len(run.bad) <= options.max_bad(len(table.catalogue.clips)) else BAD_CLIPS
+
+
+def _make_way(options: argparse.Namespace, table: Table) -> bool:
+    """Refuse another table at the output, or delete it where that is wanted; say whether this one is finished."""
+    existing = store.look(options.output)
+    if existing is None:
+        return False
+    if options.overwrite:
+        store.erase(options.output)
+        return False
+    if changes := store.differences(existing, table, options.output):
+        listed = "\n  ".join(changes)
+        msg = f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"
+        raise StoreError(msg)
+    return existing.finished
+
+
+def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> None:
+    """Compute the shards that are missing."""
+    if not todo:
+        return
+    tasks = (shard_task(table, index, options.output) for index in todo)
+    n_bad = sum(map(bool, table.catalogue.problems))
+    n_clips = sum(len(table.plan.shard(index).pieces) for index in todo)
+    with connect(options.scheduler, min(options.workers, len(todo))) as cluster:
+        if not options.quiet:
+            where = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
+            print(f"{len(todo):,} shards on {cluster.n_workers} workers{where}", file=sys.stderr)
+        for _ in _watch(run_tasks(cluster, extract_shard, tasks), n_clips, n_bad, quiet=options.quiet):
+            pass
+
+
+def _watch(done: Iterator[ShardDone], n_clips: int, n_bad: int, *, quiet: bool) -> Iterator[ShardDone]:
+    if quiet:
+        return done
+    return (show_bar if sys.stderr.isatty() else show_lines)(done, n_clips, n_bad)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"featurize: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""How far the work is: a bar on a terminal, plain lines in a log file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from tqdm import tqdm
+
+from mimii.extract import ShardDone
+
+_SECONDS_A_LINE = 5.0
+
+
+def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[ShardDone]:
+    """Draw a bar on standard error: clips done, clips a second, time left, bad ones so far.
+
+    Parameters
+    ----------
+    done : iterable of ShardDone
+        Results, as they come.
+    n_clips : int
+        How many clips they will have in all.
+    n_bad : int
+        How many bad ones are known already.
+
+    Yields
+    ------
+    ShardDone
+        The results.
+
+    """
+    layout = "{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} clips, {rate_fmt}, {remaining} left{postfix}"
+    with tqdm(total=n_clips, unit=" clips", bar_format=layout, mininterval=0.2) as bar:
+        bar.set_postfix_str(f"{n_bad} bad")
+        for shard in done:
+            n_bad += len(shard.bad)
+            bar.set_postfix_str(f"{n_bad} bad", refresh=False)
+            bar.update(min(shard.n_clips, n_clips - int(bar.n)))
+            yield shard
+
+
+def show_lines(
+    done: Iterable[ShardDone], n_clips: int, n_bad: int, stream: TextIO | None = None, interval: float = _SECONDS_A_LINE
+) -> Iterator[ShardDone]:
+    """Write a line now and then, and one in the end.
+
+    Parameters
+    ----------
+    done : iterable of ShardDone
+        Results, as they come.
+    n_clips : int
+        How many clips they will have in all.
+    n_bad : int
+        How many bad ones are known already.
+    stream : text file, optional
+        Where to; standard error by default.
+    interval : float
+        Seconds from line to line.
+
+    Yields
+    ------
+    ShardDone
+        The results.
+
+    """
+    started = written = time.monotonic()
+    n_done = 0
+    for shard in done:
+        n_done, n_bad = min(n_done + shard.n_clips, n_clips), n_bad + len(shard.bad)
+        now = time.monotonic()
+        if now - written >= interval or n_done == n_clips:
+            rate = n_done / max(now - started, 1e-9)
+            left = (n_clips - n_done) / rate
+            line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left:.0f} s left, {n_bad} bad"
+            print(line, file=stream or sys.stderr, flush=True)
+            written = now
+        yield shard

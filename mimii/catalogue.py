@@ -1,0 +1,163 @@
+"""Clips and their headers to a catalogue: which clips have how many rows, and which cannot be used, and why."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.audio import AudioError, Header, missing_channel, read_header
+from mimii.clips import Clip
+from mimii.sources import open_clip
+from mimii.spec import FeatureSpec, n_frames, n_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a look at a clip's header told.
+
+    Attributes
+    ----------
+    header : Header or None
+        None where it cannot be read.
+    problem : str
+        Why it cannot; else empty.
+
+    """
+
+    header: Header | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All clips of a table.
+
+    Attributes
+    ----------
+    spec : FeatureSpec
+        What is computed of them.
+    clips : tuple of Clip
+        In the order of the table.
+    splits : tuple of str
+        Each clip's split: train, test or empty.
+    n_samples : ndarray of int64, shape (n_clips,)
+        Samples of one channel; 0 where unknown.
+    n_rows : ndarray of int32, shape (n_clips,)
+        Rows; 0 where the clip cannot be used.
+    problems : tuple of str
+        Why a clip cannot be used; empty where it can.
+
+    """
+
+    spec: FeatureSpec
+    clips: tuple[Clip, ...]
+    splits: tuple[str, ...]
+    n_samples: NDArray[np.int64]
+    n_rows: NDArray[np.int32]
+    problems: tuple[str, ...]
+
+
+def probe_clip(clip: Clip) -> Probe:
+    """Read a clip's header; what goes wrong is the probe's `problem`.
+
+    Parameters
+    ----------
+    clip : Clip
+        One whose problem, if any, is known already is not read.
+
+    Returns
+    -------
+    Probe
+        Header or problem.
+
+    """
+    if clip.problem:
+        return Probe(None, clip.problem)
+    try:
+        with open_clip(clip.path) as file:
+            return Probe(read_header(file))
+    except AudioError as error:
+        return Probe(None, str(error))
+    except OSError as error:
+        return Probe(None, unreadable(error))
+
+
+def unreadable(error: OSError) -> str:
+    """Say why a file cannot be read, without its path.
+
+    Parameters
+    ----------
+    error : OSError
+        What opening or reading it raised.
+
+    Returns
+    -------
+    str
+        The reason, for people.
+
+    """
+    return f"cannot be read: {error.strerror or error}"
+
+
+def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
+    """Find the sample rate of most clips; of two that are equally common the higher.
+
+    Parameters
+    ----------
+    probes : iterable of Probe
+        Of all clips.
+
+    Returns
+    -------
+    int or None
+        Hz; None where no header could be read.
+
+    """
+    counts = Counter(probe.header.sample_rate for probe in probes if probe.header)
+    return max(counts, key=lambda rate: (counts[rate], rate), default=None)
+
+
+def make_catalogue(
+    clips: Sequence[Clip], probes: Sequence[Probe], splits: Sequence[str], spec: FeatureSpec
+) -> Catalogue:
+    """Decide which clips can be used, and how many rows each has.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In the order of the table.
+    probes : sequence of Probe
+        One for each clip.
+    splits : sequence of str
+        One for each clip.
+    spec : FeatureSpec
+        With the sample rate of the table.
+
+    Returns
+    -------
+    Catalogue
+        A clip that cannot be used has a problem and no rows.
+
+    """
+    problems = tuple(_problem(probe, spec) for probe in probes)
+    n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
+    rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
+    return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
+
+
+def _problem(probe: Probe, spec: FeatureSpec) -> str:
+    if probe.header is None:
+        return probe.problem
+    header = probe.header
+    if header.sample_rate != spec.sample_rate:
+        return f"sample rate {header.sample_rate} Hz, the table has {spec.sample_rate} Hz"
+    if spec.channel >= header.n_channels:
+        return missing_channel(spec.channel, header.n_channels)
+    if header.n_samples == 0:
+        return "no samples"
+    if not n_rows(header.n_samples, spec):
+        frames = n_frames(header.n_samples, spec.hop_length)
+        return f"too short for one row: {header.n_samples} samples are {frames} frames, a row takes {spec.frames}"
+    return ""

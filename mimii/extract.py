@@ -1,0 +1,149 @@
+"""One task: the clips of a shard -> load -> mel -> dB -> stack -> write -> record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimii import objects, records
+from mimii.audio import AudioError, read_channel
+from mimii.catalogue import unreadable
+from mimii.features import FloatArray, mel_spectrogram, power_to_db, stack_frames
+from mimii.keys import record_key, row_clip_key, shard_key
+from mimii.records import Record, Sums
+from mimii.shards import encode_chunk, encode_shard
+from mimii.sources import open_clip
+from mimii.spec import FeatureSpec
+from mimii.table import Part, ShardTask
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrames:
+    """The frames of one clip that its rows in a shard are made of.
+
+    Attributes
+    ----------
+    part : Part
+        Which clip and which of its rows.
+    decibel : ndarray of float32, shape (n_rows + frames - 1, n_mels), or None
+        None where the clip could not be read.
+    problem : str
+        Why it could not; else empty.
+
+    """
+
+    part: Part
+    decibel: FloatArray | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """What a task says of a shard that is now safely written.
+
+    Attributes
+    ----------
+    shard : int
+        Which.
+    n_clips, n_rows : int
+        Clips of which it holds rows, and how many rows.
+    bytes_written : int
+        Bytes of the shard.
+    bad : dict of int to str
+        Which clips could not be read, and why.
+
+    """
+
+    shard: int
+    n_clips: int
+    n_rows: int
+    bytes_written: int
+    bad: dict[int, str]
+
+
+def extract_shard(task: ShardTask) -> ShardDone:
+    """Compute one shard of the table and write it, then its record.
+
+    The same task writes the same bytes, always, so it may be done twice, or by two workers at once.
+
+    Parameters
+    ----------
+    task : ShardTask
+        What to compute and where to write it.
+
+    Returns
+    -------
+    ShardDone
+        A summary.
+
+    Raises
+    ------
+    OSError
+        If the store cannot be written. A recording that cannot be read raises nothing: its rows are NaN and the
+        reason is in the record.
+
+    """
+    clips = [load_frames(part, task.spec) for part in task.parts]
+    shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
+    bad = {clip.part.clip: clip.problem for clip in clips if clip.problem}
+    objects.put(task.output, shard_key(task.shard), shard)
+    objects.put(task.output, row_clip_key(task.shard), encode_chunk(_row_clips(task)))
+    record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec))
+    objects.put(task.output, record_key(task.shard), records.to_json(record))
+    n_rows = sum(part.stop - part.start for part in task.parts)
+    return ShardDone(task.shard, len(clips), n_rows, len(shard), bad)
+
+
+def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
+    """Load one clip's channel and compute the frames that its rows are made of, in dB.
+
+    Parameters
+    ----------
+    part : Part
+        Which clip and which of its rows.
+    spec : FeatureSpec
+        What to compute.
+
+    Returns
+    -------
+    ClipFrames
+        Frames ``part.start`` to ``part.stop + spec.frames - 1``, or the reason why there are none.
+
+    """
+    try:
+        with open_clip(part.path) as file:
+            header, samples = read_channel(file, spec.channel)
+        _check_planned(header.sample_rate, header.n_samples, part, spec)
+        decibel = power_to_db(mel_spectrogram(samples, spec), spec)
+    except AudioError as error:
+        return ClipFrames(part, None, str(error))
+    except OSError as error:
+        return ClipFrames(part, None, unreadable(error))
+    except MemoryError:
+        return ClipFrames(part, None, "too long for the memory of a worker")
+    return ClipFrames(part, decibel[part.start : part.stop + spec.frames - 1])
+
+
+def _check_planned(sample_rate: int, n_samples: int, part: Part, spec: FeatureSpec) -> None:
+    if (sample_rate, n_samples) != (spec.sample_rate, part.n_samples):
+        planned = f"{part.n_samples} samples at {spec.sample_rate} Hz"
+        msg = f"changed while the job ran: planned were {planned}, found were {n_samples} at {sample_rate} Hz"
+        raise AudioError(msg)
+
+
+def _rows(clip: ClipFrames, spec: FeatureSpec) -> FloatArray:
+    if clip.decibel is None:
+        return np.broadcast_to(np.float32(np.nan), (clip.part.stop - clip.part.start, spec.n_features))
+    return stack_frames(clip.decibel, spec.frames)
+
+
+def _row_clips(task: ShardTask) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    row_clip = np.full(task.layout.shard_rows, -1, np.int32)
+    lengths = [part.stop - part.start for part in task.parts]
+    row_clip[: sum(lengths)] = np.repeat([part.clip for part in task.parts], lengths)
+    return row_clip
+
+
+def _sums(clips: Sequence[ClipFrames], spec: FeatureSpec) -> Sums:
+    counted = (clip.decibel for clip in clips if clip.decibel is not None and clip.part.counts)
+    return records.add_sums((records.sum_stacked(decibel, spec.frames) for decibel in counted), spec.n_features)

@@ -1,0 +1,208 @@
+"""Which rows of the table each clip fills, and which shard holds them. Pure integers; nothing is read or written."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a table are cut up.
+
+    Attributes
+    ----------
+    n_features : int
+        Values in a row.
+    chunk_rows : int
+        Rows in an inner chunk, the least that a reader decompresses.
+    shard_rows : int
+        Rows in a shard, the least that a task writes; a multiple of `chunk_rows`.
+
+    """
+
+    n_features: int
+    chunk_rows: int
+    shard_rows: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of float32."""
+        return 4 * self.n_features
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The rows of one clip that fall into one shard.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip.
+    start, stop : int
+        Which of the clip's rows.
+    row : int
+        Where they begin in the shard.
+
+    """
+
+    clip: int
+    start: int
+    stop: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one task computes and writes.
+
+    Attributes
+    ----------
+    index : int
+        Which shard, from 0.
+    first_row : int
+        Its first row in the table.
+    n_rows : int
+        Rows in it; fewer than ``layout.shard_rows`` in the last one.
+    pieces : tuple of Piece
+        In order; together they are all of its rows.
+
+    """
+
+    index: int
+    first_row: int
+    n_rows: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where each clip's rows are.
+
+    Attributes
+    ----------
+    layout : Layout
+        Chunks and shards.
+    first_row : ndarray of int64, shape (n_clips,)
+        Each clip's first row in the table.
+    n_rows : ndarray of int32, shape (n_clips,)
+        How many rows each clip has.
+
+    """
+
+    layout: Layout
+    first_row: NDArray[np.int64]
+    n_rows: NDArray[np.int32]
+
+    @property
+    def total_rows(self) -> int:
+        """Rows in the table."""
+        return int(self.first_row[-1] + self.n_rows[-1]) if len(self.n_rows) else 0
+
+    @property
+    def n_shards(self) -> int:
+        """Shards in the table."""
+        return math.ceil(self.total_rows / self.layout.shard_rows)
+
+    def shard(self, index: int) -> Shard:
+        """Say what one shard holds.
+
+        Parameters
+        ----------
+        index : int
+            Which shard.
+
+        Returns
+        -------
+        Shard
+            With the pieces of clips that fill it.
+
+        Raises
+        ------
+        IndexError
+            If there is no such shard.
+
+        """
+        if not 0 <= index < self.n_shards:
+            msg = f"no shard {index}: there are {self.n_shards}"
+            raise IndexError(msg)
+        begin = index * self.layout.shard_rows
+        end = min(begin + self.layout.shard_rows, self.total_rows)
+        return Shard(index, begin, end - begin, tuple(self._pieces(begin, end)))
+
+    def _pieces(self, begin: int, end: int) -> Iterator[Piece]:
+        first = int(np.searchsorted(self.first_row, begin, side="right")) - 1
+        last = int(np.searchsorted(self.first_row, end, side="left"))
+        for clip in range(first, last):
+            at, count = int(self.first_row[clip]), int(self.n_rows[clip])
+            start, stop = max(begin - at, 0), min(end - at, count)
+            if start < stop:
+                yield Piece(clip, start, stop, at + start - begin)
+
+
+def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, shard_bytes: int) -> Layout:
+    """Choose the lengths of chunks and shards.
+
+    A chunk is at least 1 MiB and a shard at most `shard_bytes`, but at least one chunk. Where clips are short, both
+    are multiples of the commonest clip's rows, so that clips of that length never straddle two shards.
+
+    Parameters
+    ----------
+    n_rows : sequence of int
+        Rows of each clip.
+    n_features : int
+        Values in a row.
+    shard_bytes : int
+        The uncompressed size of a shard.
+
+    Returns
+    -------
+    Layout
+        In rows.
+
+    """
+    row_bytes = 4 * n_features
+    common = _commonest(np.asarray(n_rows))
+    chunk_rows = _chunk_rows(common, math.ceil(_LEAST_CHUNK_BYTES / row_bytes))
+    step = math.lcm(chunk_rows, common)
+    if step * row_bytes > shard_bytes:
+        step = chunk_rows
+    return Layout(n_features, chunk_rows, step * max(1, shard_bytes // (step * row_bytes)))
+
+
+def make_plan(n_rows: Sequence[int] | NDArray[np.integer], layout: Layout) -> Plan:
+    """Give each clip its rows, one clip after the other.
+
+    Parameters
+    ----------
+    n_rows : sequence of int
+        Rows of each clip, in the order of the clips; 0 for one that cannot be used.
+    layout : Layout
+        Chunks and shards.
+
+    Returns
+    -------
+    Plan
+        Every row belongs to exactly one clip and one shard.
+
+    """
+    counts = np.asarray(n_rows, np.int32)
+    return Plan(layout, np.cumsum(counts, dtype=np.int64) - counts, counts)
+
+
+def _commonest(n_rows: NDArray[np.integer]) -> int:
+    used = n_rows[n_rows > 0]
+    values, counts = np.unique(used, return_counts=True)
+    return int(values[counts.argmax()]) if len(values) else 1
+
+
+def _chunk_rows(common: int, least: int) -> int:
+    """Return a multiple of `common` or, where that is long, a divisor of it: the smallest of at least `least` rows."""
+    if common <= least:
+        return common * math.ceil(least / common)
+    divisors = (d for d in range(least, min(4 * least, common) + 1) if common % d == 0)
+    return next(divisors, least)

@@ -1,0 +1,365 @@
+"""The table as a Zarr v3 group. The only file that knows Zarr.
+
+zarr writes all small things, metadata and the columns of the clips, into memory; from there they go to the store as
+whole objects. Shards are written by tasks (`mimii.extract`). The last object of all is the group's metadata with the
+consolidated metadata of its arrays: a store that has it is finished.
+
+zarr is imported where it is used: workers come past here when they start, and do not need its quarter of a second.
+"""
+
+import json
+import platform
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii import objects
+from mimii.keys import FEATURES, RECORDS, record_name, shard_name
+from mimii.records import Record, add_sums, from_json, mean_and_std
+from mimii.shards import ZSTD_LEVEL
+from mimii.table import Table, digest_clips, shard_inputs
+
+if TYPE_CHECKING:
+    import zarr
+
+_CLIPS_A_CHUNK = 1 << 16
+_GROUP = "zarr.json"
+_CODECS = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
+_CHUNK_KEYS = {"name": "default", "separator": "."}
+_TITLE = "Stacked log-mel features of machine sound"
+_LICENSE = "The features are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
+_ATTRIBUTION = (
+    "Where the recordings are of MIMII: Purohit, Tanabe, Ichige, Endo, Nikaido, Suefusa, Kawaguchi: MIMII Dataset, "
+    "Hitachi, Ltd., doi:10.5281/zenodo.3384388"
+)
+_ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
+_SOFTWARE = ("sound-features", "numpy", "scipy", "soundfile", "numcodecs", "zarr")
+
+
+class StoreError(RuntimeError):
+    """A store that is not ours to write, or that holds another table; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What is at the output before a run.
+
+    Attributes
+    ----------
+    attributes : mapping
+        Of the group.
+    finished : bool
+        Whether it is whole.
+
+    """
+
+    attributes: Mapping[str, Any]
+    finished: bool
+
+
+def look(root: str) -> Existing | None:
+    """Look at what is at the output.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+
+    Returns
+    -------
+    Existing or None
+        None where there is nothing yet.
+
+    Raises
+    ------
+    StoreError
+        If something else is there.
+
+    """
+    data = objects.get(root, _GROUP)
+    try:
+        if data is None and all(name == objects.PARTIAL for name in objects.names(root)):
+            return None
+        group = json.loads(data or b"")
+        attributes = group["attributes"]
+        if "fingerprint" in attributes:
+            return Existing(attributes, bool(group.get("consolidated_metadata")))
+    except (ValueError, KeyError, TypeError, NotADirectoryError):
+        pass
+    msg = f"{root}: there is something that is not a table of features; it is left alone. Choose another --output"
+    raise StoreError(msg)
+
+
+def differences(existing: Existing, table: Table, root: str) -> list[str]:
+    """Say how the table in a store differs from another.
+
+    Parameters
+    ----------
+    existing : Existing
+        What is in the store.
+    table : Table
+        What is to be there.
+    root : str
+        Of the store.
+
+    Returns
+    -------
+    list of str
+        For people; empty where they are the same.
+
+    """
+    attributes = existing.attributes
+    if attributes["fingerprint"] == table.fingerprint:
+        return []
+    spec, old_spec = table.catalogue.spec.as_dict(), attributes.get("spec", {})
+    found = [f"{name}: {old_spec.get(name)} there, {spec[name]} now" for name in spec if old_spec.get(name) != spec[name]]
+    if attributes.get("clips_digest") != digest_clips(table.catalogue):
+        found.append(_clip_differences(root, table))
+    if not found:
+        shard_rows = attributes.get("shard_rows")
+        found.append(f"layout: shards of {shard_rows} rows there, {table.plan.layout.shard_rows} now")
+    return found
+
+
+def begin(root: str, table: Table, sources: Sequence[str]) -> None:
+    """Create the group and its arrays, with all that is known before the work: only shards and results are missing.
+
+    May be done again over an unfinished store of the same table: it writes the same.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+    table : Table
+        What will be there.
+    sources : sequence of str
+        Where the recordings are, for the attributes.
+
+    """
+    documents = _documents(table, sources)
+    objects.put(root, _GROUP, documents.pop(_GROUP))
+    for key, data in documents.items():
+        objects.put(root, key, data)
+
+
+def finish(root: str, table: Table, sources: Sequence[str]) -> None:
+    """Write the results, and consolidated metadata last.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+    table : Table
+        What is there.
+    sources : sequence of str
+        Where the recordings are, for the attributes.
+
+    Raises
+    ------
+    StoreError
+        If a shard is not done.
+
+    """
+    done = read_records(root, table)
+    if missing := [index for index in range(table.plan.n_shards) if index not in done]:
+        msg = f"{root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
+        raise StoreError(msg)
+    problems = list(table.catalogue.problems)
+    for record in done.values():
+        for clip, problem in record.bad.items():
+            problems[clip] = problem
+    sums = add_sums((record.sums for record in done.values()), table.catalogue.spec.n_features)
+    documents = _documents(table, sources, [problem or "ok" for problem in problems], mean_and_std(sums))
+    group = documents.pop(_GROUP)
+    for key, data in documents.items():
+        objects.put(root, key, data)
+    objects.delete_partial(root)
+    objects.put(root, _GROUP, group)
+    objects.delete_partial(root)
+
+
+def read_records(root: str, table: Table) -> dict[int, Record]:
+    """Read the records that are valid: of this table, of these recordings, with their shard in place.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+    table : Table
+        What is to be there.
+
+    Returns
+    -------
+    dict of int to Record
+        By shard, in order. A shard that is not in it is not done.
+
+    """
+    names, shards = objects.sizes(root, RECORDS), objects.sizes(root, FEATURES)
+    found = {}
+    for index in range(table.plan.n_shards):
+        data = objects.get(root, f"{RECORDS}/{record_name(index)}") if record_name(index) in names else None
+        record = from_json(data) if data else None
+        if record and _is_valid(record, index, table, shards):
+            found[index] = record
+    return found
+
+
+def erase(root: str) -> None:
+    """Delete a store; records first and the group's metadata last, so that a half-deleted one is known for what it is.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+
+    """
+    objects.delete(root, RECORDS)
+    for name in objects.names(root):
+        if name != _GROUP:
+            objects.delete(root, name)
+    objects.delete(root, "")
+
+
+def _is_valid(record: Record, index: int, table: Table, shards: Mapping[str, int]) -> bool:
+    return (
+        record.shard == index
+        and record.fingerprint == table.fingerprint
+        and record.size == shards.get(shard_name(index))
+        and record.inputs == shard_inputs(table, index)
+    )
+
+
+def _clip_differences(root: str, table: Table) -> str:
+    new = [_printable(clip.path) for clip in table.catalogue.clips]
+    try:
+        old = [str(path) for path in _read(root, "path")]
+    except (KeyError, ValueError, OSError):
+        return f"clips: others there than the {len(new)} now"
+    gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
+    changes = [f"{len(some)} {what}, first {some[0]}" for some, what in ((gone, "gone"), (come, "new")) if some]
+    details = "; ".join(changes) or "the same paths, but lengths, labels or splits have changed"
+    return f"clips: {len(old)} there, {len(new)} now ({details})"
+
+
+def _read(root: str, name: str) -> NDArray[Any]:
+    import zarr
+
+    return np.asarray(zarr.open_array(f"{root}/{name}", mode="r")[:])
+
+
+def _printable(path: str) -> str:
+    """Replace bytes of a path that are not UTF-8: Zarr strings cannot hold them."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _documents(
+    table: Table,
+    sources: Sequence[str],
+    status: Sequence[str] | None = None,
+    statistics: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> dict[str, bytes]:
+    """Write the whole group but its shards in memory; with results, also consolidated metadata."""
+    import zarr
+
+    written: dict[str, Any] = {}
+    memory = zarr.storage.MemoryStore(written)
+    with warnings.catch_warnings():
+        # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
+        warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
+        group = zarr.create_group(memory, attributes=_attributes(table, sources))
+        _create_rows(group, table)
+        for name, values in _clip_columns(table, status).items():
+            _create_column(group, name, values, "clip")
+        for name, values in zip(("feature_mean", "feature_std"), statistics or _no_statistics(table), strict=True):
+            _create_column(group, name, values, "feature")
+        if status is not None:
+            zarr.consolidate_metadata(memory)
+    return {key: value.to_bytes() for key, value in written.items()}
+
+
+def _no_statistics(table: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    unknown = np.full(table.catalogue.spec.n_features, np.nan)
+    return unknown, unknown
+
+
+def _attributes(table: Table, sources: Sequence[str]) -> dict[str, Any]:
+    return {
+        "title": _TITLE,
+        "rows": _ROWS,
+        "spec": table.catalogue.spec.as_dict(),
+        "fingerprint": table.fingerprint,
+        "clips_digest": digest_clips(table.catalogue),
+        "shard_rows": table.plan.layout.shard_rows,
+        "sources": [_printable(source) for source in sources],
+        "software": {"python": platform.python_version()} | {name: version(name) for name in _SOFTWARE if name != "sound-features"},
+        "license": _LICENSE,
+        "attribution": _ATTRIBUTION,
+    }
+
+
+def _clip_columns(table: Table, status: Sequence[str] | None) -> dict[str, NDArray[Any]]:
+    catalogue = table.catalogue
+    who = [clip.identity for clip in catalogue.clips]
+    return {
+        "path": _strings(_printable(clip.path) for clip in catalogue.clips),
+        "machine_type": _strings(clip.machine_type for clip in who),
+        "machine_id": _strings(clip.machine_id for clip in who),
+        "number": np.array([clip.number for clip in who], np.int32),
+        "snr_db": np.array([clip.snr_db for clip in who], np.float32),
+        "label": np.array([clip.label for clip in who], np.int8),
+        "split": _strings(catalogue.splits),
+        "first_row": table.plan.first_row,
+        "n_rows": table.plan.n_rows,
+        "status": _strings(status or [""] * len(who)),
+    }
+
+
+def _strings(values: Iterable[str]) -> NDArray[Any]:
+    return np.array(list(values), np.dtypes.StringDType())
+
+
+def _create_rows(group: "zarr.Group", table: Table) -> None:
+    layout, total = table.plan.layout, table.plan.total_rows
+    group.create_array(
+        "features",
+        shape=(total, layout.n_features),
+        chunks=(layout.chunk_rows, layout.n_features),
+        shards=(layout.shard_rows, layout.n_features),
+        dtype="float32",
+        compressors=_CODECS,
+        fill_value=np.nan,
+        dimension_names=("row", "feature"),
+        chunk_key_encoding=_CHUNK_KEYS,
+        attributes={"units": "dB"},
+    )
+    group.create_array(
+        "row_clip",
+        shape=(total,),
+        chunks=(layout.shard_rows,),
+        dtype="int32",
+        compressors=_CODECS,
+        fill_value=-1,
+        dimension_names=("row",),
+        chunk_key_encoding=_CHUNK_KEYS,
+    )
+
+
+def _create_column(group: "zarr.Group", name: str, values: NDArray[Any], dimension: str) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=(max(1, min(len(values), _CLIPS_A_CHUNK)),),
+        dtype=str if values.dtype.kind == "T" else values.dtype,
+        compressors=_CODECS,
+        fill_value=np.nan if values.dtype.kind == "f" else None,
+        dimension_names=(dimension,),
+        chunk_key_encoding=_CHUNK_KEYS,
+    )
+    if len(values):
+        array[:] = values

@@ -1,0 +1,203 @@
+"""A catalogue and a plan make a table; here is its fingerprint, and what each task of it needs to know."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from mimii.catalogue import Catalogue
+from mimii.plan import Layout, Plan, choose_layout, make_plan
+from mimii.spec import FeatureSpec
+
+FORMAT = 1
+"""Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that is known of a table before any of it is computed.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        Its clips.
+    plan : Plan
+        Their rows.
+    fingerprint : str
+        Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
+
+    """
+
+    catalogue: Catalogue
+    plan: Plan
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one clip that a task computes.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip of the table.
+    path : str
+        Where it is.
+    n_samples : int
+        Samples of one channel, as planned.
+    start, stop : int
+        Which of the clip's rows.
+    counts : bool
+        Whether they count for the table's statistics: those for training do, or all where none is for training.
+
+    """
+
+    clip: int
+    path: str
+    n_samples: int
+    start: int
+    stop: int
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """All that a worker needs to compute and write one shard.
+
+    Attributes
+    ----------
+    output : str
+        The root of the store.
+    spec : FeatureSpec
+        What to compute.
+    layout : Layout
+        Rows of chunk and shard.
+    fingerprint : str
+        Of the table.
+    inputs : str
+        A digest of the sizes and versions of the recordings.
+    shard : int
+        Which shard.
+    parts : tuple of Part
+        In order; together they are all rows of the shard.
+
+    """
+
+    output: str
+    spec: FeatureSpec
+    layout: Layout
+    fingerprint: str
+    inputs: str
+    shard: int
+    parts: tuple[Part, ...]
+
+
+def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
+    """Plan a table.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Its clips.
+    shard_bytes : int
+        The uncompressed size of a shard.
+
+    Returns
+    -------
+    Table
+        The same for the same clips, always.
+
+    """
+    layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
+    return Table(catalogue, make_plan(catalogue.n_rows, layout), _fingerprint(catalogue, layout))
+
+
+def shard_inputs(table: Table, index: int) -> str:
+    """Digest the sizes and versions of the recordings that a shard is made of.
+
+    Parameters
+    ----------
+    table : Table
+        Any.
+    index : int
+        Which shard.
+
+    Returns
+    -------
+    str
+        Changes when a recording changes.
+
+    """
+    digest = hashlib.sha256()
+    for piece in table.plan.shard(index).pieces:
+        clip = table.catalogue.clips[piece.clip]
+        digest.update(f"{clip.size} {clip.version}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def shard_task(table: Table, index: int, output: str) -> ShardTask:
+    """Gather what a worker needs to know for one shard.
+
+    Parameters
+    ----------
+    table : Table
+        Any.
+    index : int
+        Which shard.
+    output : str
+        The root of the store.
+
+    Returns
+    -------
+    ShardTask
+        Some kilobytes.
+
+    """
+    catalogue = table.catalogue
+    anywhere = "train" not in catalogue.splits
+    parts = tuple(
+        Part(
+            clip=piece.clip,
+            path=catalogue.clips[piece.clip].path,
+            n_samples=int(catalogue.n_samples[piece.clip]),
+            start=piece.start,
+            stop=piece.stop,
+            counts=anywhere or catalogue.splits[piece.clip] == "train",
+        )
+        for piece in table.plan.shard(index).pieces
+    )
+    inputs = shard_inputs(table, index)
+    return ShardTask(output, catalogue.spec, table.plan.layout, table.fingerprint, inputs, index, parts)
+
+
+def digest_clips(catalogue: Catalogue) -> str:
+    """Digest the list of clips: names, identities, splits and lengths.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Any.
+
+    Returns
+    -------
+    str
+        Changes when a clip comes, goes, or becomes another.
+
+    """
+    digest = hashlib.sha256()
+    rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
+    for clip, split, n_samples, count in rows:
+        who = clip.identity
+        values = (clip.name, who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
+        digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _fingerprint(catalogue: Catalogue, layout: Layout) -> str:
+    values = (
+        FORMAT,
+        catalogue.spec.as_dict(),
+        layout.chunk_rows,
+        layout.shard_rows,
+        digest_clips(catalogue),
+    )
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
