@@ -18,7 +18,7 @@ PCM, EXTENSIBLE = 0x0001, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _LENGTH_UNKNOWN = 0xFFFFFFFF
 _MOST_CHUNKS = 1000
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 17
 _FULL_SCALE = np.float32(1 / 32768)
 _MOST_SAMPLES_PER_BYTE = 65536
 
@@ -223,9 +223,9 @@ def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> NDArray[np.floa
             msg = f"truncated: the header promises {header.n_samples} samples, the file ends sooner"
             raise AudioError(msg)
         interleaved = np.frombuffer(block, "<i2", count * header.n_channels)
-        np.multiply(interleaved[channel :: header.n_channels], _FULL_SCALE, out=samples[done : done + count])
+        samples[done : done + count] = interleaved[channel :: header.n_channels]
         done += count
-    return samples
+    return np.multiply(samples, _FULL_SCALE, out=samples)
 
 
 def _read_sndfile(file: BinaryIO, header: Header, channel: int) -> NDArray[np.float32]:

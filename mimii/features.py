@@ -5,6 +5,7 @@ normalisation) and agree with it within 1e-3 dB. librosa multiplies by a float64
 here a transform is float32, half the work, wherever that is exact enough, and float64 where it is not.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ from mimii.spec import TOP_DB, FeatureSpec, n_frames
 FloatArray = NDArray[np.float32]
 
 _BLOCK_FRAMES = 64
-_BANDS_A_GROUP = 4
+_MOST_WEIGHTS_A_GROUP = 1024
 _QUIET = 1e-5
 _LEAST_POWER = np.float32(1e-10)
 _EPS = np.float32(np.finfo(np.float64).eps)
@@ -122,42 +123,60 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bands:
-    """A few neighbouring mel bands and the stretch of the spectrum that they take in."""
+class _Group:
+    """Neighbouring mel bands, the stretch of bins that they take in, and their weights, shape (bins, bands).
+
+    Most of a filter bank is zeros: a few small products are several times faster than one with the whole matrix.
+    """
 
     bands: slice
     bins: slice
-    weights: FloatArray
+    weights: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
 class _Constants:
+    """What depends on the spec alone. In ``pairs`` each bin is two: the squares of its real and imaginary part."""
+
     window: FloatArray
     exact_window: NDArray[np.float64]
-    bands: tuple[_Bands, ...]
-    quiet: FloatArray
+    groups: tuple[_Group, ...]
+    pairs: tuple[_Group, ...]
     ones: FloatArray
+    quiet: FloatArray
 
 
 @lru_cache(maxsize=8)
 def _constants(sample_rate: int, n_fft: int, n_mels: int) -> _Constants:
     filters = mel_filter_bank(sample_rate, n_fft, n_mels)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    groups = (slice(low, low + _BANDS_A_GROUP) for low in range(0, n_mels, _BANDS_A_GROUP))
     n_bins = filters.shape[1]
     return _Constants(
         window=window.astype(np.float32),
         exact_window=window,
-        bands=tuple(_bands(filters, group) for group in groups),
+        groups=tuple(_groups(filters)),
+        pairs=tuple(_groups(np.repeat(filters, 2, axis=1))),
+        ones=np.ones((2 * n_bins, 1), np.float32),
         quiet=filters.sum(axis=1) * np.float32(_QUIET / n_bins),
-        ones=np.ones((n_bins, 1), np.float32),
     )
 
 
-def _bands(filters: FloatArray, bands: slice) -> _Bands:
-    used = np.flatnonzero(filters[bands].any(axis=0))
-    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-    return _Bands(bands, bins, np.ascontiguousarray(filters[bands, bins].T))
+def _groups(filters: FloatArray) -> Iterator[_Group]:
+    start = 0
+    while start < len(filters):
+        stop, bins = start + 1, _used(filters[start : start + 1])
+        while stop < len(filters):
+            wider = _used(filters[start : stop + 1])
+            if (wider.stop - wider.start) * (stop + 1 - start) > _MOST_WEIGHTS_A_GROUP:
+                break
+            stop, bins = stop + 1, wider
+        yield _Group(slice(start, stop), bins, np.ascontiguousarray(filters[start:stop, bins].T))
+        start = stop
+
+
+def _used(filters: FloatArray) -> slice:
+    used = np.flatnonzero(filters.any(axis=0))
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
 
 def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
@@ -186,13 +205,12 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     """
     constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
     framed = _frames(samples, spec)
-    mel = np.empty((len(framed), spec.n_mels), np.float32)
-    windowed = np.empty((min(_BLOCK_FRAMES, len(framed)), spec.n_fft), np.float32)
-    for start in range(0, len(framed), _BLOCK_FRAMES):
-        block = framed[start : start + _BLOCK_FRAMES]
-        out = mel[start : start + _BLOCK_FRAMES]
-        if spec.power != 2 or not _fast_mel(block, constants, windowed[: len(block)], out):
-            _exact_mel(block, constants, spec.power, out)
+    if spec.power == 2:
+        mel, exact_enough = _fast_mel(framed, constants)
+    else:
+        mel, exact_enough = np.empty((len(framed), spec.n_mels), np.float32), np.zeros(len(framed), bool)
+    if not exact_enough.all():
+        mel[~exact_enough] = _exact_mel(framed[~exact_enough], constants, spec.power)
     if not np.isfinite(mel).all():
         msg = "samples so large that their power is not a finite number"
         raise AudioError(msg)
@@ -201,33 +219,45 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
 
 def _frames(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     """View the padded samples as frames, shape (n_frames, n_fft)."""
+    before = spec.n_fft // 2
+    padded = np.empty(len(samples) + spec.n_fft, np.float32)
+    padded[:before] = 0
+    padded[before : before + len(samples)] = samples
+    padded[before + len(samples) :] = 0
     count = n_frames(len(samples), spec.hop_length)
-    padded = np.zeros(len(samples) + 2 * (spec.n_fft // 2) + spec.n_fft % 2, np.float32)
-    padded[spec.n_fft // 2 : spec.n_fft // 2 + len(samples)] = samples
     return sliding_window_view(padded, spec.n_fft)[:: spec.hop_length][:count]
 
 
-def _fast_mel(block: FloatArray, constants: _Constants, windowed: FloatArray, out: FloatArray) -> bool:
-    """Compute a block of mel power in float32; say whether that was exact enough.
+def _fast_mel(framed: FloatArray, constants: _Constants) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Compute mel power in float32; say for each frame whether that was exact enough.
 
     The rounding errors of a float32 transform are spread evenly over its bins, some 140 dB below their mean power: a
-    mel band more than 50 dB below the mean (``quiet``) may be off by 1e-3 dB.
+    mel band more than 50 dB below the mean may be off by 1e-3 dB.
     """
-    np.multiply(block, constants.window, out=windowed)
-    parts = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
-    np.multiply(parts, parts, out=parts)
-    power = np.add(parts[:, ::2], parts[:, 1::2])
-    _apply_bands(power, constants.bands, out)
-    return not (out < constants.quiet * (power @ constants.ones)).any()
+    mel = np.empty((len(framed), len(constants.quiet)), np.float32)
+    total = np.empty((len(framed), 1), np.float32)
+    windowed = np.empty((_BLOCK_FRAMES, framed.shape[1]), np.float32)
+    for start in range(0, len(framed), _BLOCK_FRAMES):
+        block = slice(start, min(start + _BLOCK_FRAMES, len(framed)))
+        frames = np.multiply(framed[block], constants.window, out=windowed[: block.stop - start])
+        pairs = scipy.fft.rfft(frames, overwrite_x=True).view(np.float32)
+        np.multiply(pairs, pairs, out=pairs)
+        _sum_bands(pairs, constants.pairs, mel[block])
+        np.matmul(pairs, constants.ones, out=total[block])
+    return mel, (mel >= constants.quiet * total).all(axis=1)
 
 
-def _exact_mel(block: FloatArray, constants: _Constants, exponent: float, out: FloatArray) -> None:
-    spectrum = scipy.fft.rfft(block * constants.exact_window)
-    _apply_bands((np.abs(spectrum) ** exponent).astype(np.float32), constants.bands, out)
+def _exact_mel(framed: FloatArray, constants: _Constants, power: float) -> FloatArray:
+    mel = np.empty((len(framed), len(constants.quiet)), np.float32)
+    for start in range(0, len(framed), _BLOCK_FRAMES):
+        block = slice(start, start + _BLOCK_FRAMES)
+        spectrum = scipy.fft.rfft(framed[block] * constants.exact_window)
+        _sum_bands(np.abs(spectrum) ** power, constants.groups, mel[block])
+    return mel
 
 
-def _apply_bands(power: FloatArray, bands: tuple[_Bands, ...], out: FloatArray) -> None:
-    for group in bands:
+def _sum_bands(power: NDArray[np.floating], groups: tuple[_Group, ...], out: FloatArray) -> None:
+    for group in groups:
         np.matmul(power[:, group.bins], group.weights, out=out[:, group.bands])
 
 

@@ -200,6 +200,7 @@ def from_json(data: bytes) -> Record | None:
 
 
 def _windowed_sums(values: NDArray[np.float64], frames: int, n_rows: int) -> NDArray[np.float64]:
-    everything = values.sum(axis=0)
-    sums = (everything - values[:f].sum(axis=0) - values[f + n_rows :].sum(axis=0) for f in range(frames))
-    return np.concatenate(list(sums))
+    none = np.zeros((1, values.shape[1]))
+    before = np.concatenate([none, np.cumsum(values[: frames - 1], axis=0)])
+    after = np.concatenate([none, np.cumsum(values[:n_rows - 1 : -1], axis=0)])[::-1]
+    return (values.sum(axis=0) - before - after).ravel()

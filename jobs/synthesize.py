@@ -1,0 +1,68 @@
+"""Make recordings like those of MIMII, to try things on: WAV files of 10 s with 8 channels at 16 kHz and 16 bit.
+
+Four types of machine, normal and with an audible fault, laid out as the archives of MIMII are. The same seed gives the
+same files; a file that is there already is left alone.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.options import count
+from jobs.report import format_bytes
+from mimii.synthesis import MACHINES, Recording, list_recordings, synthesize, wav_bytes
+
+OK, FAILED = 0, 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.synthesize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dest", metavar="DEST", help="folder for the recordings, such as data/raw; made where missing")
+    parser.add_argument("--clips", type=count, default=160, metavar="N", help="how many in all; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of a clip; default: %(default)s")
+    parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine against factory in dB; default: 6")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other machines; default: 0")
+    parser.add_argument(
+        "--machines", nargs="+", choices=tuple(MACHINES), default=tuple(MACHINES), help="which types; default: all four"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = make_parser().parse_args(arguments)
+    started = time.monotonic()
+    recordings = list_recordings(options.clips, tuple(options.machines), snr_db=options.snr)
+    try:
+        written = [_make(recording, options.dest, options.seconds, options.seed) for recording in recordings]
+    except OSError as error:
+        print(f"synthesize: {error}\nWhat is finished is kept: run the same command again to go on.", file=sys.stderr)
+        return FAILED
+    print(
+        f"{len(written):,} clips in {options.dest}: {format_bytes(sum(written))} written in "
+        f"{time.monotonic() - started:.1f} s, {written.count(0):,} were there already\n"
+        f"next: python -m jobs.featurize {options.dest}"
+    )
+    return OK
+
+
+def _make(recording: Recording, dest: str, seconds: float, seed: int) -> int:
+    """Write one recording unless it is there; return the bytes written."""
+    target = Path(dest, recording.path)
+    if target.exists():
+        return 0
+    data = wav_bytes(synthesize(recording.identity, seconds, seed))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(target)
+    return len(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
