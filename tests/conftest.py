@@ -1,0 +1,57 @@
+"""Fixtures for all tests, and the check that the real recordings were really used."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "MIMII_TEST_RECORDINGS"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-recordings", action="store_true", help=f"fail unless tests used {VARIABLE}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "real_recordings" in getattr(item, "fixturenames", ()):
+            item.add_marker("recordings")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_USED] = []
+
+
+_USED = pytest.StashKey[list[str]]()
+
+
+class _Count:
+    """Counts, on the process that collects reports, the tests with real recordings that passed."""
+
+    def __init__(self, used: list[str]) -> None:
+        self.used = used
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed and "recordings" in report.keywords:
+            self.used.append(report.nodeid)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.pluginmanager.register(_Count(session.config.stash[_USED]))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    on_worker = hasattr(session.config, "workerinput")
+    if session.config.option.require_recordings and not on_worker and not session.config.stash[_USED]:
+        print(f"\nno test used the recordings in {VARIABLE}={os.environ.get(VARIABLE)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def real_recordings() -> Path:
+    """Return the folder of real recordings; skip where there is none."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        pytest.skip(f"{VARIABLE} names no folder of real MIMII recordings")
+    assert Path(folder).is_dir(), f"{VARIABLE}={folder} is not a folder"
+    return Path(folder)
