@@ -1,4 +1,4 @@
-"""Where the work runs: ``--scheduler`` to something that maps a function over tasks. The only file that knows distributed.
+"""Where the work runs: ``--scheduler`` to what maps a function over tasks. The only file that knows distributed.
 
 Workers are processes with one thread each. Their allocator is told to keep freed memory: Dask's own setting gives it
 back to the kernel at once, and then page faults make the same code three times slower.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dask
 import dask.bag
@@ -21,18 +21,22 @@ SCHEDULERS = ("local", "threads", "sync")
 RETRIES = 2
 """How often a task that failed is tried again."""
 
-WORKER_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "1073741824",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
     "BLOSC_NTHREADS": "1",
 }
-"""Set before a worker starts: an allocator that keeps what it has, and one thread for each library."""
+"""One thread for each numerical library: workers are processes, one a core."""
+
+WORKER_ENVIRONMENT = ONE_THREAD | {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
 
 _TASKS_A_WORKER = 8
 _CONFIG = {
@@ -46,7 +50,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class WorkFailed(RuntimeError):
+class WorkError(RuntimeError):
     """A task that failed each time it was tried; the message says why."""
 
 
@@ -133,7 +137,7 @@ def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Itera
 
     Raises
     ------
-    WorkFailed
+    WorkError
         If a task fails each time.
 
     """
@@ -152,10 +156,10 @@ def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Itera
                 yield from results
     except KilledWorker as error:
         msg = f"a worker died {error.allowed_failures + 1} times over the same task ({error.task}); out of memory?"
-        raise WorkFailed(msg) from error
+        raise WorkError(msg) from error
 
 
-def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Future]:
+def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Future[list[Result]]]:
     bag = _bag(function, list(tasks))
     return futures_of(client.persist(bag, retries=RETRIES)) if bag.npartitions else []
 
@@ -163,7 +167,7 @@ def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[
 def _bag(function: Callable[[Task], Result], tasks: Sequence[Task]) -> dask.bag.Bag:
     """Make a bag with one partition, and one node of the graph, a task: ``from_sequence`` would make it two."""
     name = f"{function.__name__}-{uuid.uuid4().hex}"
-    graph = {(name, index): (_map_one, function, task) for index, task in enumerate(tasks)}
+    graph: dict[Any, Any] = {(name, index): (_map_one, function, task) for index, task in enumerate(tasks)}
     return dask.bag.Bag(graph, name, len(tasks))
 
 

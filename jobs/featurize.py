@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from jobs.cluster import WorkFailed, connect, run_tasks
+from jobs.cluster import WorkError, connect, run_tasks
 from jobs.options import add_run_options, add_source_options, add_spec_options, count, read_catalogue, source_names
 from jobs.progress import show_bar, show_lines
 from jobs.report import describe_plan, describe_run, summarize
@@ -48,9 +48,15 @@ def make_parser() -> argparse.ArgumentParser:
     add_source_options(parser)
     add_spec_options(parser)
     output = parser.add_argument_group("table")
-    output.add_argument("--output", metavar="URL", default=DEFAULT_OUTPUT, help="where the table goes; default: %(default)s")
     output.add_argument(
-        "--shard-mib", type=count, metavar="N", default=32, help="uncompressed size of what one task writes; default: 32"
+        "--output", metavar="URL", default=DEFAULT_OUTPUT, help="where the table goes; default: %(default)s"
+    )
+    output.add_argument(
+        "--shard-mib",
+        type=count,
+        metavar="N",
+        default=32,
+        help="uncompressed size of what one task writes; default: 32",
     )
     add_run_options(parser)
     return parser
@@ -66,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, started)
     except (SourceError, SpecError, StoreError) as error:
         return _fail(USAGE, str(error))
-    except (WorkFailed, OSError) as error:
+    except (WorkError, OSError) as error:
         return _fail(FAILED, f"{error}\nWhat is finished is kept: run the same command again to go on.")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted. What is finished is kept: run the same command again to go on.")
@@ -100,7 +106,9 @@ def _make_way(options: argparse.Namespace, table: Table) -> bool:
         return False
     if changes := store.differences(existing, table, options.output):
         listed = "\n  ".join(changes)
-        msg = f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"
+        msg = (
+            f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"
+        )
         raise StoreError(msg)
     return existing.finished
 
@@ -126,7 +134,7 @@ def _watch(done: Iterator[ShardDone], n_clips: int, n_bad: int, *, quiet: bool) 
     return (show_bar if sys.stderr.isatty() else show_lines)(done, n_clips, n_bad)
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
+def _interrupt(_signal_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 

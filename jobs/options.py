@@ -90,7 +90,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "other, for debugging. Default: local",
     )
     group.add_argument(
-        "--workers", type=count, metavar="N", default=default_workers(), help="how many; default: one a core (%(default)s)"
+        "--workers",
+        type=count,
+        metavar="N",
+        default=default_workers(),
+        help="how many; default: one a core (%(default)s)",
     )
     group.add_argument(
         "--max-bad",

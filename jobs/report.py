@@ -129,18 +129,16 @@ def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
 
 def format_bytes(size: float) -> str:
     """Write a number of bytes for people, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = min(max(0, int(math.log10(max(size, 1)) // 3)), len(units) - 1)
+    return f"{size / 1000**power:.{min(power, 1)}f} {units[power]}"
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Align columns: the first one left, the others right."""
     cells = [list(header), *map(list, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    return ["  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]).rstrip() for row in cells]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
 
 
 def _count_clips(catalogue: Catalogue) -> list[str]:

@@ -24,7 +24,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dest", metavar="DEST", help="folder for the recordings, such as data/raw; made where missing")
     parser.add_argument("--clips", type=count, default=160, metavar="N", help="how many in all; default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="length of a clip; default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="length of a clip; default: %(default)s"
+    )
     parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine against factory in dB; default: 6")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other machines; default: 0")
     parser.add_argument(

@@ -117,7 +117,7 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
     ramps = np.subtract.outer(edges, bins)
     lower = -ramps[:-2] / widths[:-1, np.newaxis]
     upper = ramps[2:] / widths[1:, np.newaxis]
-    filters = np.maximum(0, np.minimum(lower, upper)).astype(np.float32)
+    filters: FloatArray = np.maximum(0, np.minimum(lower, upper)).astype(np.float32)
     filters *= (2.0 / (edges[2:] - edges[:-2]))[:, np.newaxis]
     return filters
 
@@ -205,12 +205,11 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     """
     constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
     framed = _frames(samples, spec)
-    if spec.power == 2:
-        mel, exact_enough = _fast_mel(framed, constants)
-    else:
-        mel, exact_enough = np.empty((len(framed), spec.n_mels), np.float32), np.zeros(len(framed), bool)
-    if not exact_enough.all():
-        mel[~exact_enough] = _exact_mel(framed[~exact_enough], constants, spec.power)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if spec.power == 2:
+            mel = _mel(framed, constants)
+        else:
+            mel = _exact_mel(framed, np.arange(len(framed)), constants, spec.power)
     if not np.isfinite(mel).all():
         msg = "samples so large that their power is not a finite number"
         raise AudioError(msg)
@@ -226,6 +225,14 @@ def _frames(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     padded[before + len(samples) :] = 0
     count = n_frames(len(samples), spec.hop_length)
     return sliding_window_view(padded, spec.n_fft)[:: spec.hop_length][:count]
+
+
+def _mel(framed: FloatArray, constants: _Constants) -> FloatArray:
+    """Compute mel power in float32, and again in float64 the frames for which that is not exact enough."""
+    mel, exact_enough = _fast_mel(framed, constants)
+    if not exact_enough.all():
+        mel[~exact_enough] = _exact_mel(framed, np.flatnonzero(~exact_enough), constants, 2.0)
+    return mel
 
 
 def _fast_mel(framed: FloatArray, constants: _Constants) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -244,14 +251,14 @@ def _fast_mel(framed: FloatArray, constants: _Constants) -> tuple[FloatArray, ND
         np.multiply(pairs, pairs, out=pairs)
         _sum_bands(pairs, constants.pairs, mel[block])
         np.matmul(pairs, constants.ones, out=total[block])
-    return mel, (mel >= constants.quiet * total).all(axis=1)
+    return mel, np.all(mel >= constants.quiet * total, axis=1)
 
 
-def _exact_mel(framed: FloatArray, constants: _Constants, power: float) -> FloatArray:
-    mel = np.empty((len(framed), len(constants.quiet)), np.float32)
-    for start in range(0, len(framed), _BLOCK_FRAMES):
+def _exact_mel(framed: FloatArray, which: NDArray[np.intp], constants: _Constants, power: float) -> FloatArray:
+    mel = np.empty((len(which), len(constants.quiet)), np.float32)
+    for start in range(0, len(which), _BLOCK_FRAMES):
         block = slice(start, start + _BLOCK_FRAMES)
-        spectrum = scipy.fft.rfft(framed[block] * constants.exact_window)
+        spectrum = scipy.fft.rfft(framed[which[block]] * constants.exact_window)
         _sum_bands(np.abs(spectrum) ** power, constants.groups, mel[block])
     return mel
 

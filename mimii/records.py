@@ -202,5 +202,6 @@ def from_json(data: bytes) -> Record | None:
 def _windowed_sums(values: NDArray[np.float64], frames: int, n_rows: int) -> NDArray[np.float64]:
     none = np.zeros((1, values.shape[1]))
     before = np.concatenate([none, np.cumsum(values[: frames - 1], axis=0)])
-    after = np.concatenate([none, np.cumsum(values[:n_rows - 1 : -1], axis=0)])[::-1]
-    return (values.sum(axis=0) - before - after).ravel()
+    after = np.concatenate([none, np.cumsum(values[: n_rows - 1 : -1], axis=0)])[::-1]
+    sums: NDArray[np.float64] = values.sum(axis=0) - before - after
+    return sums.ravel()

@@ -84,4 +84,5 @@ def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[N
 
 
 def _with_checksum(data: bytes) -> bytes:
-    return data + google_crc32c.value(data).to_bytes(4, "little")
+    checksum: int = google_crc32c.value(data)
+    return data + checksum.to_bytes(4, "little")

@@ -13,7 +13,23 @@ from typing import BinaryIO, TypeVar
 from mimii.clips import ABNORMAL, NORMAL, UNKNOWN, Clip, Identity, identify
 
 AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
+    (
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".flac",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+        ".snd",
+        ".w64",
+        ".wav",
+        ".wave",
+    )
 )
 """Endings, in lower case, of the files in a folder that are taken for recordings."""
 
@@ -220,4 +236,3 @@ def _choice(name: str, text: str, values: Mapping[str, _T]) -> _T:
         msg = f"{name} must be one of {', '.join(filter(None, values))} or empty, not {text!r}"
         raise ValueError(msg)
     return values[text]
-

@@ -1,7 +1,7 @@
 """Train or test: policies that depend on what a clip is, never on the order or number of workers."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -27,17 +27,14 @@ def baseline_split(clips: Sequence[Clip]) -> list[str]:
         ``"train"``, ``"test"`` or, where the label is not known, ``""``, for each clip.
 
     """
-    normal, n_abnormal = defaultdict(list), defaultdict(int)
-    for index, clip in enumerate(clips):
-        who = clip.identity
-        machine = (who.machine_type, who.machine_id, str(who.snr_db))
-        if who.label == NORMAL:
-            normal[machine].append((clip.path, index))
-        n_abnormal[machine] += who.label == ABNORMAL
+    n_abnormal = Counter(_machine(clip) for clip in clips if clip.identity.label == ABNORMAL)
     splits = [TEST if clip.identity.label == ABNORMAL else "" for clip in clips]
-    for machine, members in normal.items():
-        for rank, (_, index) in enumerate(sorted(members)):
-            splits[index] = TEST if rank < n_abnormal[machine] else TRAIN
+    rank: Counter[tuple[str, str, str]] = Counter()
+    for index in sorted(range(len(clips)), key=lambda index: clips[index].path):
+        if clips[index].identity.label == NORMAL:
+            machine = _machine(clips[index])
+            splits[index] = TEST if rank[machine] < n_abnormal[machine] else TRAIN
+            rank[machine] += 1
     return [clip.identity.split or split for clip, split in zip(clips, splits, strict=True)]
 
 
@@ -81,6 +78,10 @@ def no_split(clips: Sequence[Clip]) -> list[str]:
 
     """
     return [""] * len(clips)
+
+
+def _machine(clip: Clip) -> tuple[str, str, str]:
+    return clip.identity.machine_type, clip.identity.machine_id, str(clip.identity.snr_db)
 
 
 def _hashed(clip: Clip, train_fraction: float, seed: int) -> str:

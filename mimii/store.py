@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _CLIPS_A_CHUNK = 1 << 16
 _GROUP = "zarr.json"
-_CODECS = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
-_CHUNK_KEYS = {"name": "default", "separator": "."}
+_CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
+_CHUNK_KEYS: Any = {"name": "default", "separator": "."}
 _TITLE = "Stacked log-mel features of machine sound"
 _LICENSE = "The features are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
@@ -117,7 +117,9 @@ def differences(existing: Existing, table: Table, root: str) -> list[str]:
     if attributes["fingerprint"] == table.fingerprint:
         return []
     spec, old_spec = table.catalogue.spec.as_dict(), attributes.get("spec", {})
-    found = [f"{name}: {old_spec.get(name)} there, {spec[name]} now" for name in spec if old_spec.get(name) != spec[name]]
+    found = [
+        f"{name}: {old_spec.get(name)} there, {spec[name]} now" for name in spec if old_spec.get(name) != spec[name]
+    ]
     if attributes.get("clips_digest") != digest_clips(table.catalogue):
         found.append(_clip_differences(root, table))
     if not found:
@@ -297,7 +299,8 @@ def _attributes(table: Table, sources: Sequence[str]) -> dict[str, Any]:
         "clips_digest": digest_clips(table.catalogue),
         "shard_rows": table.plan.layout.shard_rows,
         "sources": [_printable(source) for source in sources],
-        "software": {"python": platform.python_version()} | {name: version(name) for name in _SOFTWARE if name != "sound-features"},
+        "software": {"python": platform.python_version()}
+        | {name: version(name) for name in _SOFTWARE if name != "sound-features"},
         "license": _LICENSE,
         "attribution": _ATTRIBUTION,
     }

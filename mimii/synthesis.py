@@ -183,20 +183,22 @@ def _time() -> NDArray[np.float64]:
     return np.arange(_SOUND_SAMPLES) / SAMPLE_RATE
 
 
-def _normalized(sound: NDArray[np.floating]) -> Sound:
-    return (sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
+def _normalized(sound: NDArray[np.float64]) -> Sound:
+    level: float = np.sqrt(np.mean(sound**2))
+    return np.divide(sound, level).astype(np.float32)
 
 
 def _noise(rng: np.random.Generator, low: float, high: float, slope: float) -> NDArray[np.float64]:
-    """Make noise between two frequencies, whose amplitude goes with frequency to the power of `slope`; rms is 1."""
+    """Make noise between two frequencies, its amplitude proportional to frequency to the power `slope`; rms is 1."""
     hz = np.fft.rfftfreq(_SOUND_SAMPLES, 1 / SAMPLE_RATE)
     shape = np.where((hz >= low) & (hz <= high), np.maximum(hz, 1.0) ** slope, 0.0)
     sound = np.fft.irfft(shape * np.exp(2j * np.pi * rng.random(len(hz))), _SOUND_SAMPLES)
-    return sound / np.sqrt(np.mean(sound**2))
+    level: float = np.sqrt(np.mean(sound**2))
+    return np.divide(sound, level)
 
 
 def _harmonics(base_hz: float, amplitudes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Add up harmonics of a tone; a whole number of periods fits in the sound, so that it goes round without a click."""
+    """Add up harmonics of a tone; whole periods fit in the sound, so that it goes round without a click."""
     spectrum = np.zeros(_SOUND_SAMPLES // 2 + 1, np.complex128)
     bins = round(base_hz * _SOUND_SECONDS) * np.arange(1, len(amplitudes) + 1)
     phases = np.exp(2j * np.pi * rng.random(len(amplitudes)))
@@ -210,7 +212,9 @@ def _ringing(hz: float, decay_seconds: float) -> NDArray[np.float64]:
     return np.exp(-time / decay_seconds) * np.sin(2 * np.pi * hz * time)
 
 
-def _place(click: NDArray[np.float64], seconds: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+def _place(
+    click: NDArray[np.float64], seconds: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Put a click at each of some times."""
     at = np.zeros(_SOUND_SAMPLES)
     np.add.at(at, np.round(seconds * SAMPLE_RATE).astype(int) % _SOUND_SAMPLES, levels)

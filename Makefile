@@ -1,0 +1,58 @@
+# make demo and make test need Python 3.11 to 3.13 and a package index, nothing else; uv is used where it is there.
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+# One thread for each numerical library: the tests run side by side, and so do the workers.
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint types check benchmark constraints clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say how to open the table
+	$(BIN)/python -m jobs.synthesize data/demo/raw
+	$(BIN)/python -m jobs.featurize data/demo/raw --output data/demo/features.zarr --scheduler local
+
+test: $(VENV)/ready  ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+test-fast: $(VENV)/ready  ## run the tests that take a moment
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/ready  ## check the style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready  ## check the types
+	$(BIN)/mypy
+
+check: lint types test  ## all of these
+
+benchmark: $(VENV)/ready  ## compare with a loop over librosa, on made recordings
+	$(BIN)/python -m jobs.synthesize data/benchmark/raw --clips 1000
+	$(BIN)/python -m jobs.benchmark data/benchmark/raw
+
+constraints:  ## choose the newest versions anew (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --upgrade --quiet --output-file constraints.txt
+
+clean:  ## delete the virtual environment and all caches, not the data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+$(VENV)/ready: constraints.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --clear --python "$(PYTHON)" $(VENV) && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		"$(PYTHON)" -m venv --clear $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@

@@ -1,0 +1,150 @@
+"""What the benchmark compares with, each as a process of its own: ``python -m jobs.baselines {loop,pool,kernel}``.
+
+The loop is what people write in a notebook: librosa, one clip after the other, stack, pickle. The pool is the same over
+processes. The kernel is this project's own, without Dask.
+"""
+
+import argparse
+import json
+import multiprocessing
+import pickle
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii import store
+from mimii.catalogue import make_catalogue, probe_clip
+from mimii.extract import extract_shard
+from mimii.sources import find_clips
+from mimii.spec import FeatureSpec
+from mimii.splits import no_split
+from mimii.table import ShardTask, make_table, shard_task
+
+OK = 0
+SHARD_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What some work cost its process.
+
+    Attributes
+    ----------
+    n_clips : int
+        Clips done.
+    cpu_seconds, wall_seconds : float
+        User and system time, and elapsed.
+    page_faults : int
+        Those that needed no disk.
+
+    """
+
+    n_clips: int
+    cpu_seconds: float
+    wall_seconds: float
+    page_faults: int
+
+
+def librosa_rows(path: str) -> NDArray[np.float32]:
+    """Compute the rows of one clip (preset `explore`) the plain way.
+
+    Parameters
+    ----------
+    path : str
+        A recording.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, 320)
+        Five frames of 64 mel bands each, in dB below the clip's maximum.
+
+    """
+    import librosa
+
+    samples, sample_rate = librosa.load(path, sr=None, mono=False)
+    samples = samples if samples.ndim == 1 else samples[0]
+    mel = librosa.feature.melspectrogram(y=samples, sr=sample_rate, n_fft=2048, hop_length=512, n_mels=64, power=2.0)
+    decibel = librosa.power_to_db(mel, ref=np.max)
+    n_rows = decibel.shape[1] - 5 + 1
+    rows = np.zeros((n_rows, 5 * 64), np.float32)
+    for frame in range(5):
+        rows[:, 64 * frame : 64 * (frame + 1)] = decibel[:, frame : frame + n_rows].T
+    return rows
+
+
+def run_loop(paths: Sequence[str], output: str, n_workers: int) -> None:
+    """Compute and pickle the rows of all clips, one after the other."""
+    del n_workers
+    _pickle([librosa_rows(path) for path in paths], output)
+
+
+def run_pool(paths: Sequence[str], output: str, n_workers: int) -> None:
+    """Compute the rows of all clips over processes, and pickle them."""
+    with multiprocessing.Pool(n_workers) as pool:
+        _pickle(pool.map(librosa_rows, paths, chunksize=8), output)
+
+
+def measure_shard(task: ShardTask) -> Cost:
+    """Compute one shard, and say what it cost this process.
+
+    Parameters
+    ----------
+    task : ShardTask
+        For `mimii.extract.extract_shard`.
+
+    Returns
+    -------
+    Cost
+        Of all threads of the process in that time.
+
+    """
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    done = extract_shard(task)
+    wall_seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(done.n_clips, cpu_seconds, wall_seconds, after.ru_minflt - before.ru_minflt)
+
+
+def run_kernel(paths: Sequence[str], output: str, n_workers: int) -> None:
+    """Fill a table in this process, shard after shard, and print what each cost."""
+    del n_workers
+    clips = find_clips(paths)
+    catalogue = make_catalogue(clips, [probe_clip(clip) for clip in clips], no_split(clips), FeatureSpec())
+    table = make_table(catalogue, SHARD_BYTES)
+    store.begin(output, table, [])
+    costs = [measure_shard(shard_task(table, index, output)) for index in range(table.plan.n_shards)]
+    print(json.dumps([asdict(cost) for cost in costs]))
+
+
+BASELINES: Mapping[str, Callable[[Sequence[str], str, int], None]] = MappingProxyType(
+    {"loop": run_loop, "pool": run_pool, "kernel": run_kernel}
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.baselines", description=__doc__)
+    parser.add_argument("baseline", choices=tuple(BASELINES))
+    parser.add_argument("paths", help="a file with a recording's path a line")
+    parser.add_argument("output", help="the pickle, or for kernel the store, to write")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args(arguments)
+    BASELINES[options.baseline](Path(options.paths).read_text().splitlines(), options.output, options.workers)
+    return OK
+
+
+def _pickle(rows: Sequence[NDArray[np.float32]], output: str) -> None:
+    with Path(output).open("wb") as file:
+        pickle.dump(np.concatenate(rows), file, protocol=4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
