@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
 BIN := $(VENV)/bin
+DEMO ?= data/demo
 PYTEST_ARGS ?=
 # One thread for each numerical library: the tests run side by side, and so do the workers.
 export OMP_NUM_THREADS = 1
@@ -15,8 +16,8 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say how to open the table
-	$(BIN)/python -m jobs.synthesize data/demo/raw
-	$(BIN)/python -m jobs.featurize data/demo/raw --output data/demo/features.zarr --scheduler local
+	$(BIN)/python -m jobs.synthesize $(DEMO)/raw
+	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --scheduler local
 
 test: $(VENV)/ready  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)

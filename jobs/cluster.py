@@ -5,11 +5,13 @@ back to the kernel at once, and then page faults make the same code three times 
 """
 
 import logging
+import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import dask
@@ -100,19 +102,30 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
         yield Cluster(None, 1)
         return
     processes = scheduler == "local"
-    with (
-        dask.config.set(_CONFIG),
-        LocalCluster(
-            n_workers=n_workers if processes else 1,
-            threads_per_worker=1 if processes else n_workers,
-            processes=processes,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
-        ) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+    with dask.config.set(_CONFIG), ExitStack() as stack:
+        with _interrupts_held_back():
+            local = LocalCluster(
+                n_workers=n_workers if processes else 1,
+                threads_per_worker=1 if processes else n_workers,
+                processes=processes,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+            )
+            stack.enter_context(local)
+        client = stack.enter_context(Client(local, set_as_default=False))
         yield Cluster(client, n_workers, local.dashboard_link)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let the threads and processes that are started here never see Ctrl-C: it is this process that ends them."""
+    resource_tracker.ensure_running()  # when first started, it lets them through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
@@ -159,7 +172,7 @@ def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Itera
         raise WorkError(msg) from error
 
 
-def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Future[list[Result]]]:
+def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> "list[Future[list[Result]]]":
     bag = _bag(function, list(tasks))
     return futures_of(client.persist(bag, retries=RETRIES)) if bag.npartitions else []
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from jobs.cluster import WorkError, connect, run_tasks
+from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import add_run_options, add_source_options, add_spec_options, count, read_catalogue, source_names
 from jobs.progress import show_bar, show_lines
 from jobs.report import describe_plan, describe_run, summarize
@@ -120,11 +121,12 @@ def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> Non
     tasks = (shard_task(table, index, options.output) for index in todo)
     n_bad = sum(map(bool, table.catalogue.problems))
     n_clips = sum(len(table.plan.shard(index).pieces) for index in todo)
-    with connect(options.scheduler, min(options.workers, len(todo))) as cluster:
+    with deferred_interrupts() as interrupts, connect(options.scheduler, min(options.workers, len(todo))) as cluster:
         if not options.quiet:
             where = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
             print(f"{len(todo):,} shards on {cluster.n_workers} workers{where}", file=sys.stderr)
-        for _ in _watch(run_tasks(cluster, extract_shard, tasks), n_clips, n_bad, quiet=options.quiet):
+        results = until_interrupted(run_tasks(cluster, extract_shard, tasks), interrupts)
+        for _ in _watch(results, n_clips, n_bad, quiet=options.quiet):
             pass
 
 
