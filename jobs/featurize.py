@@ -14,7 +14,15 @@ from collections.abc import Iterator, Sequence
 
 from jobs.cluster import WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
-from jobs.options import add_run_options, add_source_options, add_spec_options, count, read_catalogue, source_names
+from jobs.options import (
+    add_run_options,
+    add_source_options,
+    add_spec_options,
+    count,
+    location,
+    read_catalogue,
+    source_names,
+)
 from jobs.progress import show_bar, show_lines
 from jobs.report import describe_plan, describe_run, summarize
 from mimii import store
@@ -42,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.featurize",
+        usage="%(prog)s [SOURCE ...] [--output URL] [--preset NAME] [option ...]",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -50,7 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
     add_spec_options(parser)
     output = parser.add_argument_group("table")
     output.add_argument(
-        "--output", metavar="URL", default=DEFAULT_OUTPUT, help="where the table goes; default: %(default)s"
+        "--output",
+        type=location,
+        metavar="URL",
+        default=DEFAULT_OUTPUT,
+        help="where the table goes; default: %(default)s",
     )
     output.add_argument(
         "--shard-mib",

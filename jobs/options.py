@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -25,10 +26,21 @@ _NO_CLIPS = """{where}: no recordings there. Either
 
 def count(text: str) -> int:
     """Read a whole number of at least 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"must be a whole number of at least 1, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def location(text: str) -> str:
+    """Read a path or a ``file://`` URL, for argparse."""
+    scheme, separator, path = text.partition("://")
+    if not separator:
+        return text
+    if scheme != "file":
+        msg = f"{text}: only folders of this machine can be used, not {scheme}://"
+        raise argparse.ArgumentTypeError(msg)
+    return path
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +49,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "sources",
         nargs="*",
+        type=location,
         metavar="SOURCE",
         help=f"folders to search for recordings (WAV, FLAC, OGG, AIFF, ...), or single ones; default: {DEFAULT_SOURCE}",
     )
@@ -110,10 +123,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def bad_limit(text: str) -> Callable[[int], float]:
     """Read ``N`` or ``P%``, for argparse: a function from the number of clips to how many may be bad."""
-    number = float(text.removesuffix("%"))
-    if not number >= 0 or (not text.endswith("%") and number != int(number)):
-        raise ValueError
-    return (lambda n_clips: n_clips * number / 100) if text.endswith("%") else (lambda _: number)
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
+    if not match:
+        msg = f"must be a number of clips such as 3, or a share such as 0.5%, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    if match[1]:
+        return lambda _: int(match[1])
+    return lambda n_clips: n_clips * float(match[2]) / 100
 
 
 def list_clips(options: argparse.Namespace) -> list[Clip]:

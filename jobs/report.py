@@ -102,7 +102,7 @@ def describe_run(table: Table, run: Run) -> str:
                 "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
                 "read": format_bytes(run.bytes_read),
                 "store": f"{run.output}, {format_bytes(run.bytes_written)}{ratio}",
-                "time": f"{run.seconds:.1f} s, {run.clips_computed / run.seconds:,.0f} clips/s",
+                "time": f"{run.seconds:.1f} s, {_speed(run)}",
             }
         ),
         *describe_bad(table.catalogue, run.bad),
@@ -153,6 +153,10 @@ def _count_clips(catalogue: Catalogue) -> list[str]:
 def _machine(who: Identity) -> str:
     snr = "" if math.isnan(who.snr_db) else f"{who.snr_db:g} dB"
     return " ".join(filter(None, (who.machine_type, who.machine_id, snr))) or "unknown machine"
+
+
+def _speed(run: Run) -> str:
+    return f"{run.clips_computed / run.seconds:,.0f} clips/s" if run.n_computed else "there was nothing to do"
 
 
 def _pairs(values: Mapping[str, str]) -> list[str]:
