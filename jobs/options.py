@@ -145,11 +145,11 @@ def list_clips(options: argparse.Namespace) -> list[Clip]:
     sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
         raise SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
-    clips = {clip.path: clip for clip in [*find_clips(sources), *listed]}
+    clips = {os.path.abspath(clip.path): clip for clip in [*find_clips(sources), *listed]}
     if not clips:
         where = ", ".join([*sources, *filter(None, [options.list])])
         raise SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
-    return [clips[path] for path in sorted(clips)]
+    return sorted(clips.values(), key=lambda clip: clip.path)
 
 
 def source_names(options: argparse.Namespace) -> list[str]:

@@ -193,10 +193,26 @@ def _is_pcm16(wav: _Wav) -> bool:
     )
 
 
+class _Seekable:
+    """A file that stays where it is when it is sent somewhere impossible, as damaged headers do.
+
+    libsndfile calls back from C, where an exception cannot be raised but only printed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return self.tell()
+
+
 def _read_sndfile_header(file: BinaryIO, size: int) -> Header:
     file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(_Seekable(file)) as sound:
             header = Header(sound.samplerate, sound.channels, sound.frames)
     except (soundfile.LibsndfileError, TypeError) as error:
         raise AudioError(_not_audio(error)) from error
@@ -233,7 +249,7 @@ def _read_sndfile(file: BinaryIO, header: Header, channel: int) -> NDArray[np.fl
     blocks, done = [], 0
     frames = max(_BLOCK_BYTES // (4 * header.n_channels), 1)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(_Seekable(file)) as sound:
             while len(block := sound.read(frames, dtype="float32", always_2d=True)):
                 blocks.append(block[:, channel].copy())
                 done += len(block)

@@ -141,7 +141,7 @@ def make_catalogue(
         A clip that cannot be used has a problem and no rows.
 
     """
-    problems = tuple(_problem(probe, spec) for probe in probes)
+    problems = tuple(_problem(probe, spec) for _, probe, _ in zip(clips, probes, splits, strict=True))
     n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
     rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
     return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
@@ -158,6 +158,6 @@ def _problem(probe: Probe, spec: FeatureSpec) -> str:
     if header.n_samples == 0:
         return "no samples"
     if not n_rows(header.n_samples, spec):
-        frames = n_frames(header.n_samples, spec.hop_length)
+        frames = n_frames(header.n_samples, spec)
         return f"too short for one row: {header.n_samples} samples are {frames} frames, a row takes {spec.frames}"
     return ""

@@ -22,7 +22,9 @@ _DCASE = re.compile(
     r"|(?P<section>section_\d+)_(source|target)_(?P<fold>train|test)_(?P<label2>normal|anomaly)_(?P<number2>\d+)(_.*)?",
     re.IGNORECASE,
 )
-_LARGEST_NUMBER = 2**31 - 1
+_MOST_DIGITS = 100
+LARGEST_NUMBER = 2**31 - 1
+"""Of a clip: what the table can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,5 +145,6 @@ def _snr(folder: str) -> float:
 
 
 def _number(stem: str) -> int:
-    number = int(stem) if stem.isascii() and stem.isdigit() else -1
-    return number if number <= _LARGEST_NUMBER else -1
+    if not (stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS):
+        return -1
+    return int(stem) if int(stem) <= LARGEST_NUMBER else -1

@@ -219,12 +219,12 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
 def _frames(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     """View the padded samples as frames, shape (n_frames, n_fft)."""
     before = spec.n_fft // 2
-    padded = np.empty(len(samples) + spec.n_fft, np.float32)
+    padded = np.empty(max(len(samples) + 2 * before, spec.n_fft), np.float32)
     padded[:before] = 0
     padded[before : before + len(samples)] = samples
     padded[before + len(samples) :] = 0
-    count = n_frames(len(samples), spec.hop_length)
-    return sliding_window_view(padded, spec.n_fft)[:: spec.hop_length][:count]
+    frames: FloatArray = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+    return frames[: n_frames(len(samples), spec)]
 
 
 def _mel(framed: FloatArray, constants: _Constants) -> FloatArray:

@@ -100,7 +100,7 @@ def sum_stacked(decibel: NDArray[np.float32], frames: int) -> Sums:
     """
     n_rows = len(decibel) - frames + 1
     values = decibel.astype(np.float64)
-    return Sums(n_rows, _windowed_sums(values, frames, n_rows), _windowed_sums(values * values, frames, n_rows))
+    return Sums(n_rows, _windowed_sums(values, frames), _windowed_sums(values * values, frames))
 
 
 def add_sums(parts: Iterable[Sums], n_features: int) -> Sums:
@@ -195,13 +195,13 @@ def from_json(data: bytes) -> Record | None:
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             sums=Sums(sums["count"], np.array(sums["total"]), np.array(sums["squares"])),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _windowed_sums(values: NDArray[np.float64], frames: int, n_rows: int) -> NDArray[np.float64]:
+def _windowed_sums(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
     none = np.zeros((1, values.shape[1]))
     before = np.concatenate([none, np.cumsum(values[: frames - 1], axis=0)])
-    after = np.concatenate([none, np.cumsum(values[: n_rows - 1 : -1], axis=0)])[::-1]
+    after = np.concatenate([none, np.cumsum(values[::-1][: frames - 1], axis=0)])[::-1]
     sums: NDArray[np.float64] = values.sum(axis=0) - before - after
     return sums.ravel()

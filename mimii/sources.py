@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from mimii.clips import ABNORMAL, NORMAL, UNKNOWN, Clip, Identity, identify
+from mimii.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity, identify
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -84,8 +84,8 @@ def find_clips(sources: Sequence[str]) -> list[Clip]:
             raise SourceError(msg)
         files = _walk(source, visited) if os.path.isdir(source) else [(source, "")]
         for path, problem in files:
-            found.setdefault(path, _clip(path, source, problem))
-    return [found[path] for path in sorted(found)]
+            found.setdefault(os.path.abspath(path), _clip(os.path.normpath(path), source, problem))
+    return sorted(found.values(), key=lambda clip: clip.path)
 
 
 def read_list(path: str) -> list[Clip]:
@@ -203,8 +203,8 @@ def _listed_clips(path: str, rows: "csv.DictReader[str]") -> list[Clip]:
     for row in rows:
         where = f"{path}, line {rows.line_num}"
         name = (row["path"] or "").strip()
-        if not name:
-            msg = f"{where}: no path"
+        if not name or "\0" in name:
+            msg = f"{where}: no path" if not name else f"{where}: a path with a zero byte"
             raise SourceError(msg)
         location = os.path.normpath(os.path.join(os.path.dirname(path), name))
         if location in clips:
@@ -221,7 +221,7 @@ def _listed_identity(known: Identity, row: dict[str, str], where: str) -> Identi
         return Identity(
             machine_type=cells.get("machine_type", known.machine_type),
             machine_id=cells.get("machine_id", known.machine_id),
-            number=int(cells["number"] or -1) if "number" in cells else known.number,
+            number=_number(cells["number"]) if "number" in cells else known.number,
             snr_db=float(cells["snr_db"] or math.nan) if "snr_db" in cells else known.snr_db,
             label=_choice("label", cells["label"].lower(), _LABELS) if "label" in cells else known.label,
             split=_choice("split", cells["split"].lower(), _SPLITS) if "split" in cells else known.split,
@@ -229,6 +229,15 @@ def _listed_identity(known: Identity, row: dict[str, str], where: str) -> Identi
     except ValueError as error:
         msg = f"{where}: {error}"
         raise SourceError(msg) from error
+
+
+def _number(text: str) -> int:
+    if not text:
+        return -1
+    if not text.isdecimal() or not int(text) <= LARGEST_NUMBER:
+        msg = f"number must be from 0 to {LARGEST_NUMBER} or empty, not {text!r}"
+        raise ValueError(msg)
+    return int(text)
 
 
 def _choice(name: str, text: str, values: Mapping[str, _T]) -> _T:

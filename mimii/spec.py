@@ -94,15 +94,17 @@ PRESETS: Mapping[str, FeatureSpec] = MappingProxyType(
 """Named starting points; any parameter can be changed with `dataclasses.replace`."""
 
 
-def n_frames(n_samples: int, hop_length: int) -> int:
+def n_frames(n_samples: int, spec: FeatureSpec) -> int:
     """Count the centred frames of a clip: ``1 + n_samples // hop_length``, and none where there is no sample.
+
+    The clip is padded by ``n_fft // 2`` on both sides; where `n_fft` is odd, that is one sample less than it takes.
 
     Parameters
     ----------
     n_samples : int
         Samples of one channel.
-    hop_length : int
-        Samples from one frame to the next.
+    spec : FeatureSpec
+        Uses hop_length and n_fft.
 
     Returns
     -------
@@ -111,11 +113,11 @@ def n_frames(n_samples: int, hop_length: int) -> int:
 
     Examples
     --------
-    >>> n_frames(160_000, 512)
+    >>> n_frames(160_000, FeatureSpec())
     313
 
     """
-    return 1 + n_samples // hop_length if n_samples > 0 else 0
+    return 1 + (n_samples - spec.n_fft % 2) // spec.hop_length if n_samples > 0 else 0
 
 
 def n_rows(n_samples: int, spec: FeatureSpec) -> int:
@@ -127,4 +129,4 @@ def n_rows(n_samples: int, spec: FeatureSpec) -> int:
     309
 
     """
-    return max(0, n_frames(n_samples, spec.hop_length) - spec.frames + 1)
+    return max(0, n_frames(n_samples, spec) - spec.frames + 1)

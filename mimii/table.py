@@ -4,9 +4,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mimii.catalogue import Catalogue
 from mimii.plan import Layout, Plan, choose_layout, make_plan
 from mimii.spec import FeatureSpec
+from mimii.splits import TRAIN
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
@@ -22,6 +26,8 @@ class Table:
         Its clips.
     plan : Plan
         Their rows.
+    counts : ndarray of bool, shape (n_clips,)
+        Which clips count for the statistics: those for training, or all where none is for training.
     fingerprint : str
         Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
 
@@ -29,6 +35,7 @@ class Table:
 
     catalogue: Catalogue
     plan: Plan
+    counts: NDArray[np.bool_]
     fingerprint: str
 
 
@@ -47,7 +54,7 @@ class Part:
     start, stop : int
         Which of the clip's rows.
     counts : bool
-        Whether they count for the table's statistics: those for training do, or all where none is for training.
+        Whether they count for the table's statistics.
 
     """
 
@@ -108,7 +115,9 @@ def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
 
     """
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
-    return Table(catalogue, make_plan(catalogue.n_rows, layout), _fingerprint(catalogue, layout))
+    is_train = np.array([split == TRAIN for split in catalogue.splits], bool)
+    counts = is_train if is_train.any() else ~is_train
+    return Table(catalogue, make_plan(catalogue.n_rows, layout), counts, _fingerprint(catalogue, layout))
 
 
 def shard_inputs(table: Table, index: int) -> str:
@@ -153,7 +162,6 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
 
     """
     catalogue = table.catalogue
-    anywhere = "train" not in catalogue.splits
     parts = tuple(
         Part(
             clip=piece.clip,
@@ -161,7 +169,7 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
             n_samples=int(catalogue.n_samples[piece.clip]),
             start=piece.start,
             stop=piece.stop,
-            counts=anywhere or catalogue.splits[piece.clip] == "train",
+            counts=bool(table.counts[piece.clip]),
         )
         for piece in table.plan.shard(index).pieces
     )

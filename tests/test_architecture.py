@@ -1,0 +1,115 @@
+"""Who may import whom, how long a function may be, and what a worker must not load."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*ROOT.glob("mimii/**/*.py"), *ROOT.glob("jobs/**/*.py")])
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+LONGEST_FUNCTION = 40
+
+
+def imported_names(tree):
+    """Return the full names of all that is imported anywhere in a module, nested and for types, too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def parse(module):
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+IMPORTS = {module: imported_names(parse(module)) for module in MODULES}
+
+
+def importers(package):
+    """Return the modules that import a package or anything below it."""
+    return {
+        module
+        for module, names in IMPORTS.items()
+        if any(name == package or name.startswith(f"{package}.") for name in names)
+    }
+
+
+def test_the_modules_are_found():
+    assert {"mimii", "mimii.audio", "mimii.features", "jobs", "jobs.featurize"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("package", ["dask", "distributed", "jobs"])
+def test_the_library_does_not_know_how_the_work_is_spread(package):
+    assert not {module for module in importers(package) if module.startswith("mimii")}
+
+
+@pytest.mark.parametrize(
+    ("package", "only"),
+    [
+        ("soundfile", {"mimii.audio"}),
+        ("zarr", {"mimii.store"}),
+        ("distributed", {"jobs.cluster"}),
+        ("matplotlib.pyplot", set()),
+    ],
+)
+def test_one_module_alone_knows_a_package(package, only):
+    assert importers(package) == only
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    graph = {module: {name for name in names if name in MODULES} - {module} for module, names in IMPORTS.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+def test_what_a_worker_imports_is_light():
+    heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn")
+    script = f"import sys, jobs.featurize; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def length_without_docstring(node):
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is not None:
+        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short(module):
+    lengths = {node.name: length_without_docstring(node) for node in functions(parse(module))}
+    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
+
+
+def undocumented(node, prefix):
+    """Yield the names of public functions, classes and methods that have no docstring."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if child.name.startswith("_"):
+            continue
+        name = f"{prefix}.{child.name}"
+        if ast.get_docstring(child) is None:
+            yield name
+        if isinstance(child, ast.ClassDef):
+            yield from undocumented(child, name)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_all_that_is_public_is_documented(module):
+    tree = parse(module)
+    assert ast.get_docstring(tree) is not None
+    assert not list(undocumented(tree, module))
