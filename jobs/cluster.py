@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 
 class WorkError(RuntimeError):
-    """A task that failed each time it was tried; the message says why."""
+    """A task whose worker died each time it was tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
                 threads_per_worker=1 if processes else n_workers,
                 processes=processes,
                 host="127.0.0.1",
+                protocol="tcp://",
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.ERROR,
             )
@@ -131,8 +132,8 @@ def _interrupts_held_back() -> Iterator[None]:
 def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
     """Map a function over tasks, as a Dask bag of which a few partitions a worker are under way at a time.
 
-    So neither the graph nor the scheduler grows with the number of tasks. A task that fails is tried again, and a
-    task whose worker dies goes to another.
+    So neither the graph nor the scheduler grows with the number of tasks. A task that fails is tried again (not
+    where there is no client), and a task whose worker dies goes to another.
 
     Parameters
     ----------
@@ -151,7 +152,9 @@ def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Itera
     Raises
     ------
     WorkError
-        If a task fails each time.
+        If a task's worker dies each time.
+    Exception
+        What the task itself raised the last time it was tried.
 
     """
     tasks = iter(tasks)

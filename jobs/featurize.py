@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 
 from jobs.cluster import WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
@@ -24,13 +25,13 @@ from jobs.options import (
     source_names,
 )
 from jobs.progress import show_bar, show_lines
-from jobs.report import describe_plan, describe_run, summarize
+from jobs.report import describe_plan, describe_run, numbered, summarize
 from mimii import store
-from mimii.extract import ShardDone, extract_shard
+from mimii.extract import ShardDone, count_ended, extract_shard
 from mimii.sources import SourceError
 from mimii.spec import SpecError
 from mimii.store import StoreError
-from mimii.table import Table, make_table, shard_task
+from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_OUTPUT = "data/processed/features.zarr"
@@ -80,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     started = time.monotonic()
     options = make_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(levelname)s: %(message)s")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -97,10 +101,10 @@ def _run(options: argparse.Namespace, started: float) -> int:
     if options.dry_run:
         print(describe_plan(table, options.output))
         return OK
-    finished = _make_way(options, table)
-    kept = store.read_records(options.output, table)
+    _make_way(options, table)
+    kept = {index for index, record in store.read_records(options.output, table).items() if not record.unread}
     todo = [index for index in range(table.plan.n_shards) if index not in kept]
-    if todo or not finished:
+    if todo or not store.is_finished(options.output, table):
         store.begin(options.output, table, source_names(options))
         _fill(options, table, todo)
         store.finish(options.output, table, source_names(options))
@@ -110,35 +114,34 @@ def _run(options: argparse.Namespace, started: float) -> int:
     return OK if len(run.bad) <= options.max_bad(len(table.catalogue.clips)) else BAD_CLIPS
 
 
-def _make_way(options: argparse.Namespace, table: Table) -> bool:
-    """Refuse another table at the output, or delete it where that is wanted; say whether this one is finished."""
+def _make_way(options: argparse.Namespace, table: Table) -> None:
+    """Delete the table at the output where that is wanted; refuse another one."""
     existing = store.look(options.output)
-    if existing is None:
-        return False
-    if options.overwrite:
+    if existing is not None and options.overwrite:
         store.erase(options.output)
-        return False
-    if changes := store.differences(existing, table, options.output):
+    elif existing is not None and (changes := store.differences(existing, table, options.output)):
         listed = "\n  ".join(changes)
         msg = (
             f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"
         )
         raise StoreError(msg)
-    return existing.finished
 
 
 def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> None:
     """Compute the shards that are missing."""
     if not todo:
         return
-    tasks = (shard_task(table, index, options.output) for index in todo)
+
+    def tasks() -> Iterator[ShardTask]:
+        return (shard_task(table, index, options.output) for index in todo)
+
     n_bad = sum(map(bool, table.catalogue.problems))
-    n_clips = sum(len(table.plan.shard(index).pieces) for index in todo)
+    n_clips = sum(count_ended(task) for task in tasks())
     with deferred_interrupts() as interrupts, connect(options.scheduler, min(options.workers, len(todo))) as cluster:
         if not options.quiet:
             where = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
-            print(f"{len(todo):,} shards on {cluster.n_workers} workers{where}", file=sys.stderr)
-        results = until_interrupted(run_tasks(cluster, extract_shard, tasks), interrupts)
+            print(f"{numbered(len(todo), 'shard')} on {numbered(cluster.n_workers, 'worker')}{where}", file=sys.stderr)
+        results = until_interrupted(run_tasks(cluster, extract_shard, tasks()), interrupts)
         for _ in _watch(results, n_clips, n_bad, quiet=options.quiet):
             pass
 

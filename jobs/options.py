@@ -1,6 +1,7 @@
 """Options that jobs over recordings share, and what becomes of them: a spec, a list of clips, a catalogue."""
 
 import argparse
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +11,13 @@ from types import MappingProxyType
 from jobs.cluster import SCHEDULERS, default_workers
 from mimii.catalogue import Catalogue, commonest_sample_rate, make_catalogue, probe_clip
 from mimii.clips import Clip
+from mimii.features import count_empty_bands
 from mimii.sources import SourceError, find_clips, read_list
 from mimii.spec import PRESETS, FeatureSpec
 from mimii.splits import baseline_split, no_split, stratified_split
 
 DEFAULT_SOURCE = "data/raw"
+_log = logging.getLogger(__name__)
 SPLITS: Mapping[str, Callable[[Sequence[Clip]], list[str]]] = MappingProxyType(
     {"baseline": baseline_split, "stratified": stratified_split, "none": no_split}
 )
@@ -186,4 +189,11 @@ def read_catalogue(options: argparse.Namespace) -> Catalogue:
     probes = [probe_clip(clip) for clip in clips]
     if options.sample_rate is None:
         spec = replace(spec, sample_rate=commonest_sample_rate(probes) or spec.sample_rate)
+    if empty := count_empty_bands(spec):
+        _log.warning(
+            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer --n-mels, or a larger --n-fft",
+            empty,
+            spec.n_mels,
+            spec.n_fft,
+        )
     return make_catalogue(clips, probes, SPLITS[options.split](clips), spec)

@@ -1,5 +1,6 @@
 """How far the work is: a bar on a terminal, plain lines in a log file."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from mimii.extract import ShardDone
 
 _SECONDS_A_LINE = 5.0
+_COLUMNS = 80
 
 
 def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[ShardDone]:
@@ -31,12 +33,14 @@ def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[Sh
 
     """
     layout = "{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} clips, {rate_fmt}, {remaining} left{postfix}"
-    with tqdm(total=n_clips, unit=" clips", bar_format=layout, mininterval=0.2) as bar:
+    found: set[int] = set()
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS  # 0 where nobody has set a size
+    with tqdm(total=n_clips, unit=" clips", bar_format=layout, mininterval=0.2, ncols=columns - 1) as bar:
         bar.set_postfix_str(f"{n_bad} bad")
         for shard in done:
-            n_bad += len(shard.bad)
-            bar.set_postfix_str(f"{n_bad} bad", refresh=False)
-            bar.update(min(shard.n_clips, n_clips - int(bar.n)))
+            found.update(shard.bad)
+            bar.set_postfix_str(f"{n_bad + len(found)} bad", refresh=False)
+            bar.update(shard.n_clips)
             yield shard
 
 
@@ -65,14 +69,16 @@ def show_lines(
 
     """
     started = written = time.monotonic()
+    found: set[int] = set()
     n_done = 0
     for shard in done:
-        n_done, n_bad = min(n_done + shard.n_clips, n_clips), n_bad + len(shard.bad)
+        n_done += shard.n_clips
+        found.update(shard.bad)
         now = time.monotonic()
         if now - written >= interval or n_done == n_clips:
             rate = n_done / max(now - started, 1e-9)
             left = (n_clips - n_done) / rate
-            line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left:.0f} s left, {n_bad} bad"
+            line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left:.0f} s left, {n_bad + len(found)} bad"
             print(line, file=stream or sys.stderr, flush=True)
             written = now
         yield shard

@@ -134,6 +134,11 @@ def format_bytes(size: float) -> str:
     return f"{size / 1000**power:.{min(power, 1)}f} {units[power]}"
 
 
+def numbered(number: int, noun: str) -> str:
+    """Write a number of things: ``1 shard``, ``2 shards``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Align columns: the first one left, the others right."""
     cells = [list(header), *map(list, rows)]

@@ -5,6 +5,7 @@ same files; a file that is there already is left alone.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from jobs.report import format_bytes
 from mimii.synthesis import MACHINES, Recording, list_recordings, synthesize, wav_bytes
 
 OK, FAILED = 0, 1
+_LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("dest", metavar="DEST", help="folder for the recordings, such as data/raw; made where missing")
     parser.add_argument("--clips", type=count, default=160, metavar="N", help="how many in all; default: %(default)s")
     parser.add_argument(
-        "--seconds", type=float, default=10.0, metavar="S", help="length of a clip; default: %(default)s"
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="length of a clip; default: %(default)s"
     )
     parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine against factory in dB; default: 6")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other machines; default: 0")
@@ -33,6 +35,17 @@ def make_parser() -> argparse.ArgumentParser:
         "--machines", nargs="+", choices=tuple(MACHINES), default=tuple(MACHINES), help="which types; default: all four"
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
+        msg = f"must be a number from {_LEAST_SECONDS} to {_MOST_SECONDS}, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from mimii.keys import record_key, row_clip_key, shard_key
 from mimii.records import Record, Sums
 from mimii.shards import encode_chunk, encode_shard
 from mimii.sources import open_clip
-from mimii.spec import FeatureSpec
+from mimii.spec import FeatureSpec, n_rows
 from mimii.table import Part, ShardTask
 
 
@@ -29,12 +29,15 @@ class ClipFrames:
         None where the clip could not be read.
     problem : str
         Why it could not; else empty.
+    unread : bool
+        Whether the fault may lie with the disk and not with the clip: then it is worth another try.
 
     """
 
     part: Part
     decibel: FloatArray | None
     problem: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,10 @@ class ShardDone:
     ----------
     shard : int
         Which.
-    n_clips, n_rows : int
-        Clips of which it holds rows, and how many rows.
+    n_clips : int
+        Clips whose last row it holds: over all shards each clip counts once.
+    n_rows : int
+        Its rows.
     bytes_written : int
         Bytes of the shard.
     bad : dict of int to str
@@ -86,12 +91,13 @@ def extract_shard(task: ShardTask) -> ShardDone:
     clips = [load_frames(part, task.spec) for part in task.parts]
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
     bad = {clip.part.clip: clip.problem for clip in clips if clip.problem}
+    unread = tuple(clip.part.clip for clip in clips if clip.unread)
     objects.put(task.output, shard_key(task.shard), shard)
     objects.put(task.output, row_clip_key(task.shard), encode_chunk(_row_clips(task)))
-    record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec))
+    record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec), unread)
     objects.put(task.output, record_key(task.shard), records.to_json(record))
-    n_rows = sum(part.stop - part.start for part in task.parts)
-    return ShardDone(task.shard, len(clips), n_rows, len(shard), bad)
+    rows = sum(part.stop - part.start for part in task.parts)
+    return ShardDone(task.shard, count_ended(task), rows, len(shard), bad)
 
 
 def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
@@ -118,10 +124,27 @@ def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
     except AudioError as error:
         return ClipFrames(part, None, str(error))
     except OSError as error:
-        return ClipFrames(part, None, unreadable(error))
+        return ClipFrames(part, None, unreadable(error), unread=True)
     except MemoryError:
         return ClipFrames(part, None, "too long for the memory of a worker")
     return ClipFrames(part, decibel[part.start : part.stop + spec.frames - 1])
+
+
+def count_ended(task: ShardTask) -> int:
+    """Count the clips whose last row is in a shard.
+
+    Parameters
+    ----------
+    task : ShardTask
+        Any.
+
+    Returns
+    -------
+    int
+        Over all shards of a table each clip counts once, also those that straddle two.
+
+    """
+    return sum(part.stop == n_rows(part.n_samples, task.spec) for part in task.parts)
 
 
 def _check_planned(sample_rate: int, n_samples: int, part: Part, spec: FeatureSpec) -> None:

@@ -122,6 +122,23 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
     return filters
 
 
+def count_empty_bands(spec: FeatureSpec) -> int:
+    """Count the mel bands so narrow that they hold no frequency bin: their power is 0 always.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        Uses sample_rate, n_fft and n_mels.
+
+    Returns
+    -------
+    int
+        0 for sensible parameters.
+
+    """
+    return int((~mel_filter_bank(spec.sample_rate, spec.n_fft, spec.n_mels).any(axis=1)).sum())
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Neighbouring mel bands, the stretch of bins that they take in, and their weights, shape (bins, bands).

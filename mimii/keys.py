@@ -2,6 +2,7 @@
 
 FEATURES = "features"
 RECORDS = "features/records"
+ROW_CLIP = "row_clip"
 
 
 def shard_name(index: int) -> str:
@@ -26,9 +27,14 @@ def shard_key(index: int) -> str:
     return f"{FEATURES}/{shard_name(index)}"
 
 
+def row_clip_name(index: int) -> str:
+    """Name the chunk of `row_clip` that goes with a shard within the folder of its array."""
+    return f"c.{index}"
+
+
 def row_clip_key(index: int) -> str:
     """Return the key of the chunk of `row_clip` that goes with a shard."""
-    return f"row_clip/c.{index}"
+    return f"{ROW_CLIP}/{row_clip_name(index)}"
 
 
 def record_name(index: int) -> str:

@@ -96,6 +96,25 @@ def sizes(root: str, prefix: str) -> dict[str, int]:
         return {}
 
 
+def exists(root: str, key: str) -> bool:
+    """Say whether there is an object.
+
+    Parameters
+    ----------
+    root : str
+        A folder.
+    key : str
+        The object's path below it.
+
+    Returns
+    -------
+    bool
+        True for an object, False for a folder or nothing.
+
+    """
+    return Path(root, key).is_file()
+
+
 def names(root: str) -> list[str]:
     """List what is directly below a root, objects and folders.
 

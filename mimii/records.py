@@ -48,9 +48,11 @@ class Record:
     size : int
         Bytes of the shard.
     bad : dict of int to str
-        Which clips could not be read, and why.
+        Which clips could not be used, and why.
     sums : Sums
         Over the rows that count for the statistics.
+    unread : tuple of int
+        Those bad clips that the next run tries again, since the fault may lie with the disk.
 
     """
 
@@ -60,6 +62,7 @@ class Record:
     size: int
     bad: dict[int, str] = field(default_factory=dict)
     sums: Sums = field(default_factory=lambda: no_sums(0))
+    unread: tuple[int, ...] = ()
 
 
 def no_sums(n_features: int) -> Sums:
@@ -194,6 +197,7 @@ def from_json(data: bytes) -> Record | None:
             size=values["size"],
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             sums=Sums(sums["count"], np.array(sums["total"]), np.array(sums["squares"])),
+            unread=tuple(values["unread"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii import objects
-from mimii.keys import FEATURES, RECORDS, record_name, shard_name
+from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, record_name, row_clip_name, shard_name
 from mimii.records import Record, add_sums, from_json, mean_and_std
 from mimii.shards import ZSTD_LEVEL
 from mimii.table import Table, digest_clips, shard_inputs
@@ -171,18 +172,38 @@ def finish(root: str, table: Table, sources: Sequence[str]) -> None:
     if missing := [index for index in range(table.plan.n_shards) if index not in done]:
         msg = f"{root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
         raise StoreError(msg)
-    problems = list(table.catalogue.problems)
-    for record in done.values():
-        for clip, problem in record.bad.items():
-            problems[clip] = problem
-    sums = add_sums((record.sums for record in done.values()), table.catalogue.spec.n_features)
-    documents = _documents(table, sources, [problem or "ok" for problem in problems], mean_and_std(sums))
+    documents = _final_documents(table, sources, done)
     group = documents.pop(_GROUP)
     for key, data in documents.items():
         objects.put(root, key, data)
     objects.delete_partial(root)
     objects.put(root, _GROUP, group)
     objects.delete_partial(root)
+
+
+def is_finished(root: str, table: Table) -> bool:
+    """Say whether a store is whole, down to its smallest object.
+
+    Parameters
+    ----------
+    root : str
+        Of the store.
+    table : Table
+        What is to be there.
+
+    Returns
+    -------
+    bool
+        False also where there is nothing yet.
+
+    """
+    existing = look(root)
+    if existing is None or not existing.finished:
+        return False
+    done = read_records(root, table)
+    return len(done) == table.plan.n_shards and all(
+        objects.exists(root, key) for key in _final_documents(table, [], done)
+    )
 
 
 def read_records(root: str, table: Table) -> dict[int, Record]:
@@ -201,30 +222,31 @@ def read_records(root: str, table: Table) -> dict[int, Record]:
         By shard, in order. A shard that is not in it is not done.
 
     """
-    names, shards = objects.sizes(root, RECORDS), objects.sizes(root, FEATURES)
+    names, shards, columns = (objects.sizes(root, folder) for folder in (RECORDS, FEATURES, ROW_CLIP))
     found = {}
     for index in range(table.plan.n_shards):
-        data = objects.get(root, f"{RECORDS}/{record_name(index)}") if record_name(index) in names else None
-        record = from_json(data) if data else None
+        if record_name(index) not in names or row_clip_name(index) not in columns:
+            continue
+        record = from_json(objects.get(root, record_key(index)) or b"")
         if record and _is_valid(record, index, table, shards):
             found[index] = record
     return found
 
 
 def erase(root: str) -> None:
-    """Delete a store; records first and the group's metadata last, so that a half-deleted one is known for what it is.
+    """Delete what is in a store; records first and the group's metadata last, so that half of one is known for a store.
 
     Parameters
     ----------
     root : str
-        Of the store.
+        Of the store; an empty folder is left, or what a link points to.
 
     """
     objects.delete(root, RECORDS)
     for name in objects.names(root):
         if name != _GROUP:
             objects.delete(root, name)
-    objects.delete(root, "")
+    objects.delete(root, _GROUP)
 
 
 def _is_valid(record: Record, index: int, table: Table, shards: Mapping[str, int]) -> bool:
@@ -257,6 +279,22 @@ def _read(root: str, name: str) -> NDArray[Any]:
 def _printable(path: str) -> str:
     """Replace bytes of a path that are not UTF-8: Zarr strings cannot hold them."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record]) -> dict[str, bytes]:
+    problems = list(table.catalogue.problems)
+    for record in done.values():
+        for clip, problem in record.bad.items():
+            problems[clip] = problem
+    sums = add_sums((record.sums for record in done.values()), table.catalogue.spec.n_features)
+    return _documents(table, sources, [problem or "ok" for problem in problems], mean_and_std(sums))
+
+
+def _without_credentials(source: str) -> str:
+    url = urlsplit(source)
+    if not url.scheme:
+        return source
+    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
 
 
 def _documents(
@@ -298,7 +336,7 @@ def _attributes(table: Table, sources: Sequence[str]) -> dict[str, Any]:
         "fingerprint": table.fingerprint,
         "clips_digest": digest_clips(table.catalogue),
         "shard_rows": table.plan.layout.shard_rows,
-        "sources": [_printable(source) for source in sources],
+        "sources": [_without_credentials(_printable(source)) for source in sources],
         "software": {"python": platform.python_version()}
         | {name: version(name) for name in _SOFTWARE if name != "sound-features"},
         "license": _LICENSE,
