@@ -44,7 +44,8 @@ _TASKS_A_WORKER = 8
 _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.worker.daemon": True,
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "2s",
     "distributed.comm.timeouts.connect": "60s",
 }
 
