@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types check benchmark constraints clean
+.PHONY: help demo test test-fast test-lowest lint types check benchmark constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,11 @@ check: lint types test  ## all of these
 benchmark: $(VENV)/ready  ## compare with a loop over librosa, on made recordings
 	$(BIN)/python -m jobs.synthesize data/benchmark/raw --clips 1000
 	$(BIN)/python -m jobs.benchmark data/benchmark/raw
+
+test-lowest:  ## run all tests on the oldest versions that pyproject.toml admits (needs uv)
+	uv venv --quiet --clear --python "$(PYTHON)" .venv-lowest
+	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -r pyproject.toml --group dev
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 constraints:  ## choose the newest versions anew (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

@@ -18,6 +18,7 @@ import dask
 import dask.bag
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, futures_of
+from threadpoolctl import threadpool_limits
 
 SCHEDULERS = ("local", "threads", "sync")
 RETRIES = 2
@@ -100,10 +101,11 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
 
     """
     if scheduler == "sync":
-        yield Cluster(None, 1)
+        with threadpool_limits(1):
+            yield Cluster(None, 1)
         return
     processes = scheduler == "local"
-    with dask.config.set(_CONFIG), ExitStack() as stack:
+    with dask.config.set(_CONFIG), threadpool_limits(1), ExitStack() as stack:
         with _interrupts_held_back():
             local = LocalCluster(
                 n_workers=n_workers if processes else 1,

@@ -146,7 +146,7 @@ def open_clip(path: str) -> BinaryIO:
         If it cannot be opened.
 
     """
-    return Path(path).open("rb")
+    return open(path, "rb")
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:

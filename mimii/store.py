@@ -320,7 +320,15 @@ def _documents(
             _create_column(group, name, values, "feature")
         if status is not None:
             zarr.consolidate_metadata(memory)
-    return {key: value.to_bytes() for key, value in written.items()}
+    return {key: value.to_bytes() for key, value in written.items()} | {_GROUP: _sorted(written[_GROUP].to_bytes())}
+
+
+def _sorted(document: bytes) -> bytes:
+    """Bring consolidated metadata into an order of its own: zarr 3.1.1 lists arrays as they come out of a set."""
+    group = json.loads(document)
+    if consolidated := group.get("consolidated_metadata"):
+        consolidated["metadata"] = dict(sorted(consolidated["metadata"].items()))
+    return json.dumps(group, indent=2).encode()
 
 
 def _no_statistics(table: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
