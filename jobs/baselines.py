@@ -11,24 +11,25 @@ import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii import store
 from mimii.catalogue import make_catalogue, probe_clip
+from mimii.clips import Clip
 from mimii.extract import extract_shard
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from mimii.splits import no_split
-from mimii.table import ShardTask, make_table, shard_task
+from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK = 0
-SHARD_BYTES = 32 << 20
+_MOST_SHARD_BYTES = 32 << 20
+_LEAST_SHARDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,8 @@ def librosa_rows(path: str) -> NDArray[np.float32]:
     return rows
 
 
-def run_loop(paths: Sequence[str], output: str, n_workers: int) -> None:
+def run_loop(paths: Sequence[str], output: str) -> None:
     """Compute and pickle the rows of all clips, one after the other."""
-    del n_workers
     _pickle([librosa_rows(path) for path in paths], output)
 
 
@@ -113,31 +113,34 @@ def measure_shard(task: ShardTask) -> Cost:
     return Cost(done.n_clips, cpu_seconds, wall_seconds, after.ru_minflt - before.ru_minflt)
 
 
-def run_kernel(paths: Sequence[str], output: str, n_workers: int) -> None:
-    """Fill a table in this process, shard after shard, and print what each cost."""
-    del n_workers
-    clips = find_clips(paths)
+def make_benchmark_table(clips: Sequence[Clip]) -> Table:
+    """Plan a table, its shards so small that there are some for each worker, but no larger than usual."""
     catalogue = make_catalogue(clips, [probe_clip(clip) for clip in clips], no_split(clips), FeatureSpec())
-    table = make_table(catalogue, SHARD_BYTES)
+    size = 4 * catalogue.spec.n_features * int(catalogue.n_rows.sum())
+    return make_table(catalogue, min(_MOST_SHARD_BYTES, size // _LEAST_SHARDS))
+
+
+def run_kernel(paths: Sequence[str], output: str) -> None:
+    """Fill a table in this process, shard after shard, and print what each cost."""
+    table = make_benchmark_table(find_clips(paths))
     store.begin(output, table, [])
     costs = [measure_shard(shard_task(table, index, output)) for index in range(table.plan.n_shards)]
     print(json.dumps([asdict(cost) for cost in costs]))
 
 
-BASELINES: Mapping[str, Callable[[Sequence[str], str, int], None]] = MappingProxyType(
-    {"loop": run_loop, "pool": run_pool, "kernel": run_kernel}
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.baselines", description=__doc__)
-    parser.add_argument("baseline", choices=tuple(BASELINES))
-    parser.add_argument("paths", help="a file with a recording's path a line")
+    parser.add_argument("baseline", choices=("loop", "pool", "kernel"))
+    parser.add_argument("paths", help="a JSON list of recordings")
     parser.add_argument("output", help="the pickle, or for kernel the store, to write")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
-    BASELINES[options.baseline](Path(options.paths).read_text().splitlines(), options.output, options.workers)
+    paths = json.loads(Path(options.paths).read_bytes())
+    if options.baseline == "pool":
+        run_pool(paths, options.output, options.workers)
+    else:
+        (run_loop if options.baseline == "loop" else run_kernel)(paths, options.output)
     return OK
 
 

@@ -7,6 +7,7 @@ workers, and with --floor that of a program in C that does no more than it must.
 """
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -18,21 +19,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.baselines import SHARD_BYTES, Cost, measure_shard
+from jobs.baselines import Cost, make_benchmark_table, measure_shard
 from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, connect, default_workers, run_tasks
 from jobs.options import DEFAULT_SOURCE, count
 from jobs.report import format_bytes, format_table
 from mimii import store
-from mimii.audio import AudioError, read_header
-from mimii.catalogue import make_catalogue, probe_clip
+from mimii.audio import read_header
 from mimii.clips import Clip
 from mimii.features import mel_filter_bank
+from mimii.problems import AudioError
 from mimii.sources import SourceError, find_clips, open_clip
 from mimii.spec import FeatureSpec
-from mimii.splits import no_split
-from mimii.table import Table, make_table, shard_task
+from mimii.table import Table, shard_task
 
 OK, FAILED, USAGE = 0, 1, 2
+_LEAST_CLIPS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(clips: Sequence[Clip], options: argparse.Namespace, scratch: str) -> None:
     size = sum(_read_whole(clip.path) for clip in clips)
     print(f"{len(clips):,} clips, {format_bytes(size)}, in the page cache; {options.workers} workers\n")
-    listed = Path(scratch, "paths.txt")
-    listed.write_text("".join(f"{clip.path}\n" for clip in clips))
+    listed = Path(scratch, "paths.json")
+    listed.write_text(json.dumps([clip.location for clip in clips]))
     print("\n".join(_end_to_end(clips, size, listed, options.workers)), flush=True)
     print("\nwhen all is warm, the median of", options.rounds, "rounds")
     print("\n".join(_warm(clips, listed, options)))
@@ -122,7 +123,8 @@ def _end_to_end(clips: Sequence[Clip], size: int, listed: Path, n_workers: int) 
     """Time the whole commands, and tabulate."""
     scratch = listed.parent
     table = listed.with_suffix(".csv")
-    table.write_text("path\n" + "".join(f'"{os.path.abspath(clip.path)}"\n' for clip in clips))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["path"], *([clip.location] for clip in clips)])
     python, workers = (sys.executable, "-m"), ("--workers", str(n_workers))
     commands = {
         "librosa loop, 1 process": (*python, "jobs.baselines", "loop", str(listed), str(scratch / "loop.pkl")),
@@ -160,7 +162,7 @@ def _end_to_end_row(name: str, timing: Timing, n_clips: int, size: int, loop_sec
 def _warm(clips: Sequence[Clip], listed: Path, options: argparse.Namespace) -> list[str]:
     """Measure the cost of a clip in turns, so that a machine whose speed drifts treats all alike, and tabulate."""
     scratch = listed.parent
-    table = _table(clips)
+    table = make_benchmark_table(clips)
     rounds: dict[str, list[Steady]] = {}
     for _ in range(options.rounds):
         if options.floor:
@@ -244,12 +246,15 @@ def _time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
 
 
 def _drain(results: Iterator[Cost], n_workers: int) -> Steady:
-    """Leave out the first task of each worker, which imports what it needs."""
-    for _ in range(n_workers):
-        next(results)
+    """Measure from the end of the first tasks, which import what they need, on."""
+    warming = [next(results) for _ in range(n_workers)]
     started = time.perf_counter()
     costs = list(results)
-    return _steady(costs, time.perf_counter() - started, 0)
+    wall_seconds = time.perf_counter() - started
+    if not costs:
+        msg = f"too few clips for {len(warming)} workers: use more, or fewer --workers"
+        raise SourceError(msg)
+    return _steady(costs, wall_seconds, 0)
 
 
 def _steady(costs: Sequence[Cost], wall_seconds: float, skipped: int) -> Steady:
@@ -270,16 +275,11 @@ def _median(measured: Sequence[Steady]) -> Steady:
     )
 
 
-def _table(clips: Sequence[Clip]) -> Table:
-    probes = [probe_clip(clip) for clip in clips]
-    return make_table(make_catalogue(clips, probes, no_split(clips), FeatureSpec()), SHARD_BYTES)
-
-
 def _usable_clips(sources: Sequence[str]) -> list[Clip]:
     clips = [clip for clip in find_clips(sources) if _is_usable(clip)]
-    if not clips:
+    if len(clips) < _LEAST_CLIPS:
         where = ", ".join(sources)
-        msg = f"{where}: no 16-bit WAV recordings at 16 kHz to measure with; python -m jobs.synthesize makes some"
+        msg = f"{where}: fewer than {_LEAST_CLIPS} 16-bit WAV clips at 16 kHz; python -m jobs.synthesize makes some"
         raise SourceError(msg)
     return clips
 
@@ -287,7 +287,7 @@ def _usable_clips(sources: Sequence[str]) -> list[Clip]:
 def _is_usable(clip: Clip) -> bool:
     """Say whether all candidates, also the floor, can read a clip."""
     try:
-        with open_clip(clip.path) as file:
+        with open_clip(clip.location) as file:
             header = read_header(file)
     except (AudioError, OSError):
         return False

@@ -30,7 +30,7 @@ from mimii import store
 from mimii.extract import ShardDone, count_ended, extract_shard
 from mimii.sources import SourceError
 from mimii.spec import SpecError
-from mimii.store import StoreError
+from mimii.store import StoreError, UnfinishedError
 from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, started)
     except (SourceError, SpecError, StoreError) as error:
         return _fail(USAGE, str(error))
-    except (WorkError, OSError) as error:
+    except (WorkError, UnfinishedError, OSError) as error:
         return _fail(FAILED, f"{error}\nWhat is finished is kept: run the same command again to go on.")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted. What is finished is kept: run the same command again to go on.")
@@ -117,9 +117,10 @@ def _run(options: argparse.Namespace, started: float) -> int:
 def _make_way(options: argparse.Namespace, table: Table) -> None:
     """Delete the table at the output where that is wanted; refuse another one."""
     existing = store.look(options.output)
-    if existing is not None and options.overwrite:
+    changes = store.differences(existing, table, options.output) if existing else []
+    if changes and options.overwrite:
         store.erase(options.output)
-    elif existing is not None and (changes := store.differences(existing, table, options.output)):
+    elif changes:
         listed = "\n  ".join(changes)
         msg = (
             f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"

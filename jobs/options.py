@@ -119,7 +119,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="0",
         help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
     )
-    group.add_argument("--overwrite", action="store_true", help="delete another table at the output first")
+    group.add_argument("--overwrite", action="store_true", help="delete another table that is at the output first")
     group.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -148,7 +148,7 @@ def list_clips(options: argparse.Namespace) -> list[Clip]:
     sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
         raise SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
-    clips = {os.path.abspath(clip.path): clip for clip in [*find_clips(sources), *listed]}
+    clips = {clip.location: clip for clip in [*find_clips(sources), *listed]}
     if not clips:
         where = ", ".join([*sources, *filter(None, [options.list])])
         raise SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))

@@ -77,8 +77,8 @@ def show_lines(
         now = time.monotonic()
         if now - written >= interval or n_done == n_clips:
             rate = n_done / max(now - started, 1e-9)
-            left = (n_clips - n_done) / rate
-            line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left:.0f} s left, {n_bad + len(found)} bad"
+            left = f"{(n_clips - n_done) / rate:.0f}" if rate else "?"
+            line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left} s left, {n_bad + len(found)} bad"
             print(line, file=stream or sys.stderr, flush=True)
             written = now
         yield shard

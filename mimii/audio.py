@@ -7,6 +7,8 @@ No memory is set aside on the word of a header alone.
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,17 +16,20 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mimii.problems import AudioError, missing_channel
+
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _LENGTH_UNKNOWN = 0xFFFFFFFF
 _MOST_CHUNKS = 1000
+STRETCH = 1 << 20
+"""The most samples of a channel that are in memory at a time."""
+
 _BLOCK_BYTES = 1 << 17
 _FULL_SCALE = np.float32(1 / 32768)
 _MOST_SAMPLES_PER_BYTE = 65536
 
-
-class AudioError(ValueError):
-    """A recording that cannot be used; the message is the reason, without the path."""
+Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ def read_header(file: BinaryIO) -> Header:
     return _read_sndfile_header(file, size)
 
 
-def read_channel(file: BinaryIO, channel: int) -> tuple[Header, NDArray[np.float32]]:
+def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
     """Read one channel of a recording.
 
     Parameters
@@ -121,31 +126,38 @@ def read_channel(file: BinaryIO, channel: int) -> tuple[Header, NDArray[np.float
 
     """
     header = read_header(file)
-    if channel >= header.n_channels:
-        msg = missing_channel(channel, header.n_channels)
-        raise AudioError(msg)
-    if header.pcm16_offset >= 0:
-        return header, _read_pcm16(file, header, channel)
-    return header, _read_sndfile(file, header, channel)
+    stretches = list(read_stretches(file, header, channel))
+    return header, stretches[0] if len(stretches) == 1 else np.concatenate([np.empty(0, np.float32), *stretches])
 
 
-def missing_channel(channel: int, n_channels: int) -> str:
-    """Say that a recording lacks a channel.
+def read_stretches(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
+    """Read one channel of a recording stretch by stretch, so that a long one need not fit in memory.
 
     Parameters
     ----------
+    file : binary file
+        Seekable; open until the last stretch is read.
+    header : Header
+        From `read_header`.
     channel : int
-        The one asked for, counted from 0.
-    n_channels : int
-        How many there are.
+        Counted from 0.
 
-    Returns
-    -------
-    str
-        The reason, for people.
+    Yields
+    ------
+    ndarray of float32, shape (at most 2**20,)
+        In order; together ``header.n_samples`` samples. Full scale is 1.
+
+    Raises
+    ------
+    AudioError
+        If there is no such channel, the recording ends early, or samples are not finite.
+    OSError
+        If it cannot be read.
 
     """
-    return f"no channel {channel}: the recording has {n_channels}, counted from 0"
+    if channel >= header.n_channels:
+        raise AudioError(missing_channel(channel, header.n_channels))
+    return (_read_pcm16 if header.pcm16_offset >= 0 else _read_sndfile)(file, header, channel)
 
 
 def _read_wav(file: BinaryIO, size: int) -> _Wav | None:
@@ -193,29 +205,46 @@ def _is_pcm16(wav: _Wav) -> bool:
     )
 
 
-class _Seekable:
-    """A file that stays where it is when it is sent somewhere impossible, as damaged headers do.
+class _Quiet:
+    """A file that raises nothing while libsndfile, written in C, calls it back: exceptions would only be printed.
 
-    libsndfile calls back from C, where an exception cannot be raised but only printed.
+    Sent somewhere impossible, as damaged headers do, it stays where it is; an error of the disk is kept.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+        self._file, self.tell = file, file.tell
+        self.error: OSError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError):
-            return self.tell()
+            return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = error
+            return b""
+
+
+@contextmanager
+def _open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
+    file.seek(0)
+    quiet = _Quiet(file)
+    try:
+        with soundfile.SoundFile(quiet) as sound:
+            yield sound
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise quiet.error or AudioError(_not_audio(error)) from error
+    if quiet.error:
+        raise quiet.error
 
 
 def _read_sndfile_header(file: BinaryIO, size: int) -> Header:
-    file.seek(0)
-    try:
-        with soundfile.SoundFile(_Seekable(file)) as sound:
-            header = Header(sound.samplerate, sound.channels, sound.frames)
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise AudioError(_not_audio(error)) from error
+    with _open_sound(file) as sound:
+        header = Header(sound.samplerate, sound.channels, sound.frames)
     if header.n_samples > size * _MOST_SAMPLES_PER_BYTE:
         msg = f"the header claims {header.n_samples} samples, more than a file of {size} bytes can hold"
         raise AudioError(msg)
@@ -227,39 +256,40 @@ def _not_audio(error: Exception) -> str:
     return f"not audio that libsndfile reads: {reason}"
 
 
-def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> NDArray[np.float32]:
+def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
+    file.seek(header.pcm16_offset)
     stride = 2 * header.n_channels
     block = bytearray(max(_BLOCK_BYTES // stride, 1) * stride)
-    samples = np.empty(header.n_samples, np.float32)
-    file.seek(header.pcm16_offset)
+    for start in range(0, header.n_samples, STRETCH):
+        samples = np.empty(min(STRETCH, header.n_samples - start), np.float32)
+        for done in range(0, len(samples), len(block) // stride):
+            count = min(len(block) // stride, len(samples) - done)
+            if file.readinto(memoryview(block)[: count * stride]) < count * stride:  # type: ignore[attr-defined]
+                msg = f"truncated: the header promises {header.n_samples} samples, the file ends sooner"
+                raise AudioError(msg)
+            interleaved = np.frombuffer(block, "<i2", count * header.n_channels)
+            samples[done : done + count] = interleaved[channel :: header.n_channels]
+        yield np.multiply(samples, _FULL_SCALE, out=samples)
+
+
+def _read_sndfile(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
     done = 0
-    while done < header.n_samples:
-        count = min(len(block) // stride, header.n_samples - done)
-        if file.readinto(memoryview(block)[: count * stride]) < count * stride:  # type: ignore[attr-defined]
-            msg = f"truncated: the header promises {header.n_samples} samples, the file ends sooner"
-            raise AudioError(msg)
-        interleaved = np.frombuffer(block, "<i2", count * header.n_channels)
-        samples[done : done + count] = interleaved[channel :: header.n_channels]
-        done += count
-    return np.multiply(samples, _FULL_SCALE, out=samples)
-
-
-def _read_sndfile(file: BinaryIO, header: Header, channel: int) -> NDArray[np.float32]:
-    file.seek(0)
-    blocks, done = [], 0
-    frames = max(_BLOCK_BYTES // (4 * header.n_channels), 1)
-    try:
-        with soundfile.SoundFile(_Seekable(file)) as sound:
-            while len(block := sound.read(frames, dtype="float32", always_2d=True)):
-                blocks.append(block[:, channel].copy())
-                done += len(block)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(_not_audio(error)) from error
+    with _open_sound(file) as sound:
+        while len(samples := _read_sound(sound, channel)):
+            if not np.isfinite(samples).all():
+                msg = "NaN or infinite samples"
+                raise AudioError(msg)
+            done += len(samples)
+            yield samples
     if done != header.n_samples:
         msg = f"truncated: the header promises {header.n_samples} samples, {done} could be decoded"
         raise AudioError(msg)
-    samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    if not np.isfinite(samples).all():
-        msg = "NaN or infinite samples"
-        raise AudioError(msg)
-    return samples
+
+
+def _read_sound(sound: soundfile.SoundFile, channel: int) -> Samples:
+    """Read a stretch of one channel; of all channels only a block at a time is in memory."""
+    count = max(_BLOCK_BYTES // (4 * sound.channels), 1)
+    blocks = [np.empty(0, np.float32)]
+    while sum(map(len, blocks)) < STRETCH and len(block := sound.read(count, dtype="float32", always_2d=True)):
+        blocks.append(block[:, channel].copy())
+    return np.concatenate(blocks)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.audio import AudioError, Header, missing_channel, read_header
+from mimii.audio import Header, read_header
 from mimii.clips import Clip
+from mimii.problems import AudioError, missing_channel, unreadable
 from mimii.sources import open_clip
 from mimii.spec import FeatureSpec, n_frames, n_rows
+
+_MOST_MEL_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +79,12 @@ def probe_clip(clip: Clip) -> Probe:
     if clip.problem:
         return Probe(None, clip.problem)
     try:
-        with open_clip(clip.path) as file:
+        with open_clip(clip.location) as file:
             return Probe(read_header(file))
     except AudioError as error:
         return Probe(None, str(error))
     except OSError as error:
         return Probe(None, unreadable(error))
-
-
-def unreadable(error: OSError) -> str:
-    """Say why a file cannot be read, without its path.
-
-    Parameters
-    ----------
-    error : OSError
-        What opening or reading it raised.
-
-    Returns
-    -------
-    str
-        The reason, for people.
-
-    """
-    return f"cannot be read: {error.strerror or error}"
 
 
 def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
@@ -155,9 +141,17 @@ def _problem(probe: Probe, spec: FeatureSpec) -> str:
         return f"sample rate {header.sample_rate} Hz, the table has {spec.sample_rate} Hz"
     if spec.channel >= header.n_channels:
         return missing_channel(spec.channel, header.n_channels)
-    if header.n_samples == 0:
+    return _bad_length(header.n_samples, header.sample_rate, spec)
+
+
+def _bad_length(n_samples: int, sample_rate: int, spec: FeatureSpec) -> str:
+    frames = n_frames(n_samples, spec)
+    size = 4 * frames * spec.n_mels
+    if not frames:
         return "no samples"
-    if not n_rows(header.n_samples, spec):
-        frames = n_frames(header.n_samples, spec)
-        return f"too short for one row: {header.n_samples} samples are {frames} frames, a row takes {spec.frames}"
+    if frames < spec.frames:
+        return f"too short for one row: {n_samples} samples are {frames} frames, a row takes {spec.frames}"
+    if size > _MOST_MEL_BYTES:
+        hours, most = n_samples / sample_rate / 3600, _MOST_MEL_BYTES >> 20
+        return f"too long: {hours:.1f} hours are {size >> 20} MiB of mel spectrogram, and {most} fit; cut it in pieces"
     return ""

@@ -62,8 +62,8 @@ class Clip:
     ----------
     path : str
         Where the recording is, as the user named it: source and path within it.
-    name : str
-        The path within its source: what the clip is called wherever the source is mounted.
+    location : str
+        Where it is, whatever folder a process works in.
     size : int
         Bytes.
     version : str
@@ -76,7 +76,7 @@ class Clip:
     """
 
     path: str
-    name: str
+    location: str
     size: int = 0
     version: str = ""
     identity: Identity = Identity()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimii import objects, records
-from mimii.audio import AudioError, read_channel
-from mimii.catalogue import unreadable
-from mimii.features import FloatArray, mel_spectrogram, power_to_db, stack_frames
+from mimii.audio import read_header, read_stretches
+from mimii.features import FloatArray, mel_of_stretches, power_to_db, stack_frames
 from mimii.keys import record_key, row_clip_key, shard_key
+from mimii.problems import AudioError, unreadable
 from mimii.records import Record, Sums
 from mimii.shards import encode_chunk, encode_shard
 from mimii.sources import open_clip
@@ -92,6 +92,7 @@ def extract_shard(task: ShardTask) -> ShardDone:
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
     bad = {clip.part.clip: clip.problem for clip in clips if clip.problem}
     unread = tuple(clip.part.clip for clip in clips if clip.unread)
+    objects.delete(task.output, record_key(task.shard))  # one of other recordings must not vouch for these bytes
     objects.put(task.output, shard_key(task.shard), shard)
     objects.put(task.output, row_clip_key(task.shard), encode_chunk(_row_clips(task)))
     record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec), unread)
@@ -117,16 +118,17 @@ def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
 
     """
     try:
-        with open_clip(part.path) as file:
-            header, samples = read_channel(file, spec.channel)
-        _check_planned(header.sample_rate, header.n_samples, part, spec)
-        decibel = power_to_db(mel_spectrogram(samples, spec), spec)
+        with open_clip(part.location) as file:
+            header = read_header(file)
+            _check_planned(header.sample_rate, header.n_samples, part, spec)
+            mel = mel_of_stretches(read_stretches(file, header, spec.channel), header.n_samples, spec)
+        decibel = power_to_db(mel, spec)
     except AudioError as error:
         return ClipFrames(part, None, str(error))
     except OSError as error:
         return ClipFrames(part, None, unreadable(error), unread=True)
     except MemoryError:
-        return ClipFrames(part, None, "too long for the memory of a worker")
+        return ClipFrames(part, None, "not enough memory for it", unread=True)
     return ClipFrames(part, decibel[part.start : part.stop + spec.frames - 1])
 
 

@@ -5,7 +5,7 @@ normalisation) and agree with it within 1e-3 dB. librosa multiplies by a float64
 here a transform is float32, half the work, wherever that is exact enough, and float64 where it is not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ import scipy.fft
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
-from mimii.audio import AudioError
+from mimii.problems import AudioError
 from mimii.spec import TOP_DB, FeatureSpec, n_frames
 
 FloatArray = NDArray[np.float32]
@@ -220,35 +220,67 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
         If the samples are so large that the power is not finite.
 
     """
+    return mel_of_stretches([samples], len(samples), spec)
+
+
+def mel_of_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> FloatArray:
+    """Compute the mel spectrogram of samples that come stretch by stretch.
+
+    Parameters
+    ----------
+    stretches : iterable of ndarray of float32, shape (any,)
+        One channel, in order.
+    n_samples : int
+        Samples in all.
+    spec : FeatureSpec
+        As for `mel_spectrogram`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_mels)
+        As `mel_spectrogram` of the whole; only this and a stretch are in memory.
+
+    Raises
+    ------
+    AudioError
+        If the samples are so large that the power is not finite.
+
+    """
     constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
-    framed = _frames(samples, spec)
+    mel = np.empty((n_frames(n_samples, spec), spec.n_mels), np.float32)
+    done = 0
     with np.errstate(over="ignore", invalid="ignore"):
-        if spec.power == 2:
-            mel = _mel(framed, constants)
-        else:
-            mel = _exact_mel(framed, np.arange(len(framed)), constants, spec.power)
+        for framed in _frame_stretches(stretches, n_samples, spec) if n_samples else ():
+            mel[done : done + len(framed)] = _mel(framed, constants, spec.power)
+            done += len(framed)
     if not np.isfinite(mel).all():
         msg = "samples so large that their power is not a finite number"
         raise AudioError(msg)
     return mel
 
 
-def _frames(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
-    """View the padded samples as frames, shape (n_frames, n_fft)."""
-    before = spec.n_fft // 2
-    padded = np.empty(max(len(samples) + 2 * before, spec.n_fft), np.float32)
-    padded[:before] = 0
-    padded[before : before + len(samples)] = samples
-    padded[before + len(samples) :] = 0
-    frames: FloatArray = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
-    return frames[: n_frames(len(samples), spec)]
+def _frame_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> Iterator[FloatArray]:
+    """View padded samples as frames, shape (any, n_fft); what a frame still lacks waits for the next stretch."""
+    padding = np.zeros(spec.n_fft // 2, np.float32)
+    waiting, skip, left = padding, 0, n_samples
+    for stretch in stretches:
+        left -= len(stretch)
+        joined = np.concatenate([waiting, stretch, padding] if left == 0 else [waiting, stretch])
+        if len(joined) - skip >= spec.n_fft:
+            framed = sliding_window_view(joined[skip:], spec.n_fft)[:: spec.hop_length]
+            yield framed
+            skip += len(framed) * spec.hop_length
+        # A hop may lead beyond what has come so far.
+        waiting, skip = joined[skip:], max(0, skip - len(joined))
 
 
-def _mel(framed: FloatArray, constants: _Constants) -> FloatArray:
-    """Compute mel power in float32, and again in float64 the frames for which that is not exact enough."""
+def _mel(framed: FloatArray, constants: _Constants, power: float) -> FloatArray:
+    """Compute the mel spectrogram in float32, and in float64 where that is not exact enough."""
+    if power != 2:
+        return _exact_mel(framed, np.arange(len(framed)), constants, power)
     mel, exact_enough = _fast_mel(framed, constants)
     if not exact_enough.all():
-        mel[~exact_enough] = _exact_mel(framed, np.flatnonzero(~exact_enough), constants, 2.0)
+        mel[~exact_enough] = _exact_mel(framed, np.flatnonzero(~exact_enough), constants, power)
     return mel
 
 

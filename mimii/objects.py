@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 PARTIAL = ".partial"
+_TRIES = 5
 
 
 def put(root: str, key: str, data: bytes) -> None:
@@ -31,19 +32,11 @@ def put(root: str, key: str, data: bytes) -> None:
 
     """
     target = Path(root, key)
-    partial = Path(root, PARTIAL, uuid.uuid4().hex)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _make_folder(target.parent)
-        partial.replace(target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    for _ in range(_TRIES):
+        if _put(target, Path(root, PARTIAL, uuid.uuid4().hex), data):
+            return
+    msg = f"{target}: cannot be written, somebody else deletes what is written"
+    raise FileNotFoundError(msg)
 
 
 def get(root: str, key: str) -> bytes | None:
@@ -168,6 +161,25 @@ def delete_partial(root: str) -> None:
 
     """
     delete(root, PARTIAL)
+
+
+def _put(target: Path, partial: Path, data: bytes) -> bool:
+    """Write an object; say whether it is in place, and not tidied up by another run on its way there."""
+    _make_folder(partial.parent)
+    _make_folder(target.parent)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+    return True
 
 
 def _make_folder(folder: Path) -> None:

@@ -84,7 +84,7 @@ def find_clips(sources: Sequence[str]) -> list[Clip]:
             raise SourceError(msg)
         files = _walk(source, visited) if os.path.isdir(source) else [(source, "")]
         for path, problem in files:
-            found.setdefault(os.path.abspath(path), _clip(os.path.normpath(path), source, problem))
+            found.setdefault(os.path.abspath(path), _clip(os.path.normpath(path), problem))
     return sorted(found.values(), key=lambda clip: clip.path)
 
 
@@ -127,13 +127,13 @@ def read_list(path: str) -> list[Clip]:
         raise SourceError(msg) from error
 
 
-def open_clip(path: str) -> BinaryIO:
+def open_clip(location: str) -> BinaryIO:
     """Open a recording for reading.
 
     Parameters
     ----------
-    path : str
-        A `Clip`'s path.
+    location : str
+        Of a `Clip`.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def open_clip(path: str) -> BinaryIO:
         If it cannot be opened.
 
     """
-    return open(path, "rb")
+    return open(location, "rb")
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -177,20 +177,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _clip(path: str, source: str, problem: str) -> Clip:
-    name = os.path.relpath(path, source) if path != source else os.path.basename(path)
-    clip = Clip(
-        path=path.replace(os.sep, "/"),
-        name=name.replace(os.sep, "/"),
-        identity=identify(os.path.abspath(path).replace(os.sep, "/")),
-        problem=problem,
-    )
+def _clip(path: str, problem: str) -> Clip:
+    location = os.path.abspath(path)
+    clip = Clip(path, location, identity=identify(location), problem=problem)
     return clip if problem else _with_size(clip)
 
 
 def _with_size(clip: Clip) -> Clip:
     try:
-        status = os.stat(clip.path)
+        status = os.stat(clip.location)
     except OSError as error:
         return replace(clip, problem=f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
@@ -210,8 +205,8 @@ def _listed_clips(path: str, rows: "csv.DictReader[str]") -> list[Clip]:
         if location in clips:
             msg = f"{where}: {name} is listed twice"
             raise SourceError(msg)
-        clip = _clip(location, location, "")
-        clips[location] = replace(clip, name=name, identity=_listed_identity(clip.identity, row, where))
+        clip = _clip(location, "")
+        clips[location] = replace(clip, identity=_listed_identity(clip.identity, row, where))
     return [clips[location] for location in sorted(clips)]
 
 

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii import objects
+from mimii import __version__, objects
 from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, record_name, row_clip_name, shard_name
 from mimii.records import Record, add_sums, from_json, mean_and_std
 from mimii.shards import ZSTD_LEVEL
-from mimii.table import Table, digest_clips, shard_inputs
+from mimii.table import FORMAT, Table, digest_clips, shard_inputs
 
 if TYPE_CHECKING:
     import zarr
@@ -39,11 +39,15 @@ _ATTRIBUTION = (
     "Hitachi, Ltd., doi:10.5281/zenodo.3384388"
 )
 _ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
-_SOFTWARE = ("sound-features", "numpy", "scipy", "soundfile", "numcodecs", "zarr")
+_SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
 
 
 class StoreError(RuntimeError):
     """A store that is not ours to write, or that holds another table; the message says what to do."""
+
+
+class UnfinishedError(RuntimeError):
+    """A store that lacks shards when it is to be finished; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def look(root: str) -> Existing | None:
             return None
         group = json.loads(data or b"")
         attributes = group["attributes"]
-        if "fingerprint" in attributes:
+        if attributes["title"] == _TITLE and attributes["fingerprint"]:
             return Existing(attributes, bool(group.get("consolidated_metadata")))
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
@@ -123,6 +127,8 @@ def differences(existing: Existing, table: Table, root: str) -> list[str]:
     ]
     if attributes.get("clips_digest") != digest_clips(table.catalogue):
         found.append(_clip_differences(root, table))
+    if attributes.get("format") != FORMAT:
+        found.append(f"format: {attributes.get('format')} there, {FORMAT} now")
     if not found:
         shard_rows = attributes.get("shard_rows")
         found.append(f"layout: shards of {shard_rows} rows there, {table.plan.layout.shard_rows} now")
@@ -164,14 +170,14 @@ def finish(root: str, table: Table, sources: Sequence[str]) -> None:
 
     Raises
     ------
-    StoreError
+    UnfinishedError
         If a shard is not done.
 
     """
     done = read_records(root, table)
     if missing := [index for index in range(table.plan.n_shards) if index not in done]:
         msg = f"{root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
-        raise StoreError(msg)
+        raise UnfinishedError(msg)
     documents = _final_documents(table, sources, done)
     group = documents.pop(_GROUP)
     for key, data in documents.items():
@@ -242,6 +248,8 @@ def erase(root: str) -> None:
         Of the store; an empty folder is left, or what a link points to.
 
     """
+    if group := objects.get(root, _GROUP):
+        objects.put(root, _GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
     objects.delete(root, RECORDS)
     for name in objects.names(root):
         if name != _GROUP:
@@ -266,7 +274,7 @@ def _clip_differences(root: str, table: Table) -> str:
         return f"clips: others there than the {len(new)} now"
     gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
     changes = [f"{len(some)} {what}, first {some[0]}" for some, what in ((gone, "gone"), (come, "new")) if some]
-    details = "; ".join(changes) or "the same paths, but lengths, labels or splits have changed"
+    details = "; ".join(changes) or "the same paths, but places, lengths, labels or splits have changed"
     return f"clips: {len(old)} there, {len(new)} now ({details})"
 
 
@@ -341,12 +349,13 @@ def _attributes(table: Table, sources: Sequence[str]) -> dict[str, Any]:
         "title": _TITLE,
         "rows": _ROWS,
         "spec": table.catalogue.spec.as_dict(),
+        "format": FORMAT,
         "fingerprint": table.fingerprint,
         "clips_digest": digest_clips(table.catalogue),
         "shard_rows": table.plan.layout.shard_rows,
         "sources": [_without_credentials(_printable(source)) for source in sources],
-        "software": {"python": platform.python_version()}
-        | {name: version(name) for name in _SOFTWARE if name != "sound-features"},
+        "software": {"sound-features": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in _SOFTWARE},
         "license": _LICENSE,
         "attribution": _ATTRIBUTION,
     }
@@ -356,7 +365,7 @@ def _clip_columns(table: Table, status: Sequence[str] | None) -> dict[str, NDArr
     catalogue = table.catalogue
     who = [clip.identity for clip in catalogue.clips]
     return {
-        "path": _strings(_printable(clip.path) for clip in catalogue.clips),
+        "path": _strings(clip.path for clip in catalogue.clips),
         "machine_type": _strings(clip.machine_type for clip in who),
         "machine_id": _strings(clip.machine_id for clip in who),
         "number": np.array([clip.number for clip in who], np.int32),
@@ -370,7 +379,7 @@ def _clip_columns(table: Table, status: Sequence[str] | None) -> dict[str, NDArr
 
 
 def _strings(values: Iterable[str]) -> NDArray[Any]:
-    return np.array(list(values), np.dtypes.StringDType())
+    return np.array([_printable(value) for value in values], np.dtypes.StringDType())
 
 
 def _create_rows(group: "zarr.Group", table: Table) -> None:
@@ -402,6 +411,7 @@ def _create_rows(group: "zarr.Group", table: Table) -> None:
 def _create_column(group: "zarr.Group", name: str, values: NDArray[Any], dimension: str) -> None:
     array = group.create_array(
         name,
+        config={"write_empty_chunks": True},
         shape=values.shape,
         chunks=(max(1, min(len(values), _CLIPS_A_CHUNK)),),
         dtype=str if values.dtype.kind == "T" else values.dtype,

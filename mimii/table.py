@@ -27,7 +27,7 @@ class Table:
     plan : Plan
         Their rows.
     counts : ndarray of bool, shape (n_clips,)
-        Which clips count for the statistics: those for training, or all where none is for training.
+        Which clips count for the statistics: those for training, or all where none of these can be used.
     fingerprint : str
         Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
 
@@ -47,7 +47,7 @@ class Part:
     ----------
     clip : int
         Which clip of the table.
-    path : str
+    location : str
         Where it is.
     n_samples : int
         Samples of one channel, as planned.
@@ -59,7 +59,7 @@ class Part:
     """
 
     clip: int
-    path: str
+    location: str
     n_samples: int
     start: int
     stop: int
@@ -115,7 +115,7 @@ def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
 
     """
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
-    is_train = np.array([split == TRAIN for split in catalogue.splits], bool)
+    is_train = (catalogue.n_rows > 0) & np.array([split == TRAIN for split in catalogue.splits], bool)
     counts = is_train if is_train.any() else ~is_train
     return Table(catalogue, make_plan(catalogue.n_rows, layout), counts, _fingerprint(catalogue, layout))
 
@@ -165,7 +165,7 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
     parts = tuple(
         Part(
             clip=piece.clip,
-            path=catalogue.clips[piece.clip].path,
+            location=catalogue.clips[piece.clip].location,
             n_samples=int(catalogue.n_samples[piece.clip]),
             start=piece.start,
             stop=piece.stop,
@@ -178,7 +178,7 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
 
 
 def digest_clips(catalogue: Catalogue) -> str:
-    """Digest the list of clips: names, identities, splits and lengths.
+    """Digest the list of clips: places, identities, splits and lengths.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def digest_clips(catalogue: Catalogue) -> str:
     rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
     for clip, split, n_samples, count in rows:
         who = clip.identity
-        values = (clip.name, who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
+        values = (clip.location, who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
         digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 

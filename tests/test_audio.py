@@ -1,5 +1,6 @@
 """Bytes to one channel of samples: the same as libsndfile decodes, and a reason for all that cannot be used."""
 
+import errno
 import io
 import struct
 import time
@@ -13,7 +14,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.audio import AudioError, read_channel, read_header
+from mimii.audio import STRETCH, read_channel, read_header, read_stretches
+from mimii.problems import AudioError
 from mimii.synthesis import wav_bytes
 from tests.recordings import noise
 
@@ -369,3 +371,32 @@ def test_wav_files_from_other_programs_are_decoded_as_by_libsndfile(real_recordi
         except (AssertionError, AudioError) as error:
             differing.append(f"{path.name}: {error}")
     assert not differing
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("long.wav", "PCM_16"), ("long.flac", "PCM_16"), ("long.wav", "FLOAT")])
+def test_a_long_recording_comes_in_stretches(tmp_path, name, subtype):
+    rng = np.random.default_rng(7)
+    samples = rng.integers(-9000, 9000, (2 * STRETCH + 4321, 2)) / 32768
+    soundfile.write(tmp_path / name, samples, 16_000, subtype=subtype)
+    with (tmp_path / name).open("rb") as file:
+        header = read_header(file)
+        stretches = list(read_stretches(file, header, 1))
+    assert all(0 < len(stretch) < STRETCH + 2**17 for stretch in stretches)
+    assert len(stretches) == 3
+    np.testing.assert_array_equal(np.concatenate(stretches), samples[:, 1].astype(np.float32))
+
+
+class _BrokenDisk(io.BytesIO):
+    """Fails like a disk after the header has been read."""
+
+    def read(self, size=-1):
+        if self.tell() > 5000:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+def test_an_error_of_the_disk_is_not_taken_for_damaged_audio():
+    whole = io.BytesIO()
+    soundfile.write(whole, noise(3, 60_000), 16_000, format="FLAC")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_channel(_BrokenDisk(whole.getvalue()), 0)

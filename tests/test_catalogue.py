@@ -18,7 +18,7 @@ def probe(rate=16_000, n_channels=8, n_samples=160_000):
 
 
 def catalogue_of(probes, spec=None):
-    clips = [Clip(f"/data/{index}.wav", f"{index}.wav") for index in range(len(probes))]
+    clips = [Clip(f"{index}.wav", f"/data/{index}.wav") for index in range(len(probes))]
     return make_catalogue(clips, probes, [""] * len(probes), spec or FeatureSpec())
 
 
@@ -38,6 +38,7 @@ def test_usable_clips_have_rows_and_no_problem():
         (probe(n_samples=0), "no samples"),
         (probe(n_samples=2047), "too short for one row: 2047 samples are 4 frames, a row takes 5"),
         (probe(n_samples=1), "too short for one row: 1 samples are 1 frames, a row takes 5"),
+        (probe(n_samples=10**9), "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; cut it in pieces"),
         (Probe(None, "empty file"), "empty file"),
     ],
 )
@@ -45,7 +46,7 @@ def test_an_unusable_clip_has_a_reason_and_no_rows_and_keeps_its_place(bad, reas
     catalogue = catalogue_of([probe(), bad, probe(n_samples=16_000)], FeatureSpec(channel=3))
     assert catalogue.problems == ("", reason, "")
     assert catalogue.n_rows.tolist() == [309, 0, 28]
-    assert [clip.name for clip in catalogue.clips] == ["0.wav", "1.wav", "2.wav"]
+    assert [clip.path for clip in catalogue.clips] == ["0.wav", "1.wav", "2.wav"]
 
 
 def test_the_last_channel_can_be_used():
@@ -84,7 +85,7 @@ def test_a_probe_reads_the_header_of_a_clip(tmp_path):
 
 def test_a_probe_of_a_clip_with_a_problem_does_not_read_it(tmp_path):
     write_clip(tmp_path / "a.wav", 1, 50)
-    found = probe_clip(Clip(str(tmp_path / "a.wav"), "a.wav", problem="known to be bad"))
+    found = probe_clip(Clip("a.wav", str(tmp_path / "a.wav"), problem="known to be bad"))
     assert found == Probe(None, "known to be bad")
 
 
@@ -95,14 +96,14 @@ def test_a_probe_says_why_a_clip_cannot_be_read(tmp_path, content, reason):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
-    found = probe_clip(Clip(str(path), "a.wav"))
+    found = probe_clip(Clip("a.wav", str(path)))
     assert found.header is None
     assert reason in found.problem
     assert str(tmp_path) not in found.problem
 
 
 def test_a_probe_of_a_folder_says_that_it_cannot_be_read(tmp_path):
-    assert "cannot be read" in probe_clip(Clip(str(tmp_path), "a")).problem
+    assert "cannot be read" in probe_clip(Clip("a", str(tmp_path))).problem
 
 
 def test_an_error_is_described_without_the_path():

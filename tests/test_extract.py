@@ -1,10 +1,15 @@
 """One task: which clips it counts, and what it makes of a clip that cannot be read for the moment."""
 
+import resource
+
+import numpy as np
+import soundfile
+
 from jobs.progress import show_lines
-from mimii.extract import count_ended, extract_shard
+from mimii.extract import ShardDone, count_ended, extract_shard
 from mimii.table import shard_task
-from tests.commands import assert_same_bytes, build, featurize_here, fill, plan_table, shard_files
-from tests.recordings import write_clip
+from tests.commands import assert_same_bytes, build, featurize_here, fill, open_table, plan_table, shard_files
+from tests.recordings import noise, write_clip
 
 
 def test_a_clip_that_straddles_shards_counts_once(tmp_path):
@@ -63,3 +68,67 @@ def test_a_task_may_be_done_twice(tmp_path):
     once, twice = build(table, tmp_path / "once"), build(table, tmp_path / "twice")
     extract_shard(shard_task(table, 0, str(twice)))
     assert_same_bytes(once / "features", twice / "features")
+
+
+def test_the_memory_for_an_hour_of_sound_is_bounded(tmp_path):
+    rng = np.random.default_rng(5)
+    with soundfile.SoundFile(tmp_path / "hour.wav", "w", 16_000, 1, subtype="PCM_16") as sound:
+        minute = rng.integers(-3000, 3000, 960_000).astype(np.int16)
+        for _ in range(60):
+            sound.write(minute)
+    table = plan_table(tmp_path, mib=32)
+    assert table.plan.n_shards > 1
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = extract_shard(shard_task(table, 1, str(tmp_path / "out")))
+    assert not done.bad
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+def test_progress_before_the_first_clip_has_ended_has_no_rate(capsys):
+    started = [ShardDone(0, 0, 820, 100, {}), ShardDone(1, 1, 820, 100, {})]
+    assert list(show_lines(started, 1, 0, interval=0)) == started
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "0/1 clips, 0 clips/s, ? s left, 0 bad"
+    assert last.startswith("1/1 clips")
+
+
+def run_here(raw, output, *options):
+    return featurize_here(raw, "--output", output, "--shard-mib", 1, "--scheduler", "sync", *options)
+
+
+def test_statistics_of_a_clip_that_has_gone_bad_do_not_stay(tmp_path):
+    path, samples = tmp_path / "raw" / "only.wav", noise(1, 320_000) / 32768
+    path.parent.mkdir()
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    assert run_here(path.parent, tmp_path / "out") == 0
+    assert not np.isnan(open_table(tmp_path / "out").feature_mean).any()
+    soundfile.write(path, samples * np.nan, 16_000, subtype="FLOAT")
+    for output in ("out", "new"):
+        assert run_here(path.parent, tmp_path / output) == 3
+    assert_same_bytes(tmp_path / "out", tmp_path / "new")
+
+
+def test_folders_of_machines_need_not_be_text(tmp_path):
+    write_clip(tmp_path / "raw" / "6_dB_f\udcffan" / "f\udcffan" / "id_00" / "normal" / "00000000.wav", 1, 32_000)
+    assert run_here(tmp_path / "raw", tmp_path / "out") == 0
+    assert open_table(tmp_path / "out").machine_type.values.tolist() == ["f\ufffdan"]
+
+
+def test_other_recordings_of_the_same_names_and_lengths_are_another_table(tmp_path, capsys):
+    for seed, folder in enumerate(("monday", "tuesday")):
+        write_clip(tmp_path / folder / "0001.wav", seed, 32_000)
+    assert run_here(tmp_path / "monday", tmp_path / "out") == 0
+    assert run_here(tmp_path / "tuesday", tmp_path / "out") == 2
+    assert "another table" in capsys.readouterr().err
+
+
+def test_overwrite_goes_on_with_what_it_began(tmp_path, capsys):
+    for seed in range(4):
+        write_clip(tmp_path / "raw" / f"{seed}.wav", seed, 320_000)
+    run_here(tmp_path / "raw", tmp_path / "out", "--preset", "autoencoder")
+    assert run_here(tmp_path / "raw", tmp_path / "out") == 2
+    assert run_here(tmp_path / "raw", tmp_path / "out", "--overwrite") == 0
+    before = shard_files(tmp_path / "out")
+    assert run_here(tmp_path / "raw", tmp_path / "out", "--overwrite") == 0
+    assert shard_files(tmp_path / "out") == before
+    assert capsys.readouterr().out.count("shards  0 computed") == 1

@@ -11,17 +11,18 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.audio import AudioError
 from mimii.clips import ABNORMAL, NORMAL, Identity
 from mimii.features import (
     hz_to_mel,
     mel_filter_bank,
     mel_frequencies,
+    mel_of_stretches,
     mel_spectrogram,
     mel_to_hz,
     power_to_db,
     stack_frames,
 )
+from mimii.problems import AudioError
 from mimii.spec import PRESETS, FeatureSpec, n_frames
 from mimii.synthesis import MACHINES, synthesize
 
@@ -436,3 +437,13 @@ def test_frames_are_as_many_as_planned(preset):
     spec = PRESETS[preset]
     for n_samples in (1, 511, 512, 513, 16_000, 16_384):
         assert len(mel_spectrogram(noise(22, n_samples), spec)) == n_frames(n_samples, spec)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(2048, 512), (1023, 700), (512, 5000), (4096, 1)])
+def test_stretches_give_the_same_as_the_whole(n_fft, hop_length):
+    spec = FeatureSpec(n_fft=n_fft, hop_length=hop_length)
+    samples = noise(31, 6000)
+    whole = mel_spectrogram(samples, spec)
+    for cuts in ([], [1], [2999, 3000, 3001], [0, 5999], list(range(100, 6000, 100))):
+        pieces = np.split(samples, cuts)
+        np.testing.assert_allclose(mel_of_stretches(pieces, len(samples), spec), whole, rtol=1e-5)

@@ -14,7 +14,7 @@ import zarr
 from mimii import objects, store
 from mimii.spec import FeatureSpec
 from mimii.splits import no_split
-from mimii.store import StoreError
+from mimii.store import StoreError, UnfinishedError
 from tests.commands import MIB, assert_same_bytes, build, contents, fill, librosa_rows, open_table, plan_table
 from tests.recordings import write_clip, write_machines
 
@@ -221,7 +221,9 @@ def test_shards_may_be_computed_in_any_order_and_twice(planned, output, tmp_path
 @pytest.mark.parametrize("missing", [0, 2])
 def test_finish_refuses_and_names_the_shard_that_is_missing(planned, tmp_path, missing):
     fill(planned, tmp_path / "out", set(range(planned.plan.n_shards)) - {missing})
-    with pytest.raises(StoreError, match=rf"1 of {planned.plan.n_shards} shards are not done, the first is {missing}$"):
+    with pytest.raises(
+        UnfinishedError, match=rf"1 of {planned.plan.n_shards} shards are not done, the first is {missing}$"
+    ):
         store.finish(str(tmp_path / "out"), planned, ["recordings"])
     assert not store.look(str(tmp_path / "out")).finished
 

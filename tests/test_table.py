@@ -17,7 +17,8 @@ WHO = Identity("fan", "id_00", 3, 6.0, 0, "")
 
 
 def some_clips():
-    return [Clip(f"/data/{n}.wav", f"{n}.wav", 100 + n, f"v{n}", dataclasses.replace(WHO, number=n)) for n in range(6)]
+    who = [dataclasses.replace(WHO, number=n) for n in range(6)]
+    return [Clip(f"data/{n}.wav", f"/data/{n}.wav", 100 + n, f"v{n}", who[n]) for n in range(6)]
 
 
 def table_of(clips=None, splits=None, spec=None, lengths=None, shard_bytes=32 * MIB):
@@ -84,7 +85,7 @@ def test_the_fingerprint_changes_with_what_a_clip_is(changes):
 def test_the_fingerprint_changes_with_names_splits_lengths_order_and_number_of_clips():
     tables = [
         table_of(),
-        table_of(with_change(2, name="other.wav")),
+        table_of(with_change(2, location="/data/other.wav")),
         table_of(splits=["", "", "train", "", "", ""]),
         table_of(splits=["", "", "test", "", "", ""]),
         table_of(lengths=[160_000] * 5 + [160_001]),
@@ -110,7 +111,7 @@ def test_the_fingerprint_does_not_change_with_time_place_or_size_of_a_file(chang
 
 
 def test_names_that_are_no_text_have_a_fingerprint():
-    one, other = table_of(with_change(0, name="caf\udce9.wav")), table_of(with_change(0, name="caf\udce8.wav"))
+    one, other = table_of(with_change(0, location="caf\udce9.wav")), table_of(with_change(0, location="caf\udce8.wav"))
     assert one.fingerprint != other.fingerprint
 
 
@@ -139,7 +140,7 @@ def test_tasks_together_have_all_rows_of_all_clips_once():
         assert (task.layout, task.fingerprint) == (table.plan.layout, table.fingerprint)
         assert task.inputs == shard_inputs(table, index)
         for part in task.parts:
-            assert part.path == f"/data/{part.clip}.wav"
+            assert part.location == f"/data/{part.clip}.wav"
             assert part.n_samples == table.catalogue.n_samples[part.clip]
     assert rows == [(clip, row) for clip in range(6) for row in range(int(table.catalogue.n_rows[clip]))]
 

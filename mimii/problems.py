@@ -1,0 +1,41 @@
+"""Why a recording cannot be used, in words for people and without its path."""
+
+
+class AudioError(ValueError):
+    """A recording that cannot be used; the message is the reason."""
+
+
+def missing_channel(channel: int, n_channels: int) -> str:
+    """Say that a recording lacks a channel.
+
+    Parameters
+    ----------
+    channel : int
+        The one asked for, counted from 0.
+    n_channels : int
+        How many there are.
+
+    Returns
+    -------
+    str
+        The reason.
+
+    """
+    return f"no channel {channel}: the recording has {n_channels}, counted from 0"
+
+
+def unreadable(error: OSError) -> str:
+    """Say why a file cannot be read.
+
+    Parameters
+    ----------
+    error : OSError
+        What opening or reading it raised.
+
+    Returns
+    -------
+    str
+        The reason.
+
+    """
+    return f"cannot be read: {error.strerror or error}"
