@@ -22,7 +22,7 @@ from pathlib import Path
 from jobs.baselines import Cost, make_benchmark_table, measure_shard
 from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, connect, default_workers, run_tasks
 from jobs.options import DEFAULT_SOURCE, count
-from jobs.report import format_bytes, format_table
+from jobs.report import format_bytes, format_table, numbered
 from mimii import store
 from mimii.audio import read_header
 from mimii.clips import Clip
@@ -115,7 +115,7 @@ def _compare(clips: Sequence[Clip], options: argparse.Namespace, scratch: str) -
     listed = Path(scratch, "paths.json")
     listed.write_text(json.dumps([clip.location for clip in clips]))
     print("\n".join(_end_to_end(clips, size, listed, options.workers)), flush=True)
-    print("\nwhen all is warm, the median of", options.rounds, "rounds")
+    print(f"\nwhen all is warm, the median of {numbered(options.rounds, 'round')}")
     print("\n".join(_warm(clips, listed, options)))
 
 
@@ -169,7 +169,7 @@ def _warm(clips: Sequence[Clip], listed: Path, options: argparse.Namespace) -> l
             rounds.setdefault("floor", []).append(_time_floor(options.floor, clips, scratch))
         rounds.setdefault("plain process", []).append(_time_kernel(listed))
         for n_workers in dict.fromkeys((1, options.workers)):
-            rounds.setdefault(f"{n_workers} Dask workers", []).append(_time_workers(table, n_workers, scratch))
+            rounds.setdefault(numbered(n_workers, "Dask worker"), []).append(_time_workers(table, n_workers, scratch))
     medians = {name: _median(measured) for name, measured in rounds.items()}
     base = next(iter(medians.values()))
     first = next(iter(medians))

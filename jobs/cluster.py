@@ -114,7 +114,7 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
                 host="127.0.0.1",
                 protocol="tcp://",
                 dashboard_address="127.0.0.1:0",
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
             )
             stack.enter_context(local)
         client = stack.enter_context(Client(local, set_as_default=False))

@@ -7,6 +7,7 @@ does what is missing.
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -90,8 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, started)
     except (SourceError, SpecError, StoreError) as error:
         return _fail(USAGE, str(error))
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (WorkError, UnfinishedError, OSError) as error:
-        return _fail(FAILED, f"{error}\nWhat is finished is kept: run the same command again to go on.")
+        return _fail(FAILED, f"{error}\nWhen that is mended, run the same command again: what is finished is kept.")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted. What is finished is kept: run the same command again to go on.")
 
@@ -99,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, started: float) -> int:
     table = make_table(read_catalogue(options), options.shard_mib << 20)
     if options.dry_run:
-        print(describe_plan(table, options.output))
+        print(describe_plan(table), _describe_output(options, table), sep="\n")
         return OK
     _make_way(options, table)
     kept = {index for index, record in store.read_records(options.output, table).items() if not record.unread}
@@ -111,7 +115,21 @@ def _run(options: argparse.Namespace, started: float) -> int:
     run = summarize(table, options.output, todo, time.monotonic() - started)
     if not options.quiet:
         print(describe_run(table, run))
-    return OK if len(run.bad) <= options.max_bad(len(table.catalogue.clips)) else BAD_CLIPS
+    if len(run.bad) <= options.max_bad(len(table.catalogue.clips)):
+        return OK
+    clips = numbered(len(table.catalogue.clips), "clip")
+    return _fail(BAD_CLIPS, f"{len(run.bad):,} of {clips} cannot be used, which is more than --max-bad admits")
+
+
+def _describe_output(options: argparse.Namespace, table: Table) -> str:
+    existing = store.look(options.output)
+    if existing is None:
+        return f"output    {options.output}, where nothing is yet"
+    if store.differences(existing, table, options.output):
+        fate = "would be deleted" if options.overwrite else "would be refused without --overwrite"
+        return f"output    {options.output}, which holds another table: {fate}"
+    n_done = len(store.read_records(options.output, table))
+    return f"output    {options.output}, where {n_done:,} of {numbered(table.plan.n_shards, 'shard')} are there already"
 
 
 def _make_way(options: argparse.Namespace, table: Table) -> None:

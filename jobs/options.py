@@ -14,7 +14,7 @@ from mimii.clips import Clip
 from mimii.features import count_empty_bands
 from mimii.sources import SourceError, find_clips, read_list
 from mimii.spec import PRESETS, FeatureSpec
-from mimii.splits import baseline_split, no_split, stratified_split
+from mimii.splits import TRAIN, baseline_split, no_split, stratified_split
 
 DEFAULT_SOURCE = "data/raw"
 _log = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ def count(text: str) -> int:
 def location(text: str) -> str:
     """Read a path or a ``file://`` URL, for argparse."""
     scheme, separator, path = text.partition("://")
+    if not text:
+        msg = "must not be empty"
+        raise argparse.ArgumentTypeError(msg)
     if not separator:
         return text
     if scheme != "file":
@@ -196,4 +199,9 @@ def read_catalogue(options: argparse.Namespace) -> Catalogue:
             spec.n_mels,
             spec.n_fft,
         )
-    return make_catalogue(clips, probes, SPLITS[options.split](clips), spec)
+    splits = SPLITS[options.split](clips)
+    if options.split != "none" and TRAIN not in splits:
+        _log.warning(
+            "no clip is for training: --split %s leaves none over. The statistics are of all rows", options.split
+        )
+    return make_catalogue(clips, probes, splits, spec)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mimii import store
 from mimii.catalogue import Catalogue
 from mimii.clips import LABEL_NAMES, Identity
+from mimii.splits import TEST, TRAIN
 from mimii.table import Table
 
 _MOST_BAD_A_REASON = 10
@@ -65,7 +66,7 @@ def summarize(table: Table, output: str, computed: Sequence[int], seconds: float
     )
 
 
-def describe_plan(table: Table, output: str) -> str:
+def describe_plan(table: Table) -> str:
     """Describe what would be done: clips by machine, label and SNR, rows, shards, bytes in and out."""
     catalogue, plan = table.catalogue, table.plan
     size_in = sum(clip.size for clip in catalogue.clips)
@@ -77,11 +78,11 @@ def describe_plan(table: Table, output: str) -> str:
         *_pairs(
             {
                 "features": ", ".join(f"{name} {value}" for name, value in catalogue.spec.as_dict().items()),
+                "split": _split(catalogue),
                 "rows": f"{plan.total_rows:,} of {plan.layout.n_features} values",
                 "shards": f"{plan.n_shards:,} of {plan.layout.shard_rows:,} rows, a task each",
                 "reads": format_bytes(size_in),
                 "writes": f"{format_bytes(size_out)}, compressed about {format_bytes(size_out // _COMPRESSION)}",
-                "output": output,
             }
         ),
         *describe_bad(catalogue, bad),
@@ -98,6 +99,7 @@ def describe_run(table: Table, run: Run) -> str:
         *_pairs(
             {
                 "clips": f"{n_clips:,}: {n_clips - len(run.bad):,} good, {len(run.bad):,} bad",
+                "split": _split(table.catalogue),
                 "rows": f"{table.plan.total_rows:,} of {table.plan.layout.n_features} values",
                 "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
                 "read": format_bytes(run.bytes_read),
@@ -161,7 +163,14 @@ def _machine(who: Identity) -> str:
 
 
 def _speed(run: Run) -> str:
-    return f"{run.clips_computed / run.seconds:,.0f} clips/s" if run.n_computed else "there was nothing to do"
+    if run.n_computed:
+        return f"{run.clips_computed / run.seconds:,.0f} clips/s, start-up included"
+    return "there was nothing to do" if run.n_kept else "no clip could be used"
+
+
+def _split(catalogue: Catalogue) -> str:
+    n_train, n_test = catalogue.splits.count(TRAIN), catalogue.splits.count(TEST)
+    return f"{n_train:,} train, {n_test:,} test, {len(catalogue.splits) - n_train - n_test:,} neither"
 
 
 def _pairs(values: Mapping[str, str]) -> list[str]:

@@ -175,9 +175,9 @@ def _put(target: Path, partial: Path, data: bytes) -> bool:
         partial.replace(target)
     except FileNotFoundError:
         return False
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise type(error)(error.errno, error.strerror, str(target)) from error
     _sync_folder(target.parent)
     return True
 

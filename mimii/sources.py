@@ -91,9 +91,10 @@ def find_clips(sources: Sequence[str]) -> list[Clip]:
 def read_list(path: str) -> list[Clip]:
     """Read a list of one's own recordings.
 
-    A CSV file with a header line: ``path`` (absolute, or relative to the list), and any of ``machine_type``,
-    ``machine_id``, ``number``, ``snr_db``, ``label`` (normal, abnormal, 0, 1 or empty) and ``split`` (train, test or
-    empty). An empty cell means unknown; what has no column is taken from the path where its layout is known.
+    A CSV file in UTF-8, with commas or semicolons, and with a header line: ``path`` (absolute, or relative to the
+    list), and any of ``machine_type``, ``machine_id``, ``number``, ``snr_db``, ``label`` (normal, abnormal, 0, 1 or
+    empty) and ``split`` (train, test or empty). An empty cell means unknown; what has no column is taken from the path
+    where its layout is known.
 
     Parameters
     ----------
@@ -113,8 +114,10 @@ def read_list(path: str) -> list[Clip]:
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [column.strip() for column in reader.fieldnames or []]
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")
+            columns = [column.strip().lower() for column in reader.fieldnames or []]
             if "path" not in columns:
                 msg = f"{path}: the first line must name the columns, one of them 'path'; it names {columns}"
                 raise SourceError(msg)
@@ -123,7 +126,7 @@ def read_list(path: str) -> list[Clip]:
                 _log.warning("%s: columns not used: %s", path, ", ".join(unused))
             return _listed_clips(path, reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read as a CSV list: {error}"
+        msg = f"{path}: cannot be read as a CSV list in UTF-8: {error}"
         raise SourceError(msg) from error
 
 
@@ -217,13 +220,21 @@ def _listed_identity(known: Identity, row: dict[str, str], where: str) -> Identi
             machine_type=cells.get("machine_type", known.machine_type),
             machine_id=cells.get("machine_id", known.machine_id),
             number=_number(cells["number"]) if "number" in cells else known.number,
-            snr_db=float(cells["snr_db"] or math.nan) if "snr_db" in cells else known.snr_db,
+            snr_db=_decibel(cells["snr_db"]) if "snr_db" in cells else known.snr_db,
             label=_choice("label", cells["label"].lower(), _LABELS) if "label" in cells else known.label,
             split=_choice("split", cells["split"].lower(), _SPLITS) if "split" in cells else known.split,
         )
     except ValueError as error:
         msg = f"{where}: {error}"
         raise SourceError(msg) from error
+
+
+def _decibel(text: str) -> float:
+    try:
+        return float(text or math.nan)
+    except ValueError:
+        msg = f"snr_db must be a number or empty, not {text!r}"
+        raise ValueError(msg) from None
 
 
 def _number(text: str) -> int:

@@ -32,6 +32,10 @@ _CLIPS_A_CHUNK = 1 << 16
 _GROUP = "zarr.json"
 _CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
 _CHUNK_KEYS: Any = {"name": "default", "separator": "."}
+_ARRAYS = (
+    *("features", "row_clip", "path", "machine_type", "machine_id", "number", "snr_db", "label", "split"),
+    *("first_row", "n_rows", "status", "feature_mean", "feature_std"),
+)
 _TITLE = "Stacked log-mel features of machine sound"
 _LICENSE = "The features are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
@@ -245,15 +249,15 @@ def erase(root: str) -> None:
     Parameters
     ----------
     root : str
-        Of the store; an empty folder is left, or what a link points to.
+        Of the store. The folder stays, and whatever else somebody has put there.
 
     """
     if group := objects.get(root, _GROUP):
         objects.put(root, _GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
     objects.delete(root, RECORDS)
-    for name in objects.names(root):
-        if name != _GROUP:
-            objects.delete(root, name)
+    for name in _ARRAYS:
+        objects.delete(root, name)
+    objects.delete_partial(root)
     objects.delete(root, _GROUP)
 
 

@@ -28,7 +28,7 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
         seconds, clips_a_second = map(float, numbers[name][:2])
         assert abs(40 / seconds - clips_a_second) < 0.1 * clips_a_second
     assert float(numbers["floor"][-1]) == 1
-    for name in ("plain process", "1 Dask workers", "2 Dask workers"):
+    for name in ("plain process", "1 Dask worker", "2 Dask workers"):
         assert len(numbers[name]) == 5
         assert all(float(number) >= 0 for number in numbers[name])
 

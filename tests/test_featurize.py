@@ -122,7 +122,7 @@ def test_the_summarys_numbers_are_those_of_files_and_store(finished, raw):
     assert lines["shards"] == "4 computed, 0 there already"
     assert lines["read"] == f"{size_in / 1e6:.1f} MB"
     assert lines["store"].startswith(f"{output}, {size_out / 1e3:.1f} kB, {12 * 309 * 1280 / size_out:.1f} times")
-    seconds, rate = map(float, re.fullmatch(r"([\d.]+) s, (\d+) clips/s", lines["time"]).groups())
+    seconds, rate = map(float, re.fullmatch(r"([\d.]+) s, (\d+) clips/s, start-up included", lines["time"]).groups())
     assert 12 / (seconds + 0.06) - 1 < rate < 12 / (seconds - 0.05) + 1
     assert "bad clips" not in done.stdout
 
@@ -419,7 +419,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(raw, tmp_path):
         "all 9 3",
         f"rows {12 * 309:,} of 320 values",
         "shards 4 of 927 rows, a task each",
-        f"output {tmp_path / 'out'}",
+        f"output {tmp_path / 'out'}, where nothing is yet",
+        "split 6 train, 6 test, 0 neither",
     ):
         assert line.split() in words
     size_in = sum(path.stat().st_size for path in raw.rglob("*.wav"))
@@ -616,3 +617,60 @@ def test_the_real_clips_equal_librosa(real_recordings, tmp_path):
         assert int(table.n_rows[index]) == 309
         assert set(table.row_clip.values[first : first + 309]) == {index}
         np.testing.assert_allclose(table.features.values[first : first + 309], librosa_rows(path), atol=1e-3, rtol=0)
+
+
+def test_an_empty_output_is_refused(raw, tmp_path):
+    done = run("featurize", raw, "--output", "", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--output: must not be empty" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_says_what_would_become_of_the_output(finished, raw, capsys):
+    output, _ = finished
+    arguments = (raw, "--output", output, "--shard-mib", 1, "--dry-run")
+    before = contents(output)
+    for more, fate in (
+        ((), "where 4 of 4 shards are there already"),
+        (("--n-mels", 32), "which holds another table: would be refused without --overwrite"),
+        (("--n-mels", 32, "--overwrite"), "which holds another table: would be deleted"),
+    ):
+        assert featurize_here(*arguments, *more) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"output    {output}, {fate}"
+    assert contents(output) == before
+
+
+def test_quiet_still_says_that_clips_are_bad(tmp_path):
+    write_clip(tmp_path / "raw" / "good.wav", 1)
+    (tmp_path / "raw" / "bad.wav").write_bytes(b"")
+    done = featurize(tmp_path / "raw", tmp_path / "out", "--quiet", "--scheduler", "sync")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "1 of 2 clips cannot be used" in done.stderr
+
+
+def test_no_clip_for_training_is_worth_a_warning(tmp_path):
+    write_clip(tmp_path / "raw" / "fan" / "id_00" / "abnormal" / "00000000.wav", 1)
+    done = featurize(tmp_path / "raw", tmp_path / "out", "--scheduler", "sync")
+    assert done.returncode == 0
+    assert "no clip is for training" in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error_worth_a_word(raw, tmp_path):
+    process = subprocess.Popen(
+        command("featurize", raw, "--output", tmp_path / "out", "--dry-run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONUNBUFFERED="1"),
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == 1
+
+
+def test_a_list_may_have_semicolons_and_capitals(tmp_path):
+    write_clip(tmp_path / "a.wav", 1)
+    (tmp_path / "list.csv").write_text("Path;Label;SNR_dB\na.wav;abnormal;-6\n")
+    assert featurize_here("--list", tmp_path / "list.csv", "--output", tmp_path / "out", "--scheduler", "sync") == 0
+    table = open_table(tmp_path / "out")
+    assert (table.label.values.tolist(), table.snr_db.values.tolist()) == ([1], [-6])

@@ -20,7 +20,14 @@ README = (ROOT / "README.md").read_text()
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run `make demo` with the Python that runs the tests; return where it put things, and what it said."""
     folder = tmp_path_factory.mktemp("demo")
-    command = ["make", "demo", f"BIN={Path(sys.executable).parent}", f"DEMO={folder}", "--old-file=.venv/ready"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "demo",
+        f"BIN={Path(sys.executable).parent}",
+        f"DEMO={folder}",
+        "--old-file=.venv/ready",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

@@ -318,6 +318,16 @@ def test_erase_leaves_an_empty_folder_also_behind_a_link(planned, tmp_path):
     store.erase(str(tmp_path / "link"))
 
 
+def test_erase_leaves_what_somebody_else_put_there(planned, tmp_path):
+    build(planned, tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "pictures").mkdir()
+    store.erase(str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.txt", "pictures"]
+    with pytest.raises(StoreError, match="left alone"):
+        store.look(str(tmp_path / "out"))
+
+
 class Killed(BaseException):
     """Ends the test's process, as far as the code under test can see."""
 
