@@ -73,6 +73,10 @@ def test_the_readme_names_every_option_and_no_other():
     assert named <= options | {"--clips"}
 
 
+def test_no_placeholder_is_left_in_the_readme():
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"MIMII_TEST_RECORDINGS", "", README))
+
+
 def test_every_file_of_the_readme_is_there():
     for name in re.findall(r"`((?:jobs|mimii|notebooks)/[\w./]+)`", README):
         assert (ROOT / name).exists(), name
