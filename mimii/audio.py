@@ -20,6 +20,14 @@ from mimii.problems import AudioError, missing_channel
 
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+_CONTAINERS = {
+    b"RIFF": ("<", b"data"),
+    b"RF64": ("<", b"data"),
+    b"BW64": ("<", b"data"),
+    b"RIFX": (">", b"data"),
+    b"FORM": (">", b"SSND"),
+}
+_FMT_BYTES = 16
 _LENGTH_UNKNOWN = 0xFFFFFFFF
 _MOST_CHUNKS = 1000
 STRETCH = 1 << 20
@@ -84,7 +92,8 @@ def read_header(file: BinaryIO) -> Header:
     Raises
     ------
     AudioError
-        If the file is empty, truncated, not audio, or claims more samples than it can hold.
+        If the file is empty, truncated (of AU, W64 and OGG files, libsndfile silently takes what is there), not
+        audio, or claims more samples than it can hold.
     OSError
         If it cannot be read.
 
@@ -161,37 +170,44 @@ def read_stretches(file: BinaryIO, header: Header, channel: int) -> Iterator[Sam
 
 
 def _read_wav(file: BinaryIO, size: int) -> _Wav | None:
-    """Find the format and the samples of a little-endian RIFF file; None if it is something else or odd."""
+    """Find the format and the samples of a WAV file; None if it is something else, also a whole AIFF file."""
     file.seek(0)
-    riff = file.read(12)
-    if len(riff) < 12 or riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
+    magic = file.read(12)[:4]
+    if magic not in _CONTAINERS:
         return None
-    fmt, offset = b"", 12
+    order, samples = _CONTAINERS[magic]
+    fmt, long_length, offset = b"", 0, 12
     for _ in range(_MOST_CHUNKS):
         if offset + 8 > size:
             break
         file.seek(offset)
-        name, length = struct.unpack("<4sI", file.read(8))
+        name, length = struct.unpack(order + "4sI", file.read(8))
         offset += 8
-        if name == b"data":
-            return _wav(fmt, offset, length, size)
+        if name == samples:
+            length = _promised(length, long_length, size - offset)
+            return _wav(fmt, offset, length) if order == "<" and len(fmt) >= _FMT_BYTES else None
         if name == b"fmt ":
             fmt = file.read(min(length, 40))
+        if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
+            (long_length,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
         offset += length + (length & 1)
     return None
 
 
-def _wav(fmt: bytes, offset: int, length: int, size: int) -> _Wav | None:
-    if len(fmt) < 16:
-        return None
-    tag, n_channels, sample_rate, _, block_align, bits = struct.unpack("<HHIIHH", fmt[:16])
+def _promised(length: int, long_length: int, there: int) -> int:
+    """Return how many bytes of samples there are, if all that the header promises are there."""
+    if length == _LENGTH_UNKNOWN:  # RF64, or written to a pipe
+        length = long_length or there
+    if length > there:
+        msg = f"truncated: the header promises {length} bytes of samples, the file holds {there}"
+        raise AudioError(msg)
+    return length
+
+
+def _wav(fmt: bytes, offset: int, length: int) -> _Wav:
+    tag, n_channels, sample_rate, _, block_align, bits = struct.unpack("<HHIIHH", fmt[:_FMT_BYTES])
     if tag == EXTENSIBLE and fmt[24:40] == _PCM_GUID:
         tag = PCM
-    if length == _LENGTH_UNKNOWN:  # written to a pipe
-        length = size - offset
-    if offset + length > size:
-        msg = f"truncated: the header promises {length} bytes of samples, the file holds {size - offset}"
-        raise AudioError(msg)
     return _Wav(tag, n_channels, sample_rate, block_align, bits, offset, length)
 
 

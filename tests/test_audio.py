@@ -400,3 +400,30 @@ def test_an_error_of_the_disk_is_not_taken_for_damaged_audio():
     soundfile.write(whole, noise(3, 60_000), 16_000, format="FLAC")
     with pytest.raises(OSError, match="Input/output error"):
         read_channel(_BrokenDisk(whole.getvalue()), 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("RF64", "PCM_16"), ("RF64", "FLOAT"), ("AIFF", "PCM_16"), ("AIFF", "FLOAT")]
+)
+@pytest.mark.parametrize("lost", [1, 2000])
+def test_a_truncated_recording_of_another_container_is_refused(kind, subtype, lost):
+    whole = io.BytesIO()
+    soundfile.write(whole, noise(9, 4000, 2), 16_000, format=kind, subtype=subtype)
+    with pytest.raises(AudioError, match="truncated"):
+        read_header(io.BytesIO(whole.getvalue()[:-lost]))
+
+
+def test_a_truncated_big_endian_wav_is_refused():
+    whole = io.BytesIO()
+    soundfile.write(whole, noise(9, 4000, 2), 16_000, format="WAV", subtype="PCM_16", endian="BIG")
+    assert whole.getvalue()[:4] == b"RIFX"
+    with pytest.raises(AudioError, match="truncated"):
+        read_header(io.BytesIO(whole.getvalue()[:-10]))
+
+
+def test_a_long_length_of_rf64_is_taken_from_where_it_stands():
+    whole = io.BytesIO()
+    samples = noise(10, 4000, 2)
+    soundfile.write(whole, samples, 16_000, format="RF64", subtype="PCM_16")
+    _, read = read_channel(whole, 1)
+    np.testing.assert_array_equal(read, samples[:, 1] / np.float32(32768))
