@@ -42,6 +42,8 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
 """Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
 
 _TASKS_A_WORKER = 8
+_SECONDS_TO_CLOSE = 10
+_log = logging.getLogger(__name__)
 _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.multiprocessing-method": "spawn",
@@ -116,9 +118,17 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             )
-            stack.enter_context(local)
+            stack.callback(_close, local)
         client = stack.enter_context(Client(local, set_as_default=False))
         yield Cluster(client, n_workers, local.dashboard_link)
+
+
+def _close(local: LocalCluster) -> None:
+    """Stop a cluster, but do not wait for ever: Dask may, when a worker has just died and is being replaced."""
+    try:
+        local.close(timeout=_SECONDS_TO_CLOSE)
+    except TimeoutError:
+        _log.info("Dask did not stop its workers within %d s; they end with this process", _SECONDS_TO_CLOSE)
 
 
 @contextmanager
@@ -165,22 +175,29 @@ def run_tasks(cluster: Cluster, function: Callable[[Task], Result], tasks: Itera
         for task in tasks:
             yield from _bag(function, [task]).compute(scheduler="sync")
         return
-    client = cluster.client
-    first = _submit(client, function, islice(tasks, _TASKS_A_WORKER * cluster.n_workers))
-    running = as_completed(first, loop=client.loop, with_results=False)
+    client, under_way = cluster.client, dict[Any, Task]()
+    first = _submit(client, function, islice(tasks, _TASKS_A_WORKER * cluster.n_workers), under_way)
+    running = as_completed(first, loop=client.loop)
     try:
         for ended in running.batches():
-            running.update(_submit(client, function, islice(tasks, len(ended))))
-            for results in client.gather(list(ended)):
+            running.update(_submit(client, function, islice(tasks, len(ended)), under_way))
+            for future, results in zip(ended, client.gather(list(ended)), strict=True):
+                del under_way[future.key]
                 yield from results
     except KilledWorker as error:
-        msg = f"a worker died {error.allowed_failures + 1} times over the same task ({error.task}); out of memory?"
+        killer = under_way.get(error.task, error.task)
+        msg = f"a worker died {error.allowed_failures + 1} times over the same task ({killer}); out of memory?"
         raise WorkError(msg) from error
 
 
-def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterable[Task]) -> "list[Future[list[Result]]]":
-    bag = _bag(function, list(tasks))
-    return futures_of(client.persist(bag, retries=RETRIES)) if bag.npartitions else []
+def _submit(
+    client: Client, function: Callable[[Task], Result], tasks: Iterable[Task], under_way: dict[Any, Task]
+) -> "list[Future[list[Result]]]":
+    """Send tasks off, and note which future is which."""
+    batch = list(tasks)
+    futures = futures_of(client.persist(_bag(function, batch), retries=RETRIES)) if batch else []
+    under_way.update((future.key, batch[future.key[1]]) for future in futures)
+    return list(futures)
 
 
 def _bag(function: Callable[[Task], Result], tasks: Sequence[Task]) -> dask.bag.Bag:

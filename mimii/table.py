@@ -97,6 +97,10 @@ class ShardTask:
     shard: int
     parts: tuple[Part, ...]
 
+    def __str__(self) -> str:
+        """Name the shard and its recordings, for messages."""
+        return f"shard {self.shard}, recordings {self.parts[0].location} to {self.parts[-1].location}"
+
 
 def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
     """Plan a table.
