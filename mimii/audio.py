@@ -280,6 +280,7 @@ def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Sample
         samples = np.empty(min(STRETCH, header.n_samples - start), np.float32)
         for done in range(0, len(samples), len(block) // stride):
             count = min(len(block) // stride, len(samples) - done)
+            # Every binary file has readinto; only its type does not say so.
             if file.readinto(memoryview(block)[: count * stride]) < count * stride:  # type: ignore[attr-defined]
                 msg = f"truncated: the header promises {header.n_samples} samples, the file ends sooner"
                 raise AudioError(msg)
