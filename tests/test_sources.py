@@ -171,7 +171,8 @@ def test_the_order_of_sources_does_not_matter(tmp_path_factory, order):
         write_machines(root, 6, n_samples=50)
         write_clip(root / "other" / "x.wav", 99, 50)
     sources = [os.path.join(root, name) for name in order]
-    assert find_clips(sources) == find_clips(sorted(sources))
+    # As text: an unknown SNR is NaN, which equals nothing.
+    assert repr(find_clips(sources)) == repr(find_clips(sorted(sources)))
 
 
 def test_no_sources_have_no_clips_and_neither_has_an_empty_folder(tmp_path):
