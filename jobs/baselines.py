@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii import store
-from mimii.catalogue import make_catalogue, probe_clip
+from mimii.catalogue import make_catalogue
 from mimii.clips import Clip
+from mimii.disk import DiskObjects
 from mimii.extract import extract_shard
+from mimii.probing import probe_all
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from mimii.splits import no_split
@@ -115,7 +117,7 @@ def measure_shard(task: ShardTask) -> Cost:
 
 def make_benchmark_table(clips: Sequence[Clip]) -> Table:
     """Plan a table, its shards so small that there are some for each worker, but no larger than usual."""
-    catalogue = make_catalogue(clips, [probe_clip(clip) for clip in clips], no_split(clips), FeatureSpec())
+    catalogue = make_catalogue(clips, probe_all(clips).of_clips, no_split(clips), FeatureSpec())
     size = 4 * catalogue.spec.n_features * int(catalogue.n_rows.sum())
     return make_table(catalogue, min(_MOST_SHARD_BYTES, size // _LEAST_SHARDS))
 
@@ -123,8 +125,9 @@ def make_benchmark_table(clips: Sequence[Clip]) -> Table:
 def run_kernel(paths: Sequence[str], output: str) -> None:
     """Fill a table in this process, shard after shard, and print what each cost."""
     table = make_benchmark_table(find_clips(paths))
-    store.begin(output, table, [])
-    costs = [measure_shard(shard_task(table, index, output)) for index in range(table.plan.n_shards)]
+    objects = DiskObjects(output)
+    store.begin(objects, table, [])
+    costs = [measure_shard(shard_task(table, index, objects)) for index in range(table.plan.n_shards)]
     print(json.dumps([asdict(cost) for cost in costs]))
 
 

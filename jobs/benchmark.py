@@ -26,9 +26,10 @@ from jobs.report import format_bytes, format_table, numbered
 from mimii import store
 from mimii.audio import read_header
 from mimii.clips import Clip
+from mimii.disk import DiskObjects
 from mimii.features import mel_filter_bank
 from mimii.problems import AudioError
-from mimii.sources import SourceError, find_clips, open_clip
+from mimii.sources import SourceError, find_clips
 from mimii.spec import FeatureSpec
 from mimii.table import Table, shard_task
 
@@ -113,7 +114,7 @@ def _compare(clips: Sequence[Clip], options: argparse.Namespace, scratch: str) -
     size = sum(_read_whole(clip.path) for clip in clips)
     print(f"{len(clips):,} clips, {format_bytes(size)}, in the page cache; {options.workers} workers\n")
     listed = Path(scratch, "paths.json")
-    listed.write_text(json.dumps([clip.location for clip in clips]))
+    listed.write_text(json.dumps([clip.place.url for clip in clips]))
     print("\n".join(_end_to_end(clips, size, listed, options.workers)), flush=True)
     print(f"\nwhen all is warm, the median of {numbered(options.rounds, 'round')}")
     print("\n".join(_warm(clips, listed, options)))
@@ -124,7 +125,7 @@ def _end_to_end(clips: Sequence[Clip], size: int, listed: Path, n_workers: int) 
     scratch = listed.parent
     table = listed.with_suffix(".csv")
     with table.open("w", newline="") as file:
-        csv.writer(file).writerows([["path"], *([clip.location] for clip in clips)])
+        csv.writer(file).writerows([["path"], *([clip.place.url] for clip in clips)])
     python, workers = (sys.executable, "-m"), ("--workers", str(n_workers))
     commands = {
         "librosa loop, 1 process": (*python, "jobs.baselines", "loop", str(listed), str(scratch / "loop.pkl")),
@@ -238,7 +239,7 @@ def _time_kernel(listed: Path) -> Steady:
 
 
 def _time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
-    output = tempfile.mkdtemp(dir=scratch)
+    output = DiskObjects(tempfile.mkdtemp(dir=scratch))
     store.begin(output, table, [])
     with connect("local", n_workers) as cluster:
         tasks = (shard_task(table, index, output) for index in range(table.plan.n_shards))
@@ -287,7 +288,7 @@ def _usable_clips(sources: Sequence[str]) -> list[Clip]:
 def _is_usable(clip: Clip) -> bool:
     """Say whether all candidates, also the floor, can read a clip."""
     try:
-        with open_clip(clip.location) as file:
+        with open(clip.place.url, "rb") as file:
             header = read_header(file)
     except (AudioError, OSError):
         return False

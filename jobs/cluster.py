@@ -86,7 +86,7 @@ def default_workers() -> int:
 
 
 @contextmanager
-def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
+def connect(scheduler: str, n_workers: int, tasks_a_worker: int = 1) -> Iterator[Cluster]:
     """Start what `scheduler` names, and stop it in the end.
 
     Parameters
@@ -95,6 +95,8 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
         Processes on this machine, threads of this process, or one task after the other (for debugging).
     n_workers : int
         How many processes or threads.
+    tasks_a_worker : int
+        How many tasks each has under way: more than one where tasks wait for a network.
 
     Yields
     ------
@@ -111,7 +113,7 @@ def connect(scheduler: str, n_workers: int) -> Iterator[Cluster]:
         with _interrupts_held_back():
             local = LocalCluster(
                 n_workers=n_workers if processes else 1,
-                threads_per_worker=1 if processes else n_workers,
+                threads_per_worker=tasks_a_worker * (1 if processes else n_workers),
                 processes=processes,
                 host="127.0.0.1",
                 protocol="tcp://",

@@ -17,21 +17,25 @@ from io import TextIOWrapper
 from jobs.cluster import WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import (
+    SHORT_PATIENCE,
     add_run_options,
     add_source_options,
     add_spec_options,
+    add_storage_options,
     count,
     location,
-    read_catalogue,
-    source_names,
+    open_output,
+    source_reach,
 )
 from jobs.progress import show_bar, show_lines
 from jobs.report import describe_plan, describe_run, numbered, summarize
+from jobs.survey import read_survey, source_names
 from mimii import store
 from mimii.extract import ShardDone, count_ended, extract_shard
+from mimii.places import is_remote
 from mimii.sources import SourceError
 from mimii.spec import SpecError
-from mimii.store import StoreError, UnfinishedError
+from mimii.store import Existing, StoreError, UnfinishedError
 from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -45,6 +49,7 @@ examples:
   python -m jobs.featurize                               data/raw to data/processed/features.zarr
   python -m jobs.featurize data/raw/6_dB_fan --dry-run   what would be done?
   python -m jobs.featurize --list my.csv --preset dcase2020 --output my.zarr
+  python -m jobs.featurize data/raw/6_dB_fan.zip --output s3://bucket/features.zarr
 """
 
 
@@ -65,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=location,
         metavar="URL",
         default=DEFAULT_OUTPUT,
-        help="where the table goes; default: %(default)s",
+        help="where the table goes: a folder, or s3://bucket/prefix; default: %(default)s",
     )
     output.add_argument(
         "--shard-mib",
@@ -75,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="uncompressed size of what one task writes; default: 32",
     )
     add_run_options(parser)
+    add_storage_options(parser)
     return parser
 
 
@@ -101,49 +107,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, started: float) -> int:
-    table = make_table(read_catalogue(options), options.shard_mib << 20)
+    output = open_output(options)
+    existing = store.look(open_output(options, SHORT_PATIENCE))  # before the work, so that nobody waits for a refusal
+    survey = read_survey(options)
+    table = make_table(survey.catalogue, options.shard_mib << 20)
     if options.dry_run:
-        print(describe_plan(table), _describe_output(options, table), sep="\n")
+        print(describe_plan(table, survey), _describe_output(options, existing, table), sep="\n")
         return OK
-    _make_way(options, table)
-    kept = {index for index, record in store.read_records(options.output, table).items() if not record.unread}
-    todo = [index for index in range(table.plan.n_shards) if index not in kept]
-    if todo or not store.is_finished(options.output, table):
-        store.begin(options.output, table, source_names(options))
+    if _is_in_the_way(options, existing, table):
+        store.erase(output)
+        existing = None
+    done = store.read_records(output, table)
+    todo = [index for index in range(table.plan.n_shards) if index not in done or done[index].unread]
+    if todo or not store.is_finished(output, existing, table, done):
+        open_output(options, SHORT_PATIENCE).check()
+        store.begin(output, table, source_names(options))
         _fill(options, table, todo)
-        store.finish(options.output, table, source_names(options))
-    run = summarize(table, options.output, todo, time.monotonic() - started)
+        done = store.finish(output, table, source_names(options))
+    run = summarize(table, output.root, done, todo, time.monotonic() - started)
     if not options.quiet:
-        print(describe_run(table, run))
+        print(describe_run(table, survey, run))
     if len(run.bad) <= options.max_bad(len(table.catalogue.clips)):
         return OK
     clips = numbered(len(table.catalogue.clips), "clip")
     return _fail(BAD_CLIPS, f"{len(run.bad):,} of {clips} cannot be used, which is more than --max-bad admits")
 
 
-def _describe_output(options: argparse.Namespace, table: Table) -> str:
-    existing = store.look(options.output)
+def _describe_output(options: argparse.Namespace, existing: Existing | None, table: Table) -> str:
     if existing is None:
         return f"output    {options.output}, where nothing is yet"
-    if store.differences(existing, table, options.output):
+    output = open_output(options)
+    if store.differences(existing, table, output):
         fate = "would be deleted" if options.overwrite else "would be refused without --overwrite"
         return f"output    {options.output}, which holds another table: {fate}"
-    n_done = len(store.read_records(options.output, table))
+    n_done = len(store.read_records(output, table))
     return f"output    {options.output}, where {n_done:,} of {numbered(table.plan.n_shards, 'shard')} are there already"
 
 
-def _make_way(options: argparse.Namespace, table: Table) -> None:
-    """Delete the table at the output where that is wanted; refuse another one."""
-    existing = store.look(options.output)
-    changes = store.differences(existing, table, options.output) if existing else []
-    if changes and options.overwrite:
-        store.erase(options.output)
-    elif changes:
+def _is_in_the_way(options: argparse.Namespace, existing: Existing | None, table: Table) -> bool:
+    """Say whether the table at the output is to be deleted; refuse another one that is not."""
+    changes = store.differences(existing, table, open_output(options)) if existing else []
+    if changes and not options.overwrite:
         listed = "\n  ".join(changes)
         msg = (
             f"{options.output} holds another table; choose another --output, or delete it with --overwrite:\n  {listed}"
         )
         raise StoreError(msg)
+    return bool(changes)
 
 
 def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> None:
@@ -152,17 +162,24 @@ def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> Non
         return
 
     def tasks() -> Iterator[ShardTask]:
-        return (shard_task(table, index, options.output) for index in todo)
+        return (shard_task(table, index, open_output(options), source_reach(options)) for index in todo)
 
     n_bad = sum(map(bool, table.catalogue.problems))
     n_clips = sum(count_ended(task) for task in tasks())
-    with deferred_interrupts() as interrupts, connect(options.scheduler, min(options.workers, len(todo))) as cluster:
+    n_workers, tasks_a_worker = min(options.workers, len(todo)), _tasks_a_worker(options, table)
+    with deferred_interrupts() as interrupts, connect(options.scheduler, n_workers, tasks_a_worker) as cluster:
         if not options.quiet:
             where = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
             print(f"{numbered(len(todo), 'shard')} on {numbered(cluster.n_workers, 'worker')}{where}", file=sys.stderr)
         results = until_interrupted(run_tasks(cluster, extract_shard, tasks()), interrupts)
         for _ in _watch(results, n_clips, n_bad, quiet=options.quiet):
             pass
+
+
+def _tasks_a_worker(options: argparse.Namespace, table: Table) -> int:
+    """While one task waits for S3, at its beginning and its end, another one computes."""
+    far = is_remote(options.output) or any(is_remote(clip.place.url) for clip in table.catalogue.clips)
+    return 2 if far else 1
 
 
 def _watch(done: Iterator[ShardDone], n_clips: int, n_bad: int, *, quiet: bool) -> Iterator[ShardDone]:

@@ -1,30 +1,19 @@
-"""Options that jobs over recordings share, and what becomes of them: a spec, a list of clips, a catalogue."""
+"""Options of the command line that jobs over recordings share."""
 
 import argparse
-import logging
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Callable
 
 from jobs.cluster import SCHEDULERS, default_workers
-from mimii.catalogue import Catalogue, commonest_sample_rate, make_catalogue, probe_clip
-from mimii.clips import Clip
-from mimii.features import count_empty_bands
-from mimii.sources import SourceError, find_clips, read_list
-from mimii.spec import PRESETS, FeatureSpec
-from mimii.splits import TRAIN, baseline_split, no_split, stratified_split
+from mimii.objects import Objects, open_objects
+from mimii.reading import Reach
+from mimii.s3 import PATIENCE, Access, OptionError, Options, parse_options
+from mimii.spec import PRESETS
+from mimii.splits import POLICIES
 
 DEFAULT_SOURCE = "data/raw"
-_log = logging.getLogger(__name__)
-SPLITS: Mapping[str, Callable[[Sequence[Clip]], list[str]]] = MappingProxyType(
-    {"baseline": baseline_split, "stratified": stratified_split, "none": no_split}
-)
-_NO_CLIPS = """{where}: no recordings there. Either
-  make some:      python -m jobs.synthesize {source}
-  or get MIMII:   unpack an archive of https://zenodo.org/records/3384388 into {source}/6_dB_fan (0_dB_fan, ...)
-  or use yours:   python -m jobs.featurize FOLDER, or --list FILE.csv"""
+SHORT_PATIENCE = 10.0
+"""Seconds to wait for S3 where somebody is waiting: before the work has begun."""
 
 
 def count(text: str) -> int:
@@ -36,15 +25,20 @@ def count(text: str) -> int:
 
 
 def location(text: str) -> str:
-    """Read a path or a ``file://`` URL, for argparse."""
+    """Read a path, a ``file://`` or an ``s3://`` URL, for argparse."""
     scheme, separator, path = text.partition("://")
     if not text:
         msg = "must not be empty"
         raise argparse.ArgumentTypeError(msg)
     if not separator:
         return text
+    if "@" in path.partition("/")[0]:
+        msg = "a URL with a user name or password in it: set AWS_ACCESS_KEY_ID and so on, or use a profile"
+        raise argparse.ArgumentTypeError(msg)
+    if scheme == "s3" and path.strip("/"):
+        return text
     if scheme != "file":
-        msg = f"{text}: only folders of this machine can be used, not {scheme}://"
+        msg = f"{text}: must be a path of this machine or s3://bucket/prefix"
         raise argparse.ArgumentTypeError(msg)
     return path
 
@@ -57,7 +51,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=location,
         metavar="SOURCE",
-        help=f"folders to search for recordings (WAV, FLAC, OGG, AIFF, ...), or single ones; default: {DEFAULT_SOURCE}",
+        help="folders to search for recordings (WAV, FLAC, OGG, AIFF, ...) and for zip archives of them, single ones "
+        f"of these, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
     )
     group.add_argument(
         "--list",
@@ -66,8 +61,15 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "label (normal or abnormal) and split (train or test)",
     )
     group.add_argument(
+        "--probe",
+        choices=("auto", "all"),
+        default="auto",
+        help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
+        "file of each size in a folder; all: from each. Default: auto",
+    )
+    group.add_argument(
         "--split",
-        choices=tuple(SPLITS),
+        choices=tuple(POLICIES),
         default="baseline",
         help="which clips are for training. baseline: test = all abnormal clips and as many normal ones, train = the "
         "other normal ones; stratified: 80 %% of either label; none. Default: baseline",
@@ -122,9 +124,63 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="0",
         help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
     )
+    group.add_argument(
+        "--window",
+        type=count,
+        metavar="N",
+        default=16,
+        help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
+    )
     group.add_argument("--overwrite", action="store_true", help="delete another table that is at the output first")
     group.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_storage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to reach S3."""
+    group = parser.add_argument_group(
+        "S3", "credentials, region and endpoint come from the environment or a profile, as for the aws command"
+    )
+    group.add_argument(
+        "--storage-option",
+        type=storage_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of s3fs.S3FileSystem, such as anon=true, profile=NAME, endpoint_url=URL or "
+        "client_kwargs.region_name=NAME; may be given several times",
+    )
+    group.add_argument(
+        "--output-option",
+        type=storage_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="the same for the output alone, where it needs another one than the recordings",
+    )
+
+
+def storage_option(text: str) -> Options:
+    """Read ``KEY=VALUE``, for argparse."""
+    try:
+        return parse_options([text])
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def source_access(options: argparse.Namespace, patience: float = PATIENCE) -> Access:
+    """Say how to reach the recordings."""
+    return Access(sum(options.storage_option, ()), patience)
+
+
+def source_reach(options: argparse.Namespace) -> Reach:
+    """Say how workers fetch the recordings."""
+    return Reach(source_access(options), options.window)
+
+
+def open_output(options: argparse.Namespace, patience: float = PATIENCE) -> Objects:
+    """Say where the results go and how to reach that; nothing is read or written."""
+    return open_objects(options.output, Access(sum([*options.storage_option, *options.output_option], ()), patience))
 
 
 def bad_limit(text: str) -> Callable[[int], float]:
@@ -136,72 +192,3 @@ def bad_limit(text: str) -> Callable[[int], float]:
     if match[1]:
         return lambda _: int(match[1])
     return lambda n_clips: n_clips * float(match[2]) / 100
-
-
-def list_clips(options: argparse.Namespace) -> list[Clip]:
-    """Find the recordings that the options name.
-
-    Raises
-    ------
-    SourceError
-        If a source is not there or there are no recordings; the message says how to get some.
-
-    """
-    listed = read_list(options.list) if options.list else []
-    sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
-    if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
-        raise SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
-    clips = {clip.location: clip for clip in [*find_clips(sources), *listed]}
-    if not clips:
-        where = ", ".join([*sources, *filter(None, [options.list])])
-        raise SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
-    return sorted(clips.values(), key=lambda clip: clip.path)
-
-
-def source_names(options: argparse.Namespace) -> list[str]:
-    """Name the sources, for the attributes of a store."""
-    default = [] if options.list else [DEFAULT_SOURCE]
-    return sorted([*(options.sources or default), *filter(None, [options.list])])
-
-
-def read_spec(options: argparse.Namespace) -> FeatureSpec:
-    """Make a spec of the preset and the options that change it.
-
-    Raises
-    ------
-    SpecError
-        If a value makes no sense.
-
-    """
-    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
-    changed = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return replace(PRESETS[options.preset], **changed)
-
-
-def read_catalogue(options: argparse.Namespace) -> Catalogue:
-    """Find the recordings, look at their headers, and decide which can be used.
-
-    Raises
-    ------
-    SourceError, SpecError
-        If the options cannot be followed; the message says why.
-
-    """
-    spec = read_spec(options)
-    clips = list_clips(options)
-    probes = [probe_clip(clip) for clip in clips]
-    if options.sample_rate is None:
-        spec = replace(spec, sample_rate=commonest_sample_rate(probes) or spec.sample_rate)
-    if empty := count_empty_bands(spec):
-        _log.warning(
-            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer --n-mels, or a larger --n-fft",
-            empty,
-            spec.n_mels,
-            spec.n_fft,
-        )
-    splits = SPLITS[options.split](clips)
-    if options.split != "none" and TRAIN not in splits:
-        _log.warning(
-            "no clip is for training: --split %s leaves none over. The statistics are of all rows", options.split
-        )
-    return make_catalogue(clips, probes, splits, spec)

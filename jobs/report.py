@@ -5,9 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mimii import store
+from jobs.survey import Survey
 from mimii.catalogue import Catalogue
 from mimii.clips import LABEL_NAMES, Identity
+from mimii.records import Record
 from mimii.splits import TEST, TRAIN
 from mimii.table import Table
 
@@ -46,9 +47,8 @@ class Run:
     bad: Mapping[int, str]
 
 
-def summarize(table: Table, output: str, computed: Sequence[int], seconds: float) -> Run:
+def summarize(table: Table, output: str, records: Mapping[int, Record], computed: Sequence[int], seconds: float) -> Run:
     """Sum up what a run did, from the records that are in the store."""
-    records = store.read_records(output, table)
     shards = [table.plan.shard(index) for index in computed]
     clips = {piece.clip for shard in shards for piece in shard.pieces}
     bad = {clip: problem for clip, problem in enumerate(table.catalogue.problems) if problem}
@@ -58,7 +58,7 @@ def summarize(table: Table, output: str, computed: Sequence[int], seconds: float
         output=output,
         n_computed=len(computed),
         n_kept=table.plan.n_shards - len(computed),
-        bytes_read=sum(table.catalogue.clips[clip].size for clip in clips),
+        bytes_read=sum(table.catalogue.clips[clip].place.fetched for clip in clips),
         bytes_written=sum(record.size for record in records.values()),
         clips_computed=len(clips),
         seconds=seconds,
@@ -66,10 +66,10 @@ def summarize(table: Table, output: str, computed: Sequence[int], seconds: float
     )
 
 
-def describe_plan(table: Table) -> str:
+def describe_plan(table: Table, survey: Survey) -> str:
     """Describe what would be done: clips by machine, label and SNR, rows, shards, bytes in and out."""
     catalogue, plan = table.catalogue, table.plan
-    size_in = sum(clip.size for clip in catalogue.clips)
+    size_in = sum(clip.place.fetched for clip in catalogue.clips)
     size_out = plan.total_rows * plan.layout.row_bytes
     bad = {clip: problem for clip, problem in enumerate(catalogue.problems) if problem}
     lines = [
@@ -81,6 +81,7 @@ def describe_plan(table: Table) -> str:
                 "split": _split(catalogue),
                 "rows": f"{plan.total_rows:,} of {plan.layout.n_features} values",
                 "shards": f"{plan.n_shards:,} of {plan.layout.shard_rows:,} rows, a task each",
+                "plan": _planning(survey),
                 "reads": format_bytes(size_in),
                 "writes": f"{format_bytes(size_out)}, compressed about {format_bytes(size_out // _COMPRESSION)}",
             }
@@ -90,7 +91,7 @@ def describe_plan(table: Table) -> str:
     return "\n".join(lines)
 
 
-def describe_run(table: Table, run: Run) -> str:
+def describe_run(table: Table, survey: Survey, run: Run) -> str:
     """Describe what was done, and how to open it."""
     raw = table.plan.total_rows * table.plan.layout.row_bytes
     ratio = f", {raw / run.bytes_written:.1f} times smaller than the raw rows" if run.bytes_written else ""
@@ -102,6 +103,7 @@ def describe_run(table: Table, run: Run) -> str:
                 "split": _split(table.catalogue),
                 "rows": f"{table.plan.total_rows:,} of {table.plan.layout.n_features} values",
                 "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
+                "plan": _planning(survey),
                 "read": format_bytes(run.bytes_read),
                 "store": f"{run.output}, {format_bytes(run.bytes_written)}{ratio}",
                 "time": f"{run.seconds:.1f} s, {_speed(run)}",
@@ -166,6 +168,11 @@ def _speed(run: Run) -> str:
     if run.n_computed:
         return f"{run.clips_computed / run.seconds:,.0f} clips/s, start-up included"
     return "there was nothing to do" if run.n_kept else "no clip could be used"
+
+
+def _planning(survey: Survey) -> str:
+    requests = f", {numbered(survey.n_requests, 'request')} to S3" if survey.n_requests else ""
+    return f"{survey.n_headers:,} of {numbered(len(survey.catalogue.clips), 'header')} read{requests}"
 
 
 def _split(catalogue: Catalogue) -> str:

@@ -224,12 +224,12 @@ def _is_pcm16(wav: _Wav) -> bool:
 class _Quiet:
     """A file that raises nothing while libsndfile, written in C, calls it back: exceptions would only be printed.
 
-    Sent somewhere impossible, as damaged headers do, it stays where it is; an error of the disk is kept.
+    Sent somewhere impossible, as damaged headers do, it stays where it is; an error of disk or archive is kept.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.tell = file, file.tell
-        self.error: OSError | None = None
+        self.error: OSError | AudioError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
@@ -240,7 +240,7 @@ class _Quiet:
     def read(self, size: int) -> bytes:
         try:
             return self._file.read(size)
-        except OSError as error:
+        except (OSError, AudioError) as error:
             self.error = error
             return b""
 

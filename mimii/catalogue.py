@@ -7,30 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.audio import Header, read_header
 from mimii.clips import Clip
-from mimii.problems import AudioError, missing_channel, unreadable
-from mimii.sources import open_clip
+from mimii.probing import Probe
+from mimii.problems import missing_channel
 from mimii.spec import FeatureSpec, n_frames, n_rows
 
 _MOST_MEL_BYTES = 128 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a look at a clip's header told.
-
-    Attributes
-    ----------
-    header : Header or None
-        None where it cannot be read.
-    problem : str
-        Why it cannot; else empty.
-
-    """
-
-    header: Header | None
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +42,6 @@ class Catalogue:
     n_samples: NDArray[np.int64]
     n_rows: NDArray[np.int32]
     problems: tuple[str, ...]
-
-
-def probe_clip(clip: Clip) -> Probe:
-    """Read a clip's header; what goes wrong is the probe's `problem`.
-
-    Parameters
-    ----------
-    clip : Clip
-        One whose problem, if any, is known already is not read.
-
-    Returns
-    -------
-    Probe
-        Header or problem.
-
-    """
-    if clip.problem:
-        return Probe(None, clip.problem)
-    try:
-        with open_clip(clip.location) as file:
-            return Probe(read_header(file))
-    except AudioError as error:
-        return Probe(None, str(error))
-    except OSError as error:
-        return Probe(None, unreadable(error))
 
 
 def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from mimii.places import Place
+
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
 LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}
 """What the values of a label mean."""
@@ -62,12 +64,8 @@ class Clip:
     ----------
     path : str
         Where the recording is, as the user named it: source and path within it.
-    location : str
-        Where it is, whatever folder a process works in.
-    size : int
-        Bytes.
-    version : str
-        Changes when the bytes change (on disk: the time of modification).
+    place : Place
+        Where its bytes are.
     identity : Identity
         What the recording is of.
     problem : str
@@ -76,9 +74,7 @@ class Clip:
     """
 
     path: str
-    location: str
-    size: int = 0
-    version: str = ""
+    place: Place
     identity: Identity = Identity()
     problem: str = ""
 

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
-from mimii import objects, records
+from mimii import records
 from mimii.audio import read_header, read_stretches
 from mimii.features import FloatArray, mel_of_stretches, power_to_db, stack_frames
 from mimii.keys import record_key, row_clip_key, shard_key
 from mimii.problems import AudioError, unreadable
+from mimii.reading import Opener, open_all
 from mimii.records import Record, Sums
+from mimii.s3 import StorageError
 from mimii.shards import encode_chunk, encode_shard
-from mimii.sources import open_clip
 from mimii.spec import FeatureSpec, n_rows
 from mimii.table import Part, ShardTask
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +92,28 @@ def extract_shard(task: ShardTask) -> ShardDone:
         reason is in the record.
 
     """
-    clips = [load_frames(part, task.spec) for part in task.parts]
+    openers = open_all([part.place for part in task.parts], task.reach)
+    clips = [load_frames(part, opener, task.spec) for part, opener in zip(task.parts, openers, strict=True)]
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
     bad = {clip.part.clip: clip.problem for clip in clips if clip.problem}
     unread = tuple(clip.part.clip for clip in clips if clip.unread)
-    objects.delete(task.output, record_key(task.shard))  # one of other recordings must not vouch for these bytes
-    objects.put(task.output, shard_key(task.shard), shard)
-    objects.put(task.output, row_clip_key(task.shard), encode_chunk(_row_clips(task)))
+    task.output.delete(record_key(task.shard))  # one of other recordings must not vouch for these bytes
+    task.output.put_all({shard_key(task.shard): shard, row_clip_key(task.shard): encode_chunk(_row_clips(task))})
     record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec), unread)
-    objects.put(task.output, record_key(task.shard), records.to_json(record))
+    task.output.put(record_key(task.shard), records.to_json(record))
     rows = sum(part.stop - part.start for part in task.parts)
     return ShardDone(task.shard, count_ended(task), rows, len(shard), bad)
 
 
-def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
+def load_frames(part: Part, opener: Opener, spec: FeatureSpec) -> ClipFrames:
     """Load one clip's channel and compute the frames that its rows are made of, in dB.
 
     Parameters
     ----------
     part : Part
         Which clip and which of its rows.
+    opener : callable
+        Opens the recording; of `open_all`.
     spec : FeatureSpec
         What to compute.
 
@@ -116,15 +122,23 @@ def load_frames(part: Part, spec: FeatureSpec) -> ClipFrames:
     ClipFrames
         Frames ``part.start`` to ``part.stop + spec.frames - 1``, or the reason why there are none.
 
+    Raises
+    ------
+    StorageError
+        If S3 cannot be used: that is no fault of the recording.
+
     """
     try:
-        with open_clip(part.location) as file:
+        with opener() as file:
             header = read_header(file)
             _check_planned(header.sample_rate, header.n_samples, part, spec)
             mel = mel_of_stretches(read_stretches(file, header, spec.channel), header.n_samples, spec)
+            _read_rest(file)
         decibel = power_to_db(mel, spec)
     except AudioError as error:
         return ClipFrames(part, None, str(error))
+    except StorageError:
+        raise
     except OSError as error:
         return ClipFrames(part, None, unreadable(error), unread=True)
     except MemoryError:
@@ -152,8 +166,17 @@ def count_ended(task: ShardTask) -> int:
 def _check_planned(sample_rate: int, n_samples: int, part: Part, spec: FeatureSpec) -> None:
     if (sample_rate, n_samples) != (spec.sample_rate, part.n_samples):
         planned = f"{part.n_samples} samples at {spec.sample_rate} Hz"
-        msg = f"changed while the job ran: planned were {planned}, found were {n_samples} at {sample_rate} Hz"
+        msg = (
+            f"planned were {planned}, found were {n_samples} at {sample_rate} Hz: it changed while the job ran, or is "
+            "unlike others of its size, and then --probe all helps"
+        )
         raise AudioError(msg)
+
+
+def _read_rest(file: BinaryIO) -> None:
+    """Read to the end, where the checksum of an archive's member is compared."""
+    while file.read(_BLOCK_BYTES):
+        pass
 
 
 def _rows(clip: ClipFrames, spec: FeatureSpec) -> FloatArray:

@@ -1,197 +1,80 @@
-"""Whole objects under a root folder: put, get, list, delete. Nothing is ever seen half written.
+"""Whole objects under a root: on a disk or on S3, in the same words."""
 
-An object is written to a file of its own beside the others, brought safely to disk, and moved into place: whatever
-is killed, and whenever the power fails, there is the old object or the new one.
-"""
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-import os
-import shutil
-import uuid
-from pathlib import Path
-
-PARTIAL = ".partial"
-_TRIES = 5
+from mimii.disk import DiskObjects
+from mimii.places import is_remote
+from mimii.s3 import Access, S3Objects
 
 
-def put(root: str, key: str, data: bytes) -> None:
-    """Write an object; when this returns, it survives a power cut.
+class Objects(Protocol):
+    """Objects under a root. A key is a path below it, with ``/`` between its parts.
 
-    Parameters
-    ----------
-    root : str
-        A folder; made where missing.
-    key : str
-        The object's path below it, with ``/`` between its parts.
-    data : bytes
-        All of it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there before is still there.
-
+    Whatever is killed, and whenever the power fails, there is the old object or the new one, never half of one.
+    All methods raise OSError where the storage cannot be used; it names the object or the root.
     """
-    target = Path(root, key)
-    for _ in range(_TRIES):
-        if _put(target, Path(root, PARTIAL, uuid.uuid4().hex), data):
-            return
-    msg = f"{target}: cannot be written, somebody else deletes what is written"
-    raise FileNotFoundError(msg)
+
+    @property
+    def root(self) -> str:
+        """Where they are, for people."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object; when this returns, it is there to stay."""
+        ...
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects, in any order."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """Read an object; None where there is none."""
+        ...
+
+    def get_all(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read objects; what is not there is left out."""
+        ...
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """List all objects below a prefix: bytes by key."""
+        ...
+
+    def names(self) -> list[str]:
+        """List what is directly below the root, sorted; empty where there is nothing."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        ...
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete all objects below a prefix; nothing happens where there is none."""
+        ...
+
+    def delete_partial(self) -> None:
+        """Delete what writers that were killed have left behind; nobody may be writing."""
+        ...
+
+    def check(self) -> None:
+        """Make sure that objects can be written, read and deleted; the error says what cannot."""
+        ...
 
 
-def get(root: str, key: str) -> bytes | None:
-    """Read an object.
+def open_objects(root: str, access: Access) -> Objects:
+    """Choose how to reach a root; nothing is read or written.
 
     Parameters
     ----------
     root : str
-        A folder.
-    key : str
-        The object's path below it.
+        A folder, or ``s3://bucket/prefix``.
+    access : Access
+        How to reach S3.
 
     Returns
     -------
-    bytes or None
-        None where there is no such object.
-
-    Raises
-    ------
-    OSError
-        If it is there but cannot be read.
+    Objects
+        May be sent to other processes.
 
     """
-    try:
-        return Path(root, key).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def sizes(root: str, prefix: str) -> dict[str, int]:
-    """List the objects of one folder.
-
-    Parameters
-    ----------
-    root : str
-        A folder.
-    prefix : str
-        A folder below it.
-
-    Returns
-    -------
-    dict of str to int
-        The size in bytes by name, folders left out; empty where there is no such folder.
-
-    """
-    try:
-        with os.scandir(Path(root, prefix)) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    except FileNotFoundError:
-        return {}
-
-
-def exists(root: str, key: str) -> bool:
-    """Say whether there is an object.
-
-    Parameters
-    ----------
-    root : str
-        A folder.
-    key : str
-        The object's path below it.
-
-    Returns
-    -------
-    bool
-        True for an object, False for a folder or nothing.
-
-    """
-    return Path(root, key).is_file()
-
-
-def names(root: str) -> list[str]:
-    """List what is directly below a root, objects and folders.
-
-    Parameters
-    ----------
-    root : str
-        A folder.
-
-    Returns
-    -------
-    list of str
-        Sorted; empty where there is no such folder.
-
-    Raises
-    ------
-    NotADirectoryError
-        If the root is a file.
-
-    """
-    try:
-        return sorted(os.listdir(root))
-    except FileNotFoundError:
-        return []
-
-
-def delete(root: str, prefix: str) -> None:
-    """Delete all below a prefix, or one object; nothing happens where there is none.
-
-    Parameters
-    ----------
-    root : str
-        A folder.
-    prefix : str
-        An object or folder below it; empty for the root itself.
-
-    """
-    path = Path(root, prefix)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def delete_partial(root: str) -> None:
-    """Delete what writers that were killed have left behind.
-
-    Parameters
-    ----------
-    root : str
-        A folder to which nobody is writing.
-
-    """
-    delete(root, PARTIAL)
-
-
-def _put(target: Path, partial: Path, data: bytes) -> bool:
-    """Write an object; say whether it is in place, and not tidied up by another run on its way there."""
-    _make_folder(partial.parent)
-    _make_folder(target.parent)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise type(error)(error.errno, error.strerror, str(target)) from error
-    _sync_folder(target.parent)
-    return True
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return S3Objects(root, access) if is_remote(root) else DiskObjects(root)

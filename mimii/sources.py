@@ -1,16 +1,18 @@
-"""Find recordings, and open them: folders, single files, and lists of one's own."""
+"""Find recordings: in folders, in zip archives, below prefixes on S3."""
 
-import csv
-import logging
-import math
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import BinaryIO, TypeVar
 
-from mimii.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity, identify
+from mimii import s3, zips
+from mimii.clips import Clip, identify
+from mimii.places import Place, is_remote
+from mimii.problems import unreadable
+from mimii.reading import open_archive
+from mimii.s3 import Access
+from mimii.zips import ArchiveError
 
 AUDIO_SUFFIXES = frozenset(
     (
@@ -33,37 +35,27 @@ AUDIO_SUFFIXES = frozenset(
 )
 """Endings, in lower case, of the files in a folder that are taken for recordings."""
 
-LIST_COLUMNS = ("path", "machine_type", "machine_id", "number", "snr_db", "label", "split")
-_LABELS = {
-    "": UNKNOWN,
-    "-1": UNKNOWN,
-    "unknown": UNKNOWN,
-    "0": NORMAL,
-    "normal": NORMAL,
-    "1": ABNORMAL,
-    "abnormal": ABNORMAL,
-    "anomaly": ABNORMAL,
-}
-_SPLITS = {"": "", "train": "train", "test": "test"}
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
+_ARCHIVE = ".zip"
+_HERE = Access()
 
 
 class SourceError(ValueError):
     """A source that is not there or cannot be understood; the message names it."""
 
 
-def find_clips(sources: Sequence[str]) -> list[Clip]:
-    """Find the recordings in folders and single files, sorted by path.
+def find_clips(sources: Sequence[str], access: Access = _HERE) -> list[Clip]:
+    """Find the recordings in folders, zip archives, prefixes on S3 and single files, sorted by path.
 
     Files are taken by their ending (`AUDIO_SUFFIXES`); hidden ones (``._*``, ``.DS_Store``) and ``__MACOSX`` are left
-    out. Links are followed, each real folder once, so loops end. What cannot be listed or looked at becomes a
-    clip with a `problem`, so that it is not forgotten silently.
+    out. Archives (``.zip``) are looked into wherever they are. Links are followed, each real folder once, so loops
+    end. What cannot be listed or looked at becomes a clip with a `problem`, so that it is not forgotten silently.
 
     Parameters
     ----------
     sources : sequence of str
-        Paths of folders or recordings.
+        Paths of folders, archives or recordings, and ``s3://bucket/prefix``.
+    access : Access
+        How to reach S3.
 
     Returns
     -------
@@ -73,83 +65,112 @@ def find_clips(sources: Sequence[str]) -> list[Clip]:
     Raises
     ------
     SourceError
-        If a source does not exist.
+        If a source does not exist, or an archive is not a whole one.
+    StorageError
+        If S3 cannot be used.
 
     """
     visited: set[tuple[int, int]] = set()
     found: dict[str, Clip] = {}
-    for source in sorted(map(os.path.normpath, sources)):
-        if not os.path.exists(source):
-            msg = f"{source}: no such file or folder"
-            raise SourceError(msg)
-        files = _walk(source, visited) if os.path.isdir(source) else [(source, "")]
-        for path, problem in files:
-            found.setdefault(os.path.abspath(path), _clip(os.path.normpath(path), problem))
+    for source in sorted(_normal(source) for source in sources):
+        for clip in _find_remote(source, access) if is_remote(source) else _find_local(source, visited):
+            found.setdefault(str(clip.place), clip)
     return sorted(found.values(), key=lambda clip: clip.path)
 
 
-def read_list(path: str) -> list[Clip]:
-    """Read a list of one's own recordings.
-
-    A CSV file in UTF-8, with commas or semicolons, and with a header line: ``path`` (absolute, or relative to the
-    list), and any of ``machine_type``, ``machine_id``, ``number``, ``snr_db``, ``label`` (normal, abnormal, 0, 1 or
-    empty) and ``split`` (train, test or empty). An empty cell means unknown; what has no column is taken from the path
-    where its layout is known.
+def find_listed(paths: Sequence[str], access: Access = _HERE) -> list[Clip]:
+    """Look at single recordings, many at a time where they are far away.
 
     Parameters
     ----------
-    path : str
-        The list's path.
+    paths : sequence of str
+        Of files, also of those in an archive (``6_dB_fan.zip/fan/id_00/normal/00000000.wav``), or ``s3://bucket/key``.
+    access : Access
+        How to reach S3.
 
     Returns
     -------
     list of Clip
-        Sorted by path. A recording that is not there is a clip with a `problem`.
+        In the same order. A recording that is not there is a clip with a `problem`.
 
     Raises
     ------
     SourceError
-        If the list cannot be read or a line makes no sense; the message names the line.
+        If an archive is not a whole one.
+    StorageError
+        If S3 cannot be used.
 
     """
+    archives = {archive for archive, _ in map(_split_archive, paths) if archive}
+    members = {clip.path: clip for clip in find_clips(sorted(archives), access)} if archives else {}
+    with ThreadPoolExecutor(s3.AT_ONCE if any(map(is_remote, paths)) else 1) as pool:
+        return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
+
+
+def _split_archive(path: str) -> tuple[str, str]:
+    """Cut a path after the archive in it; both are empty where there is none."""
+    archive, suffix, name = path.partition(f"{_ARCHIVE}/")
+    return (archive + _ARCHIVE, name) if suffix else ("", "")
+
+
+def _normal(source: str) -> str:
+    return source.rstrip("/") if is_remote(source) else os.path.normpath(source)
+
+
+def _find_local(source: str, visited: set[tuple[int, int]]) -> Iterator[Clip]:
+    if not os.path.exists(source):
+        msg = f"{source}: no such file or folder"
+        raise SourceError(msg)
+    files = _walk(source, visited) if os.path.isdir(source) else [(source, "")]
+    for path, problem in files:
+        clip = _file(path, problem)
+        if _suffix(path) == _ARCHIVE and not clip.problem:
+            yield from _find_in_archive(clip.path, clip.place, _HERE)
+        else:
+            yield clip
+
+
+def _find_remote(source: str, access: Access) -> Iterator[Clip]:
+    found = _find_objects(source, access)
+    if not found:
+        msg = f"{source}: there is nothing"
+        raise SourceError(msg)
+    for thing in found:
+        place = Place(thing.url, thing.size, thing.version)
+        if _is_hidden(thing.url[len(source) :]):
+            continue
+        if _suffix(thing.url) == _ARCHIVE:
+            yield from _find_in_archive(thing.url, place, access)
+        elif _suffix(thing.url) in AUDIO_SUFFIXES:
+            yield Clip(thing.url, place, identify(thing.url))
+
+
+def _find_objects(source: str, access: Access) -> list[s3.Found]:
+    """Return the object of that name, or else those below."""
+    if _suffix(source) == _ARCHIVE or _suffix(source) in AUDIO_SUFFIXES:
+        try:
+            thing = s3.describe(source, access)
+        except PermissionError as error:
+            msg = f"{source}: cannot be looked at: {error.strerror}"
+            raise SourceError(msg) from error
+        if thing:
+            return [thing]
+    return list(s3.find(source, access))
+
+
+def _find_in_archive(path: str, archive: Place, access: Access) -> Iterator[Clip]:
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")
-            columns = [column.strip().lower() for column in reader.fieldnames or []]
-            if "path" not in columns:
-                msg = f"{path}: the first line must name the columns, one of them 'path'; it names {columns}"
-                raise SourceError(msg)
-            reader.fieldnames = columns
-            if unused := sorted(set(columns) - set(LIST_COLUMNS)):
-                _log.warning("%s: columns not used: %s", path, ", ".join(unused))
-            return _listed_clips(path, reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read as a CSV list in UTF-8: {error}"
+        with open_archive(archive.url, archive.size, access) as file:
+            members = zips.list_members(file, archive.url)
+    except (ArchiveError, OSError) as error:
+        if isinstance(error, s3.StorageError):
+            raise
+        msg = f"{path}: {error}. Move it away, or complete it: python -m jobs.fetch goes on with a broken download"
         raise SourceError(msg) from error
-
-
-def open_clip(location: str) -> BinaryIO:
-    """Open a recording for reading.
-
-    Parameters
-    ----------
-    location : str
-        Of a `Clip`.
-
-    Returns
-    -------
-    binary file
-        Seekable; the caller closes it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-
-    """
-    return open(location, "rb")
+    for place, problem in members:
+        name = str(place)[len(archive.url) + 1 :]
+        if not _is_hidden(name) and _suffix(name) in AUDIO_SUFFIXES:
+            yield Clip(f"{path}/{name}", place, identify(str(place)), problem)
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -169,7 +190,7 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[tuple[str, str
             continue
         if _is_folder(entry):
             yield from _walk(entry.path, visited)
-        elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
+        elif _suffix(entry.name) in AUDIO_SUFFIXES or _suffix(entry.name) == _ARCHIVE:
             yield entry.path, ""
 
 
@@ -180,74 +201,38 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _clip(path: str, problem: str) -> Clip:
-    location = os.path.abspath(path)
-    clip = Clip(path, location, identity=identify(location), problem=problem)
-    return clip if problem else _with_size(clip)
-
-
-def _with_size(clip: Clip) -> Clip:
+def _listed(path: str, access: Access) -> Clip:
+    if not is_remote(path):
+        return _file(path)
+    clip = Clip(path, Place(path), identify(path))
+    if any(_split_archive(path)):
+        return replace(clip, problem="cannot be read: no such recording in the archive")
     try:
-        status = os.stat(clip.location)
+        found = s3.describe(path, access)
+    except PermissionError as error:
+        return replace(clip, problem=unreadable(error))
+    if found is None:
+        return replace(clip, problem="cannot be read: no such object")
+    return replace(clip, place=Place(path, found.size, found.version))
+
+
+def _file(path: str, problem: str = "") -> Clip:
+    """Look at a file on a disk."""
+    clip = Clip(os.path.normpath(path), Place(os.path.abspath(path)), identify(os.path.abspath(path)), problem)
+    if problem:
+        return clip
+    try:
+        status = os.stat(path)
     except OSError as error:
-        return replace(clip, problem=f"cannot be read: {error.strerror}")
+        return replace(clip, problem=unreadable(error))
     if not stat.S_ISREG(status.st_mode):
         return replace(clip, problem="not a regular file")
-    return replace(clip, size=status.st_size, version=str(status.st_mtime_ns))
+    return replace(clip, place=Place(clip.place.url, status.st_size, str(status.st_mtime_ns)))
 
 
-def _listed_clips(path: str, rows: "csv.DictReader[str]") -> list[Clip]:
-    clips: dict[str, Clip] = {}
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        name = (row["path"] or "").strip()
-        if not name or "\0" in name:
-            msg = f"{where}: no path" if not name else f"{where}: a path with a zero byte"
-            raise SourceError(msg)
-        location = os.path.normpath(os.path.join(os.path.dirname(path), name))
-        if location in clips:
-            msg = f"{where}: {name} is listed twice"
-            raise SourceError(msg)
-        clip = _clip(location, "")
-        clips[location] = replace(clip, identity=_listed_identity(clip.identity, row, where))
-    return [clips[location] for location in sorted(clips)]
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
-def _listed_identity(known: Identity, row: dict[str, str], where: str) -> Identity:
-    cells = {name: (row[name] or "").strip() for name in LIST_COLUMNS[1:] if name in row}
-    try:
-        return Identity(
-            machine_type=cells.get("machine_type", known.machine_type),
-            machine_id=cells.get("machine_id", known.machine_id),
-            number=_number(cells["number"]) if "number" in cells else known.number,
-            snr_db=_decibel(cells["snr_db"]) if "snr_db" in cells else known.snr_db,
-            label=_choice("label", cells["label"].lower(), _LABELS) if "label" in cells else known.label,
-            split=_choice("split", cells["split"].lower(), _SPLITS) if "split" in cells else known.split,
-        )
-    except ValueError as error:
-        msg = f"{where}: {error}"
-        raise SourceError(msg) from error
-
-
-def _decibel(text: str) -> float:
-    try:
-        return float(text or math.nan)
-    except ValueError:
-        msg = f"snr_db must be a number or empty, not {text!r}"
-        raise ValueError(msg) from None
-
-
-def _number(text: str) -> int:
-    if not text:
-        return -1
-    if not text.isdecimal() or not int(text) <= LARGEST_NUMBER:
-        msg = f"number must be from 0 to {LARGEST_NUMBER} or empty, not {text!r}"
-        raise ValueError(msg)
-    return int(text)
-
-
-def _choice(name: str, text: str, values: Mapping[str, _T]) -> _T:
-    if text not in values:
-        msg = f"{name} must be one of {', '.join(filter(None, values))} or empty, not {text!r}"
-        raise ValueError(msg)
-    return values[text]
+def _is_hidden(name: str) -> bool:
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))

@@ -19,8 +19,10 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii import __version__, objects
-from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, record_name, row_clip_name, shard_name
+from mimii import __version__
+from mimii.disk import PARTIAL
+from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, row_clip_key, shard_key
+from mimii.objects import Objects
 from mimii.records import Record, add_sums, from_json, mean_and_std
 from mimii.shards import ZSTD_LEVEL
 from mimii.table import FORMAT, Table, digest_clips, shard_inputs
@@ -71,12 +73,12 @@ class Existing:
     finished: bool
 
 
-def look(root: str) -> Existing | None:
+def look(objects: Objects) -> Existing | None:
     """Look at what is at the output.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store.
 
     Returns
@@ -90,9 +92,9 @@ def look(root: str) -> Existing | None:
         If something else is there.
 
     """
-    data = objects.get(root, _GROUP)
+    data = objects.get(_GROUP)
     try:
-        if data is None and all(name == objects.PARTIAL for name in objects.names(root)):
+        if data is None and all(name == PARTIAL for name in objects.names()):
             return None
         group = json.loads(data or b"")
         attributes = group["attributes"]
@@ -100,11 +102,13 @@ def look(root: str) -> Existing | None:
             return Existing(attributes, bool(group.get("consolidated_metadata")))
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
-    msg = f"{root}: there is something that is not a table of features; it is left alone. Choose another --output"
+    msg = (
+        f"{objects.root}: there is something that is not a table of features; it is left alone. Choose another --output"
+    )
     raise StoreError(msg)
 
 
-def differences(existing: Existing, table: Table, root: str) -> list[str]:
+def differences(existing: Existing, table: Table, objects: Objects) -> list[str]:
     """Say how the table in a store differs from another.
 
     Parameters
@@ -113,7 +117,7 @@ def differences(existing: Existing, table: Table, root: str) -> list[str]:
         What is in the store.
     table : Table
         What is to be there.
-    root : str
+    objects : Objects
         Of the store.
 
     Returns
@@ -130,7 +134,7 @@ def differences(existing: Existing, table: Table, root: str) -> list[str]:
         f"{name}: {old_spec.get(name)} there, {spec[name]} now" for name in spec if old_spec.get(name) != spec[name]
     ]
     if attributes.get("clips_digest") != digest_clips(table.catalogue):
-        found.append(_clip_differences(root, table))
+        found.append(_clip_differences(objects, table))
     if attributes.get("format") != FORMAT:
         found.append(f"format: {attributes.get('format')} there, {FORMAT} now")
     if not found:
@@ -139,14 +143,14 @@ def differences(existing: Existing, table: Table, root: str) -> list[str]:
     return found
 
 
-def begin(root: str, table: Table, sources: Sequence[str]) -> None:
+def begin(objects: Objects, table: Table, sources: Sequence[str]) -> None:
     """Create the group and its arrays, with all that is known before the work: only shards and results are missing.
 
     May be done again over an unfinished store of the same table: it writes the same.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store.
     table : Table
         What will be there.
@@ -155,22 +159,26 @@ def begin(root: str, table: Table, sources: Sequence[str]) -> None:
 
     """
     documents = _documents(table, sources)
-    objects.put(root, _GROUP, documents.pop(_GROUP))
-    for key, data in documents.items():
-        objects.put(root, key, data)
+    objects.put(_GROUP, documents.pop(_GROUP))
+    objects.put_all(documents)
 
 
-def finish(root: str, table: Table, sources: Sequence[str]) -> None:
+def finish(objects: Objects, table: Table, sources: Sequence[str]) -> dict[int, Record]:
     """Write the results, and consolidated metadata last.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store.
     table : Table
         What is there.
     sources : sequence of str
         Where the recordings are, for the attributes.
+
+    Returns
+    -------
+    dict of int to Record
+        All of them, by shard.
 
     Raises
     ------
@@ -178,28 +186,32 @@ def finish(root: str, table: Table, sources: Sequence[str]) -> None:
         If a shard is not done.
 
     """
-    done = read_records(root, table)
+    done = read_records(objects, table)
     if missing := [index for index in range(table.plan.n_shards) if index not in done]:
-        msg = f"{root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
+        msg = f"{objects.root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
         raise UnfinishedError(msg)
     documents = _final_documents(table, sources, done)
     group = documents.pop(_GROUP)
-    for key, data in documents.items():
-        objects.put(root, key, data)
-    objects.delete_partial(root)
-    objects.put(root, _GROUP, group)
-    objects.delete_partial(root)
+    objects.put_all(documents)
+    objects.delete_partial()
+    objects.put(_GROUP, group)
+    objects.delete_partial()
+    return done
 
 
-def is_finished(root: str, table: Table) -> bool:
+def is_finished(objects: Objects, existing: Existing | None, table: Table, done: Mapping[int, Record]) -> bool:
     """Say whether a store is whole, down to its smallest object.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store.
+    existing : Existing or None
+        What `look` saw there.
     table : Table
         What is to be there.
+    done : mapping of int to Record
+        The records that are there.
 
     Returns
     -------
@@ -207,21 +219,17 @@ def is_finished(root: str, table: Table) -> bool:
         False also where there is nothing yet.
 
     """
-    existing = look(root)
-    if existing is None or not existing.finished:
+    if existing is None or not existing.finished or len(done) < table.plan.n_shards:
         return False
-    done = read_records(root, table)
-    return len(done) == table.plan.n_shards and all(
-        objects.exists(root, key) for key in _final_documents(table, [], done)
-    )
+    return objects.sizes().keys() >= _final_documents(table, [], done).keys()
 
 
-def read_records(root: str, table: Table) -> dict[int, Record]:
+def read_records(objects: Objects, table: Table) -> dict[int, Record]:
     """Read the records that are valid: of this table, of these recordings, with their shard in place.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store.
     table : Table
         What is to be there.
@@ -232,48 +240,44 @@ def read_records(root: str, table: Table) -> dict[int, Record]:
         By shard, in order. A shard that is not in it is not done.
 
     """
-    names, shards, columns = (objects.sizes(root, folder) for folder in (RECORDS, FEATURES, ROW_CLIP))
-    found = {}
-    for index in range(table.plan.n_shards):
-        if record_name(index) not in names or row_clip_name(index) not in columns:
-            continue
-        record = from_json(objects.get(root, record_key(index)) or b"")
-        if record and _is_valid(record, index, table, shards):
-            found[index] = record
-    return found
+    sizes = objects.sizes(FEATURES) | objects.sizes(ROW_CLIP)
+    written = {record_key(index): index for index in range(table.plan.n_shards) if row_clip_key(index) in sizes}
+    documents = objects.get_all(key for key in written if key in sizes)
+    records = {written[key]: from_json(data) for key, data in documents.items()}
+    return {index: record for index, record in records.items() if record and _is_valid(record, index, table, sizes)}
 
 
-def erase(root: str) -> None:
+def erase(objects: Objects) -> None:
     """Delete what is in a store; records first and the group's metadata last, so that half of one is known for a store.
 
     Parameters
     ----------
-    root : str
+    objects : Objects
         Of the store. The folder stays, and whatever else somebody has put there.
 
     """
-    if group := objects.get(root, _GROUP):
-        objects.put(root, _GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
-    objects.delete(root, RECORDS)
+    if group := objects.get(_GROUP):
+        objects.put(_GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
+    objects.delete_below(RECORDS)
     for name in _ARRAYS:
-        objects.delete(root, name)
-    objects.delete_partial(root)
-    objects.delete(root, _GROUP)
+        objects.delete_below(name)
+    objects.delete_partial()
+    objects.delete(_GROUP)
 
 
-def _is_valid(record: Record, index: int, table: Table, shards: Mapping[str, int]) -> bool:
+def _is_valid(record: Record, index: int, table: Table, sizes: Mapping[str, int]) -> bool:
     return (
         record.shard == index
         and record.fingerprint == table.fingerprint
-        and record.size == shards.get(shard_name(index))
+        and record.size == sizes.get(shard_key(index))
         and record.inputs == shard_inputs(table, index)
     )
 
 
-def _clip_differences(root: str, table: Table) -> str:
+def _clip_differences(objects: Objects, table: Table) -> str:
     new = [_printable(clip.path) for clip in table.catalogue.clips]
     try:
-        old = [str(path) for path in _read(root, "path")]
+        old = [str(path) for path in _read(objects, "path")]
     except (KeyError, ValueError, OSError):
         return f"clips: others there than the {len(new)} now"
     gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
@@ -282,10 +286,14 @@ def _clip_differences(root: str, table: Table) -> str:
     return f"clips: {len(old)} there, {len(new)} now ({details})"
 
 
-def _read(root: str, name: str) -> NDArray[Any]:
+def _read(objects: Objects, name: str) -> NDArray[Any]:
     import zarr
+    from zarr.core.buffer import default_buffer_prototype
 
-    return np.asarray(zarr.open_array(f"{root}/{name}", mode="r")[:])
+    buffer = default_buffer_prototype().buffer
+    documents = objects.get_all(objects.sizes(name))
+    memory = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in documents.items()})
+    return np.asarray(zarr.open_array(memory, path=name, mode="r")[:])
 
 
 def _printable(path: str) -> str:

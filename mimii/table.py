@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.catalogue import Catalogue
+from mimii.objects import Objects
+from mimii.places import Place
 from mimii.plan import Layout, Plan, choose_layout, make_plan
+from mimii.reading import HERE, Reach
 from mimii.spec import FeatureSpec
 from mimii.splits import TRAIN
 
@@ -47,8 +50,8 @@ class Part:
     ----------
     clip : int
         Which clip of the table.
-    location : str
-        Where it is.
+    place : Place
+        Where its bytes are.
     n_samples : int
         Samples of one channel, as planned.
     start, stop : int
@@ -59,7 +62,7 @@ class Part:
     """
 
     clip: int
-    location: str
+    place: Place
     n_samples: int
     start: int
     stop: int
@@ -72,8 +75,10 @@ class ShardTask:
 
     Attributes
     ----------
-    output : str
-        The root of the store.
+    output : Objects
+        The store.
+    reach : Reach
+        How to fetch the recordings.
     spec : FeatureSpec
         What to compute.
     layout : Layout
@@ -89,7 +94,8 @@ class ShardTask:
 
     """
 
-    output: str
+    output: Objects
+    reach: Reach
     spec: FeatureSpec
     layout: Layout
     fingerprint: str
@@ -99,7 +105,7 @@ class ShardTask:
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""
-        return f"shard {self.shard}, recordings {self.parts[0].location} to {self.parts[-1].location}"
+        return f"shard {self.shard}, recordings {self.parts[0].place} to {self.parts[-1].place}"
 
 
 def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
@@ -142,12 +148,12 @@ def shard_inputs(table: Table, index: int) -> str:
     """
     digest = hashlib.sha256()
     for piece in table.plan.shard(index).pieces:
-        clip = table.catalogue.clips[piece.clip]
-        digest.update(f"{clip.size} {clip.version}\n".encode())
+        place = table.catalogue.clips[piece.clip].place
+        digest.update(f"{place.size} {place.version}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def shard_task(table: Table, index: int, output: str) -> ShardTask:
+def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
     """Gather what a worker needs to know for one shard.
 
     Parameters
@@ -156,8 +162,10 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
         Any.
     index : int
         Which shard.
-    output : str
-        The root of the store.
+    output : Objects
+        The store.
+    reach : Reach
+        How to fetch the recordings.
 
     Returns
     -------
@@ -169,7 +177,7 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
     parts = tuple(
         Part(
             clip=piece.clip,
-            location=catalogue.clips[piece.clip].location,
+            place=catalogue.clips[piece.clip].place,
             n_samples=int(catalogue.n_samples[piece.clip]),
             start=piece.start,
             stop=piece.stop,
@@ -178,7 +186,7 @@ def shard_task(table: Table, index: int, output: str) -> ShardTask:
         for piece in table.plan.shard(index).pieces
     )
     inputs = shard_inputs(table, index)
-    return ShardTask(output, catalogue.spec, table.plan.layout, table.fingerprint, inputs, index, parts)
+    return ShardTask(output, reach, catalogue.spec, table.plan.layout, table.fingerprint, inputs, index, parts)
 
 
 def digest_clips(catalogue: Catalogue) -> str:
@@ -199,7 +207,7 @@ def digest_clips(catalogue: Catalogue) -> str:
     rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
     for clip, split, n_samples, count in rows:
         who = clip.identity
-        values = (clip.location, who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
+        values = (str(clip.place), who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
         digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from jobs.featurize import main
 from mimii import store
-from mimii.catalogue import make_catalogue, probe_clip
+from mimii.catalogue import make_catalogue
+from mimii.disk import DiskObjects
 from mimii.extract import ShardDone, extract_shard
+from mimii.probing import probe_all
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from mimii.splits import baseline_split
@@ -139,18 +141,18 @@ def librosa_rows(
 
 def plan_table(source: Path, spec: FeatureSpec | None = None, split: Callable = baseline_split, mib: int = 1) -> Table:
     clips = find_clips([str(source)])
-    probes = [probe_clip(clip) for clip in clips]
-    return make_table(make_catalogue(clips, probes, split(clips), spec or FeatureSpec()), mib * MIB)
+    probes = probe_all(clips)
+    return make_table(make_catalogue(clips, probes.of_clips, split(clips), spec or FeatureSpec()), mib * MIB)
 
 
 def fill(table: Table, output: Path, shards: Iterable[int] | None = None) -> list[ShardDone]:
     """Begin a store and compute some of its shards, by default all."""
-    store.begin(str(output), table, ["recordings"])
+    store.begin(DiskObjects(str(output)), table, ["recordings"])
     wanted = range(table.plan.n_shards) if shards is None else shards
-    return [extract_shard(shard_task(table, shard, str(output))) for shard in wanted]
+    return [extract_shard(shard_task(table, shard, DiskObjects(str(output)))) for shard in wanted]
 
 
 def build(table: Table, output: Path) -> Path:
     fill(table, output)
-    store.finish(str(output), table, ["recordings"])
+    store.finish(DiskObjects(str(output)), table, ["recordings"])
     return output

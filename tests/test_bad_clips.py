@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from mimii import store
+from mimii.disk import DiskObjects
 from mimii.synthesis import wav_bytes
 from tests.commands import (
     assert_same_bytes,
@@ -269,9 +270,9 @@ CHANGES = [
     (vanish, "cannot be read: No such file or directory"),
     (become_a_folder, "cannot be read: Is a directory"),
     (become_text, "not audio"),
-    (make_longer, "changed while the job ran: planned were 48000 samples at 16000 Hz, found were 60000 at 16000 Hz"),
-    (make_shorter, "changed while the job ran: planned were 48000 samples at 16000 Hz, found were 40000 at 16000 Hz"),
-    (change_rate, "changed while the job ran: planned were 48000 samples at 16000 Hz, found were 48000 at 22050 Hz"),
+    (make_longer, "planned were 48000 samples at 16000 Hz, found were 60000 at 16000 Hz"),
+    (make_shorter, "planned were 48000 samples at 16000 Hz, found were 40000 at 16000 Hz"),
+    (change_rate, "planned were 48000 samples at 16000 Hz, found were 48000 at 22050 Hz"),
     (cut_off, "truncated"),
 ]
 
@@ -284,7 +285,7 @@ def test_a_clip_that_changes_after_the_plan_is_bad_and_its_neighbours_are_right(
     [done] = fill(table, output)
     assert list(done.bad) == [2]
     assert reason in done.bad[2]
-    store.finish(str(output), table, ["recordings"])
+    store.finish(DiskObjects(str(output)), table, ["recordings"])
     opened = open_table(output)
     assert opened.status.values[2] == done.bad[2]
     rows = rows_by_path(opened)
@@ -331,7 +332,7 @@ def test_bad_clips_alone_make_a_finished_empty_table(tmp_path, capsys):
     assert dict(table.sizes) == {"row": 0, "feature": 320, "clip": 3}
     assert "ok" not in table.status.values
     assert np.isnan(table.feature_mean.values).all()
-    assert store.look(str(tmp_path / "out")).finished
+    assert store.look(DiskObjects(str(tmp_path / "out"))).finished
     before = contents(tmp_path / "out")
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 3
     assert contents(tmp_path / "out") == before

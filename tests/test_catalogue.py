@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from mimii.audio import Header
-from mimii.catalogue import Probe, commonest_sample_rate, make_catalogue, probe_clip, unreadable
+from mimii.catalogue import commonest_sample_rate, make_catalogue
 from mimii.clips import Clip
+from mimii.places import Place
+from mimii.probing import Probe, probe_clip
+from mimii.problems import unreadable
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from tests.recordings import write_clip
@@ -18,7 +21,7 @@ def probe(rate=16_000, n_channels=8, n_samples=160_000):
 
 
 def catalogue_of(probes, spec=None):
-    clips = [Clip(f"{index}.wav", f"/data/{index}.wav") for index in range(len(probes))]
+    clips = [Clip(f"{index}.wav", Place(f"/data/{index}.wav")) for index in range(len(probes))]
     return make_catalogue(clips, probes, [""] * len(probes), spec or FeatureSpec())
 
 
@@ -85,7 +88,7 @@ def test_a_probe_reads_the_header_of_a_clip(tmp_path):
 
 def test_a_probe_of_a_clip_with_a_problem_does_not_read_it(tmp_path):
     write_clip(tmp_path / "a.wav", 1, 50)
-    found = probe_clip(Clip("a.wav", str(tmp_path / "a.wav"), problem="known to be bad"))
+    found = probe_clip(Clip("a.wav", Place(str(tmp_path / "a.wav")), problem="known to be bad"))
     assert found == Probe(None, "known to be bad")
 
 
@@ -96,14 +99,14 @@ def test_a_probe_says_why_a_clip_cannot_be_read(tmp_path, content, reason):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
-    found = probe_clip(Clip("a.wav", str(path)))
+    found = probe_clip(Clip("a.wav", Place(str(path))))
     assert found.header is None
     assert reason in found.problem
     assert str(tmp_path) not in found.problem
 
 
 def test_a_probe_of_a_folder_says_that_it_cannot_be_read(tmp_path):
-    assert "cannot be read" in probe_clip(Clip("a", str(tmp_path))).problem
+    assert "cannot be read" in probe_clip(Clip("a", Place(str(tmp_path)))).problem
 
 
 def test_an_error_is_described_without_the_path():

@@ -13,6 +13,7 @@ import pytest
 
 from jobs.cluster import _TASKS_A_WORKER, RETRIES, SCHEDULERS, WORKER_ENVIRONMENT, WorkError, connect, run_tasks
 from mimii import store
+from mimii.disk import DiskObjects
 from mimii.extract import extract_shard
 from mimii.table import shard_task
 from tests.commands import librosa_rows, open_table, plan_table, rows_by_path
@@ -161,13 +162,13 @@ def test_a_task_that_kills_every_worker_ends_the_work_with_a_message(tmp_path):
 def test_workers_extract_without_librosa_numba_zarr_or_matplotlib(local, tmp_path):
     write_machines(tmp_path / "raw", 12, 160_000)
     table, output = plan_table(tmp_path / "raw"), str(tmp_path / "out")
-    store.begin(output, table, ["recordings"])
-    tasks = [shard_task(table, index, output) for index in range(table.plan.n_shards)]
+    store.begin(DiskObjects(output), table, ["recordings"])
+    tasks = [shard_task(table, index, DiskObjects(output)) for index in range(table.plan.n_shards)]
     done = list(run_tasks(local, extract_and_list_modules, tasks))
     assert os.getpid() not in {pid for pid, _, _ in done}
     assert sorted(shard for _, shard, _ in done) == list(range(table.plan.n_shards))
     assert {name for _, _, names in done for name in names} == set()
-    store.finish(output, table, ["recordings"])
+    store.finish(DiskObjects(output), table, ["recordings"])
     for name, rows in rows_by_path(open_table(tmp_path / "out")).items():
         [path] = (tmp_path / "raw").rglob(name)
         assert abs(rows - librosa_rows(path)).max() < 1e-3

@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 
 from jobs.progress import show_lines
+from mimii.disk import DiskObjects
 from mimii.extract import ShardDone, count_ended, extract_shard
 from mimii.table import shard_task
 from tests.commands import assert_same_bytes, build, featurize_here, fill, open_table, plan_table, shard_files
@@ -16,7 +17,7 @@ def test_a_clip_that_straddles_shards_counts_once(tmp_path):
     for seed, seconds in enumerate((7, 11, 13, 17, 19, 23, 29)):
         write_clip(tmp_path / f"{seed}.wav", seed, 16_000 * seconds)
     table = plan_table(tmp_path)
-    tasks = [shard_task(table, index, "unused") for index in range(table.plan.n_shards)]
+    tasks = [shard_task(table, index, DiskObjects("unused")) for index in range(table.plan.n_shards)]
     assert len(tasks) > 2
     assert sum(len(task.parts) for task in tasks) > 7
     assert sum(count_ended(task) for task in tasks) == 7
@@ -66,7 +67,7 @@ def test_a_task_may_be_done_twice(tmp_path):
     write_clip(tmp_path / "raw" / "a.wav", 1, 160_000)
     table = plan_table(tmp_path / "raw")
     once, twice = build(table, tmp_path / "once"), build(table, tmp_path / "twice")
-    extract_shard(shard_task(table, 0, str(twice)))
+    extract_shard(shard_task(table, 0, DiskObjects(str(twice))))
     assert_same_bytes(once / "features", twice / "features")
 
 
@@ -79,7 +80,7 @@ def test_the_memory_for_an_hour_of_sound_is_bounded(tmp_path):
     table = plan_table(tmp_path, mib=32)
     assert table.plan.n_shards > 1
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    done = extract_shard(shard_task(table, 1, str(tmp_path / "out")))
+    done = extract_shard(shard_task(table, 1, DiskObjects(str(tmp_path / "out"))))
     assert not done.bad
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 

@@ -325,7 +325,7 @@ def test_without_recordings_it_says_what_to_do(tmp_path):
     done = run("featurize", cwd=tmp_path)
     assert done.returncode == 2
     assert "data/raw: no recordings there" in done.stderr
-    for help_ in ("python -m jobs.synthesize data/raw", "zenodo.org", "--list"):
+    for help_ in ("python -m jobs.synthesize data/raw", "python -m jobs.fetch", "--list"):
         assert help_ in done.stderr
     assert list(tmp_path.iterdir()) == []
 

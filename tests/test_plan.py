@@ -142,8 +142,11 @@ MILLION = textwrap.dedent(
     """
     import resource, sys, time
     from mimii.audio import Header
-    from mimii.catalogue import Probe, make_catalogue
+    from mimii.catalogue import make_catalogue
     from mimii.clips import Clip, identify
+    from mimii.disk import DiskObjects
+    from mimii.places import Place
+    from mimii.probing import Probe
     from mimii.spec import FeatureSpec
     from mimii.splits import baseline_split, no_split
     from mimii.table import make_table, shard_task
@@ -153,14 +156,14 @@ MILLION = textwrap.dedent(
     for index in range(1_000_000):
         label = "abnormal" if index % 5 == 0 else "normal"
         path = f"/data/6_dB_fan/fan/id_{index % 100:02d}/{label}/{index:08d}.wav"
-        clips.append(Clip(path, path, 2_560_080, str(index), identify(path)))
+        clips.append(Clip(path, Place(path, 2_560_080, str(index)), identify(path)))
         probes.append(Probe(header) if index % 1000 else Probe(None, "empty file"))
     splits = (baseline_split if sys.argv[1] == "baseline" else no_split)(clips)
     started = time.monotonic()
     table = make_table(make_catalogue(clips, probes, splits, FeatureSpec()), 32 << 20)
     n_parts = 0
     for index in range(table.plan.n_shards):
-        n_parts += len(shard_task(table, index, "out").parts)
+        n_parts += len(shard_task(table, index, DiskObjects("out")).parts)
         if time.monotonic() - started > 60:
             sys.exit(f"after 60 s, {index} of {table.plan.n_shards} shards are planned")
     print(n_parts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimii.clips import ABNORMAL, NORMAL, UNKNOWN
-from mimii.sources import SourceError, find_clips, open_clip, read_list
+from mimii.lists import read_list
+from mimii.places import Place
+from mimii.reading import open_part
+from mimii.s3 import Access
+from mimii.sources import SourceError, find_clips
 from tests.recordings import write_clip, write_machines
 
 
@@ -37,9 +41,9 @@ def test_all_recordings_of_a_folder_are_found_sorted_by_path(tmp_path):
 def test_a_clip_has_size_name_version_and_identity(tmp_path):
     path = write_clip(tmp_path / "-6_dB_pump" / "pump" / "id_02" / "abnormal" / "00000007.wav", 7, 50)
     (clip,) = find_clips([str(tmp_path)])
-    assert clip.location == clip.path == str(tmp_path / "-6_dB_pump/pump/id_02/abnormal/00000007.wav")
-    assert clip.size == path.stat().st_size
-    assert clip.version == str(path.stat().st_mtime_ns)
+    assert str(clip.place) == clip.path == str(tmp_path / "-6_dB_pump/pump/id_02/abnormal/00000007.wav")
+    assert clip.place.size == path.stat().st_size
+    assert clip.place.version == str(path.stat().st_mtime_ns)
     who = clip.identity
     assert (who.machine_type, who.machine_id, who.number, who.snr_db, who.label) == ("pump", "id_02", 7, -6.0, ABNORMAL)
 
@@ -49,7 +53,7 @@ def test_the_version_changes_when_the_file_is_written_again(tmp_path):
     (before,) = find_clips([str(tmp_path)])
     os.utime(path, ns=(1, 123_456_789))
     (after,) = find_clips([str(tmp_path)])
-    assert before.version != after.version
+    assert before.place.version != after.place.version
 
 
 def test_an_snr_above_the_source_is_seen_through_a_relative_path(tmp_path, monkeypatch):
@@ -57,7 +61,7 @@ def test_an_snr_above_the_source_is_seen_through_a_relative_path(tmp_path, monke
     write_clip(folder / "00000001.wav", 1, 50)
     monkeypatch.chdir(folder)
     (clip,) = find_clips(["."])
-    assert clip.location == os.path.abspath(clip.path)
+    assert str(clip.place) == os.path.abspath(clip.path)
     assert os.path.samefile(clip.path, folder / "00000001.wav")
     assert (clip.identity.snr_db, clip.identity.machine_type) == (-6.0, "fan")
 
@@ -81,7 +85,7 @@ def test_files_are_taken_by_their_ending_in_any_case(tmp_path):
 def test_a_file_that_is_named_is_taken_whatever_its_ending(tmp_path):
     path = write_clip(tmp_path / "recording.bin", 1, 50)
     (clip,) = find_clips([str(path)])
-    assert (clip.path, clip.location, clip.problem) == (str(path), str(path), "")
+    assert (clip.path, str(clip.place), clip.problem) == (str(path), str(path), "")
 
 
 def test_spaces_and_bytes_that_are_no_text_in_names_are_fine(tmp_path):
@@ -91,7 +95,7 @@ def test_spaces_and_bytes_that_are_no_text_in_names_are_fine(tmp_path):
     clips = find_clips([str(tmp_path)])
     assert paths(clips) == sorted([odd, str(plain)])
     assert not any(clip.problem for clip in clips)
-    with open_clip(odd) as file:
+    with open_part(Place(odd), Access()) as file:
         assert file.read() == plain.read_bytes()
 
 
@@ -191,7 +195,7 @@ def test_a_source_that_is_not_there_is_refused_by_name(tmp_path, name):
 
 def test_opening_a_clip_that_is_gone_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
-        open_clip(str(tmp_path / "gone.wav"))
+        open_part(Place(str(tmp_path / "gone.wav")), Access())
 
 
 def test_a_list_names_recordings_and_what_they_are(tmp_path):
@@ -205,7 +209,7 @@ def test_a_list_names_recordings_and_what_they_are(tmp_path):
     )
     first, second = read_list(path)
     assert paths([first, second]) == [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
-    assert [Path(clip.location).name for clip in (first, second)] == ["a.wav", "b.wav"]
+    assert [Path(str(clip.place)).name for clip in (first, second)] == ["a.wav", "b.wav"]
     who = first.identity
     found = (who.machine_type, who.machine_id, who.number, who.snr_db, who.label, who.split)
     assert found == ("lathe", "id_8", 13, 4.0, NORMAL, "train")
@@ -218,7 +222,7 @@ def test_columns_may_come_in_any_order_with_spaces_and_a_byte_order_mark(tmp_pat
     clip_path = write_clip(tmp_path / "a.wav", 1, 50)
     (tmp_path / "list.csv").write_text("\ufefflabel , path\r\n abnormal ,  a.wav \r\n", encoding="utf-8")
     (clip,) = read_list(str(tmp_path / "list.csv"))
-    assert (clip.path, clip.identity.label, clip.size) == (str(clip_path), ABNORMAL, clip_path.stat().st_size)
+    assert (clip.path, clip.identity.label, clip.place.size) == (str(clip_path), ABNORMAL, clip_path.stat().st_size)
 
 
 def test_paths_are_relative_to_the_list_or_absolute(tmp_path, monkeypatch):

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimii.clips import ABNORMAL, NORMAL, UNKNOWN, Clip, Identity, identify
+from mimii.places import Place
 from mimii.splits import baseline_split, no_split, stratified_split
 
 
 def clip(path, split=""):
     who = identify(path)
     who = Identity(who.machine_type, who.machine_id, who.number, who.snr_db, who.label, split or who.split)
-    return Clip(path, path, identity=who)
+    return Clip(path, Place(path), who)
 
 
 def machine(n_normal, n_abnormal, folder="6_dB_fan/fan/id_00"):

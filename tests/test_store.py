@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partialmethod
 from pathlib import Path
 
 import dask.array
@@ -11,7 +12,8 @@ import tensorstore
 import xarray
 import zarr
 
-from mimii import objects, store
+from mimii import disk, store
+from mimii.disk import DiskObjects
 from mimii.spec import FeatureSpec
 from mimii.splits import no_split
 from mimii.store import StoreError, UnfinishedError
@@ -132,7 +134,9 @@ def test_attributes_say_what_was_computed_with_what_and_under_which_licence(tabl
 
 
 def test_attributes_hold_no_credentials_of_a_source(planned, tmp_path):
-    store.begin(str(tmp_path / "out"), planned, ["https://someone:s3cret@example.org/mimii?signature=s3cret2"])
+    store.begin(
+        DiskObjects(str(tmp_path / "out")), planned, ["https://someone:s3cret@example.org/mimii?signature=s3cret2"]
+    )
     assert [name for name, data in contents(tmp_path / "out").items() if b"s3cret" in data] == []
     assert "example.org/mimii" in (tmp_path / "out/zarr.json").read_text()
 
@@ -205,16 +209,16 @@ def test_statistics_are_those_of_all_rows_where_none_is_for_training(source, tmp
 def test_consolidated_metadata_comes_only_at_the_end(planned, output, tmp_path):
     fill(planned, tmp_path / "out")
     assert not json.loads((tmp_path / "out/zarr.json").read_text()).get("consolidated_metadata")
-    assert not store.look(str(tmp_path / "out")).finished
-    store.finish(str(tmp_path / "out"), planned, ["recordings"])
-    assert store.look(str(tmp_path / "out")).finished
+    assert not store.look(DiskObjects(str(tmp_path / "out"))).finished
+    store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
+    assert store.look(DiskObjects(str(tmp_path / "out"))).finished
     assert_same_bytes(tmp_path / "out", output)
 
 
 def test_shards_may_be_computed_in_any_order_and_twice(planned, output, tmp_path):
     backwards = list(reversed(range(planned.plan.n_shards)))
     fill(planned, tmp_path / "out", [*backwards, 1, 0])
-    store.finish(str(tmp_path / "out"), planned, ["recordings"])
+    store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
     assert_same_bytes(tmp_path / "out", output)
 
 
@@ -224,23 +228,23 @@ def test_finish_refuses_and_names_the_shard_that_is_missing(planned, tmp_path, m
     with pytest.raises(
         UnfinishedError, match=rf"1 of {planned.plan.n_shards} shards are not done, the first is {missing}$"
     ):
-        store.finish(str(tmp_path / "out"), planned, ["recordings"])
-    assert not store.look(str(tmp_path / "out")).finished
+        store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
+    assert not store.look(DiskObjects(str(tmp_path / "out"))).finished
 
 
 def test_nothing_an_empty_folder_and_a_dead_writers_leftovers_are_free_to_use(tmp_path):
-    assert store.look(str(tmp_path / "none")) is None
-    assert store.look(str(tmp_path)) is None
-    (tmp_path / objects.PARTIAL).mkdir()
-    (tmp_path / objects.PARTIAL / "a").write_bytes(b"half")
-    assert store.look(str(tmp_path)) is None
+    assert store.look(DiskObjects(str(tmp_path / "none"))) is None
+    assert store.look(DiskObjects(str(tmp_path))) is None
+    (tmp_path / disk.PARTIAL).mkdir()
+    (tmp_path / disk.PARTIAL / "a").write_bytes(b"half")
+    assert store.look(DiskObjects(str(tmp_path))) is None
 
 
 def test_a_zarr_array_of_somebody_elses_is_refused(tmp_path):
     zarr.create_array(tmp_path / "theirs", shape=(3,), dtype="f4")
     before = contents(tmp_path)
     with pytest.raises(StoreError, match="left alone"):
-        store.look(str(tmp_path / "theirs"))
+        store.look(DiskObjects(str(tmp_path / "theirs")))
     assert contents(tmp_path) == before
 
 
@@ -250,38 +254,38 @@ def test_a_zarr_array_of_somebody_elses_is_refused(tmp_path):
 def test_a_torn_group_document_is_refused(tmp_path, torn):
     (tmp_path / "zarr.json").write_bytes(torn)
     with pytest.raises(StoreError, match="left alone"):
-        store.look(str(tmp_path))
+        store.look(DiskObjects(str(tmp_path)))
     assert (tmp_path / "zarr.json").read_bytes() == torn
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(StoreError, match="left alone"):
-        store.look(str(tmp_path))
+        store.look(DiskObjects(str(tmp_path)))
 
 
 @pytest.mark.parametrize("output", ["file", "file/features.zarr"])
 def test_a_file_in_the_way_is_refused(tmp_path, output):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StoreError, match="left alone"):
-        store.look(str(tmp_path / output))
+        store.look(DiskObjects(str(tmp_path / output)))
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_the_same_table_has_no_differences(planned, output, source):
-    existing = store.look(str(output))
-    assert store.differences(existing, planned, str(output)) == []
-    assert store.differences(existing, plan_table(source), str(output)) == []
+    existing = store.look(DiskObjects(str(output)))
+    assert store.differences(existing, planned, DiskObjects(str(output))) == []
+    assert store.differences(existing, plan_table(source), DiskObjects(str(output))) == []
 
 
 def test_another_spec_differs_in_what_was_changed(output, source):
     other = plan_table(source, FeatureSpec(n_fft=1024, power=1.0))
-    found = store.differences(store.look(str(output)), other, str(output))
+    found = store.differences(store.look(DiskObjects(str(output))), other, DiskObjects(str(output)))
     assert found == ["n_fft: 2048 there, 1024 now", "power: 2.0 there, 1.0 now"]
 
 
 def test_another_shard_length_differs_in_the_layout(output, source):
-    found = store.differences(store.look(str(output)), plan_table(source, mib=3), str(output))
+    found = store.differences(store.look(DiskObjects(str(output))), plan_table(source, mib=3), DiskObjects(str(output)))
     assert len(found) == 1
     assert found[0].startswith("layout: ")
 
@@ -292,7 +296,7 @@ def test_clips_that_came_and_went_are_named(tmp_path):
     paths[1].unlink()
     write_clip(paths[0].with_name("77777777.wav"), 77)
     write_clip(paths[0].with_name("88888888.wav"), 88)
-    [found] = store.differences(store.look(output), plan_table(tmp_path / "raw"), output)
+    [found] = store.differences(store.look(DiskObjects(output)), plan_table(tmp_path / "raw"), DiskObjects(output))
     assert f"1 gone, first {paths[1]}" in found
     assert "2 new, first " in found
     assert "77777777.wav" in found
@@ -304,28 +308,29 @@ def test_another_length_or_split_of_the_same_paths_is_a_difference(tmp_path):
     planned = plan_table(tmp_path / "raw")
     output = str(build(planned, tmp_path / "out"))
     unsplit = plan_table(tmp_path / "raw", split=no_split)
-    assert "splits" in store.differences(store.look(output), unsplit, output)[0]
+    assert "splits" in store.differences(store.look(DiskObjects(output)), unsplit, DiskObjects(output))[0]
     write_clip(paths[0], 0, 20_000)
-    assert "lengths" in store.differences(store.look(output), plan_table(tmp_path / "raw"), output)[0]
+    longer = plan_table(tmp_path / "raw")
+    assert "lengths" in store.differences(store.look(DiskObjects(output)), longer, DiskObjects(output))[0]
 
 
 def test_erase_leaves_an_empty_folder_also_behind_a_link(planned, tmp_path):
     fill(planned, tmp_path / "disk", [0])
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    store.erase(str(tmp_path / "link"))
+    store.erase(DiskObjects(str(tmp_path / "link")))
     assert (tmp_path / "link").is_symlink()
     assert list((tmp_path / "disk").iterdir()) == []
-    store.erase(str(tmp_path / "link"))
+    store.erase(DiskObjects(str(tmp_path / "link")))
 
 
 def test_erase_leaves_what_somebody_else_put_there(planned, tmp_path):
     build(planned, tmp_path / "out")
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "out" / "pictures").mkdir()
-    store.erase(str(tmp_path / "out"))
+    store.erase(DiskObjects(str(tmp_path / "out")))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.txt", "pictures"]
     with pytest.raises(StoreError, match="left alone"):
-        store.look(str(tmp_path / "out"))
+        store.look(DiskObjects(str(tmp_path / "out")))
 
 
 class Killed(BaseException):
@@ -335,26 +340,27 @@ class Killed(BaseException):
 def test_an_erase_that_is_killed_leaves_what_can_be_erased_again(tmp_path, monkeypatch):
     write_machines(tmp_path / "raw", 4)
     table, output = plan_table(tmp_path / "raw"), tmp_path / "out"
-    delete, stages = objects.delete, 0
+    delete, delete_below, stages = DiskObjects.delete, DiskObjects.delete_below, 0
     for allowed in range(100):
         build(table, output)
         left = iter(range(allowed))
 
-        def dying(root, prefix, left=left):
+        def dying(self, key, left=left, delete=delete):
             if next(left, None) is None:
                 raise Killed
-            delete(root, prefix)
+            delete(self, key)
 
         with monkeypatch.context() as patch:
-            patch.setattr(objects, "delete", dying)
+            patch.setattr(DiskObjects, "delete", dying)
+            patch.setattr(DiskObjects, "delete_below", partialmethod(dying, delete=delete_below))
             try:
-                store.erase(str(output))
+                store.erase(DiskObjects(str(output)))
                 break
             except Killed:
                 stages += 1
-        assert allowed == 0 or store.read_records(str(output), table) == {}
-        assert store.look(str(output)) is not None
-        store.erase(str(output))
+        assert allowed == 0 or store.read_records(DiskObjects(str(output)), table) == {}
+        assert store.look(DiskObjects(str(output))) is not None
+        store.erase(DiskObjects(str(output)))
         assert not any(output.iterdir())
     assert stages > 10
 
@@ -364,7 +370,7 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     write_machines(tmp_path / "raw", 35)
     table, output = plan_table(tmp_path / "raw"), build(plan_table(tmp_path / "raw"), tmp_path / "out")
     shard, record = output / "features/c.1.0", output / "features/records/1.json"
-    assert list(store.read_records(str(output), table)) == [0, 1]
+    assert list(store.read_records(DiskObjects(str(output)), table)) == [0, 1]
     if damage == "delete":
         shard.unlink()
     elif damage == "shorten":
@@ -375,4 +381,4 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
         record.write_bytes(record.read_bytes().replace(table.fingerprint.encode(), b"0" * 16))
     else:
         record.write_bytes(record.read_bytes()[:-5])
-    assert list(store.read_records(str(output), table)) == [0]
+    assert list(store.read_records(DiskObjects(str(output)), table)) == [0]

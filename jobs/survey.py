@@ -1,0 +1,140 @@
+"""From the options to a catalogue: find the recordings, look at their headers, decide which can be used."""
+
+import argparse
+import logging
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jobs.options import DEFAULT_SOURCE, SHORT_PATIENCE, source_access
+from mimii import s3
+from mimii.catalogue import Catalogue, commonest_sample_rate, make_catalogue
+from mimii.clips import Clip
+from mimii.features import count_empty_bands
+from mimii.lists import read_list
+from mimii.probing import probe_alike, probe_all
+from mimii.sources import SourceError, find_clips
+from mimii.spec import PRESETS, FeatureSpec
+from mimii.splits import POLICIES, TRAIN
+
+_PROBES = {"auto": probe_alike, "all": probe_all}
+_log = logging.getLogger(__name__)
+_NO_CLIPS = """{where}: no recordings there. Either
+  make some:      python -m jobs.synthesize {source}
+  or get MIMII:   python -m jobs.fetch 6_dB_fan --dest {source}
+  or use yours:   python -m jobs.featurize FOLDER, or --list FILE.csv"""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is known of the recordings before the work.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        The recordings.
+    n_headers : int
+        How many of their headers were read.
+    n_requests : int
+        How many requests to S3 it took.
+
+    """
+
+    catalogue: Catalogue
+    n_headers: int
+    n_requests: int
+
+
+def list_clips(options: argparse.Namespace) -> list[Clip]:
+    """Find the recordings that the options name.
+
+    Raises
+    ------
+    SourceError
+        If a source is not there or there are no recordings; the message says how to get some.
+
+    """
+    access = source_access(options, SHORT_PATIENCE)
+    listed = read_list(options.list, access) if options.list else []
+    sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
+    if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
+        raise SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
+    clips = {str(clip.place): clip for clip in [*find_clips(sources, access), *listed]}
+    if not clips:
+        where = ", ".join([*sources, *filter(None, [options.list])])
+        raise SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
+    _warn_of_copies(list(clips.values()))
+    return sorted(clips.values(), key=lambda clip: clip.path)
+
+
+def source_names(options: argparse.Namespace) -> list[str]:
+    """Name the sources, for the attributes of a store."""
+    default = [] if options.list else [DEFAULT_SOURCE]
+    return sorted([*(options.sources or default), *filter(None, [options.list])])
+
+
+def read_spec(options: argparse.Namespace) -> FeatureSpec:
+    """Make a spec of the preset and the options that change it.
+
+    Raises
+    ------
+    SpecError
+        If a value makes no sense.
+
+    """
+    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
+    changed = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return replace(PRESETS[options.preset], **changed)
+
+
+def read_survey(options: argparse.Namespace) -> Survey:
+    """Find the recordings, look at their headers, and decide which can be used.
+
+    Raises
+    ------
+    SourceError, SpecError
+        If the options cannot be followed; the message says why.
+    StorageError
+        If S3 cannot be used.
+
+    """
+    before = s3.count_requests()
+    spec = read_spec(options)
+    clips = list_clips(options)
+    probes = _PROBES[options.probe](clips, source_access(options, SHORT_PATIENCE))
+    if options.sample_rate is None:
+        spec = replace(spec, sample_rate=commonest_sample_rate(probes.of_clips) or spec.sample_rate)
+    _warn_of_empty_bands(spec)
+    splits = POLICIES[options.split](clips)
+    if options.split != "none" and TRAIN not in splits:
+        _log.warning(
+            "no clip is for training: --split %s leaves none over. The statistics are of all rows", options.split
+        )
+    catalogue = make_catalogue(clips, probes.of_clips, splits, spec)
+    return Survey(catalogue, probes.n_read, s3.count_requests() - before)
+
+
+def _warn_of_empty_bands(spec: FeatureSpec) -> None:
+    if empty := count_empty_bands(spec):
+        _log.warning(
+            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer --n-mels, or a larger --n-fft",
+            empty,
+            spec.n_mels,
+            spec.n_fft,
+        )
+
+
+def _warn_of_copies(clips: Sequence[Clip]) -> None:
+    """Warn where clips are there twice, as when an archive lies beside what was unpacked from it."""
+    by_identity = defaultdict(list)
+    for clip in clips:
+        if clip.identity.number >= 0 and clip.identity.machine_id and not math.isnan(clip.identity.snr_db):
+            by_identity[clip.identity].append(clip)
+    copies = [same for same in by_identity.values() if len(same) > 1]
+    if copies:
+        _log.warning(
+            "%d clips are there more than once by what they are, such as %s and %s: all are taken",
+            *(len(copies), copies[0][0].path, copies[0][1].path),
+        )

@@ -1,0 +1,87 @@
+"""Where the bytes of a recording are: a file, an S3 object, or a stretch of a zip archive."""
+
+from dataclasses import dataclass
+
+_S3 = "s3://"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where in a zip archive a recording is, as the archive's directory says.
+
+    Attributes
+    ----------
+    name : str
+        Its path within the archive.
+    offset, length : int
+        The stretch of the archive that holds its header and its data: what one ranged read has to fetch.
+    stored : int
+        Bytes of its data, compressed.
+    crc32 : int
+        Checksum of its data, inflated.
+    method : int
+        How it is compressed: 0 stored, 8 deflate.
+
+    """
+
+    name: str
+    offset: int
+    length: int
+    stored: int
+    crc32: int
+    method: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a recording is, whatever folder a process works in.
+
+    Attributes
+    ----------
+    url : str
+        An absolute path, or ``s3://bucket/key``; for a member of an archive, those of the archive.
+    size : int
+        Bytes of the recording; of a member, inflated.
+    version : str
+        Changes when the bytes change (on disk: the time of modification; on S3: the ETag; of a member: its checksum).
+    member : Member or None
+        Where in the archive; None for a file or object of its own.
+
+    """
+
+    url: str
+    size: int = 0
+    version: str = ""
+    member: Member | None = None
+
+    def __str__(self) -> str:
+        """Name the place: the URL, and the path within the archive."""
+        return f"{self.url}/{self.member.name}" if self.member else self.url
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that have to be read to have all of the recording."""
+        return self.member.length if self.member else self.size
+
+
+def is_remote(url: str) -> bool:
+    """Say whether a place is on S3, not on a disk of this machine."""
+    return url.startswith(_S3)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Cut an S3 URL into bucket and key.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``s3://bucket/some/key``.
+
+    Returns
+    -------
+    bucket, key : str
+        The key has no slash at its beginning.
+
+    """
+    bucket, _, key = url.removeprefix(_S3).partition("/")
+    return bucket, key
