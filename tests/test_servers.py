@@ -5,7 +5,6 @@ import itertools
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -139,7 +138,7 @@ def test_rclone_killed_and_started_again_has_its_objects(tmp_path):
 
 @pytest.mark.parametrize("key", ["object", "new"])
 def test_an_object_half_sent_when_rclone_is_killed_does_not_show(tmp_path, key):
-    with rclone_server(tmp_path) as server, ThreadPoolExecutor() as pool, proxy_to(server, rate=20 * MIB) as proxy:
+    with rclone_server(tmp_path) as server, ThreadPoolExecutor() as pool, proxy_to(server, rate=2 * MIB) as proxy:
         bucket = filled(server)
         put = pool.submit(client(proxy).put_object, Bucket=bucket, Key=key, Body=BODY * 16)
         wait_for(lambda: [file for file in (tmp_path / bucket).glob(".rclone_temp*") if file.stat().st_size], "a part")
@@ -159,7 +158,7 @@ def test_servers_end_with_the_process_that_started_them(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=environment(),
+        env=environment(TMPDIR=str(tmp_path)),  # where what it leaves is found and deleted
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -182,7 +181,7 @@ def refuses(port):
 
 
 def test_a_program_that_does_not_start_is_an_error_that_says_what_it_said(rclone, tmp_path):
-    with pytest.raises(AssertionError, match="in use"), rclone_server(tmp_path, rclone.port):
+    with pytest.raises(RuntimeError, match="in use"), rclone_server(tmp_path, rclone.port):
         pass
 
 
@@ -235,15 +234,20 @@ def test_the_proxy_cuts_a_put_before_or_after_the_server_has_done_it(server, buc
     assert ("new" in keys(server, bucket)) is there
 
 
+def signed(address, operation, **what):
+    """Return a path that a client without any key can ask for."""
+    url = client(address, signature_version="s3v4").generate_presigned_url(operation, what)
+    return url.removeprefix(address.endpoint)
+
+
 @pytest.mark.parametrize("after", [0, 1, 1000, len(BODY) - 1])
 def test_the_proxy_cuts_an_answer_at_the_byte(server, bucket, after):
     with proxy_to(server) as proxy:
         proxy.rules.append(lambda request: CutAnswer(after) if "range" in request.headers else None)
-        url = client(proxy, signature_version="s3v4").generate_presigned_url(
-            "get_object", {"Bucket": bucket, "Key": "object"}
-        )
         connection = http.client.HTTPConnection(HOST, proxy.port)
-        connection.request("GET", url.removeprefix(proxy.endpoint), headers={"Range": "bytes=0-"})
+        connection.request(
+            "GET", signed(proxy, "get_object", Bucket=bucket, Key="object"), headers={"Range": "bytes=0-"}
+        )
         with pytest.raises(http.client.IncompleteRead) as cut:
             connection.getresponse().read()
         connection.close()
@@ -271,12 +275,12 @@ def test_the_proxy_adds_latency_and_limits_the_rate(rclone):
         proxy.latency, proxy.rate = 0, 2 * len(BODY)
         assert get(proxy, bucket, Range=f"bytes=0-{len(BODY) // 2 - 1}") == BODY[: len(BODY) // 2]
         late, slow = (request.ended - request.began for request in proxy.finished())
-    assert 0.1 < late < 5
-    assert 0.2 < slow < 5
+    assert late > 0.1
+    assert slow > 0.2
 
 
 def test_the_proxy_notes_requests(rclone):
-    bucket, n_clients = filled(rclone), 5
+    bucket = filled(rclone)
     with proxy_to(rclone) as proxy:
         s3 = client(proxy)
         s3.put_object(Bucket=bucket, Key="new", Body=b"12345")
@@ -290,13 +294,17 @@ def test_the_proxy_notes_requests(rclone):
         assert put.connection == part.connection == listing.connection == 1
         assert put.began < put.ended < part.began
         assert proxy.most_at_once == 1
-        together = threading.Barrier(n_clients)
-        proxy.spoil(Stall(0.2))
-        with ThreadPoolExecutor(n_clients) as pool:
-            for _ in range(n_clients):
-                pool.submit(lambda: (together.wait(), get(proxy, bucket)))
-        assert proxy.most_at_once == n_clients
-        assert proxy.under_way == 0
+
+
+def test_the_proxy_counts_the_requests_that_are_under_way_together(rclone):
+    bucket, n_clients = filled(rclone), 5
+    with ThreadPoolExecutor(n_clients) as pool, proxy_to(rclone) as proxy:
+        proxy.spoil(Stall(1000))
+        gets = [pool.submit(get, proxy, bucket) for _ in range(n_clients)]
+        wait_for(lambda: proxy.under_way == n_clients, "all requests")
+    assert all(isinstance(get.exception(5), BotoCoreError) for get in gets)  # the proxy's end is also theirs
+    assert proxy.most_at_once == n_clients
+    assert proxy.under_way == 0
 
 
 def test_the_proxy_keeps_what_clients_sent(rclone):
@@ -308,20 +316,30 @@ def test_the_proxy_keeps_what_clients_sent(rclone):
         assert proxy.sent().endswith(BODY)
 
 
-def test_bodies_in_chunks_pass_through_the_proxy(moto, rclone):
+def test_a_body_sent_in_chunks_passes_through_the_proxy(moto):
+    bucket = filled(moto)
     with proxy_to(moto) as proxy:
         connection = http.client.HTTPConnection(HOST, proxy.port)
-        connection.request("PUT", f"/{filled(moto)}/new", body=iter([b"12", b"345"]), encode_chunked=True)
+        connection.request("PUT", f"/{bucket}/new", body=iter([b"12", b"345"]), encode_chunked=True)
         assert connection.getresponse().status == 200
         connection.close()
         assert proxy.requests[0].body_length == len("2\r\n12\r\n3\r\n345\r\n0\r\n\r\n")
-    bucket = filled(rclone)
-    for number in range(50):
-        client(rclone).put_object(Bucket=bucket, Key=f"many/{number}", Body=b"")
+    assert get(moto, bucket, "new") == b"12345"
+
+
+def test_an_answer_in_chunks_passes_through_the_proxy(rclone):
+    bucket, s3 = filled(rclone), client(rclone)
+    for number in range(30):
+        s3.put_object(Bucket=bucket, Key=f"many/{number}", Body=b"")
     with proxy_to(rclone) as proxy:
-        s3 = client(proxy)
-        assert len({found["Key"] for _ in range(2) for found in s3.list_objects_v2(Bucket=bucket)["Contents"]}) == 51
-        assert {request.connection for request in proxy.finished()} == {1}
+        connection = http.client.HTTPConnection(HOST, proxy.port)
+        for _ in range(2):  # through the same connection
+            connection.request("GET", signed(proxy, "list_objects_v2", Bucket=bucket))
+            answer = connection.getresponse()
+            assert answer.getheader("Transfer-Encoding") == "chunked"
+            assert answer.read().count(b"<Key>") == 31
+        connection.close()
+        assert [request.connection for request in proxy.requests] == [1, 1]
 
 
 def test_the_proxy_outlives_the_server(tmp_path):
