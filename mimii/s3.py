@@ -309,6 +309,7 @@ def upload(url: str, access: Access, metadata: Mapping[str, str]) -> "Iterator[U
             yield writer
             parts = writer.finish()
         except BaseException:
+            pool.shutdown(cancel_futures=True)  # a part that arrives later would stay for ever
             _abort(url, access, arguments)
             raise
     _complete(url, access, arguments, parts)

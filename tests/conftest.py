@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -59,3 +60,11 @@ def real_recordings() -> Path:
         pytest.skip(f"{VARIABLE} names no folder of real MIMII recordings")
     assert Path(folder).is_dir(), f"{VARIABLE}={folder} is not a folder"
     return Path(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_profile() -> Iterator[None]:
+    """Keep the profile of whoever runs the tests out of them: botocore insists on it where it is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield
