@@ -45,12 +45,12 @@ def undisturbed(raw, tmp_path_factory):
 class Run:
     """The command as a process in a session of its own, so that what it started can be found when it is dead."""
 
-    def __init__(self, raw, output):
+    def __init__(self, raw, output, said=None):
         arguments = (raw, "--output", output, "--shard-mib", 1, "--workers", 2, *SHORT_HOP)
-        self.said = output.with_name(f"said-{time.monotonic_ns()}")
-        with self.said.open("wb") as said:
+        self.said = said or output.with_name(f"said-{time.monotonic_ns()}")
+        with self.said.open("wb") as log:
             self.process = subprocess.Popen(
-                command("featurize", *arguments), env=environment(), stdout=said, stderr=said, start_new_session=True
+                command("featurize", *arguments), env=environment(), stdout=log, stderr=log, start_new_session=True
             )
 
     def wait(self):
