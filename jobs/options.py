@@ -138,6 +138,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to reach S3."""
+    group = add_storage_option(parser)
+    group.add_argument(
+        "--output-option",
+        type=storage_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="the same for the output alone, where it needs another one than the recordings",
+    )
+
+
+def add_storage_option(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the option that says how to reach S3; return its group."""
     group = parser.add_argument_group(
         "S3", "credentials, region and endpoint come from the environment or a profile, as for the aws command"
     )
@@ -150,14 +163,7 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
         help="an argument of s3fs.S3FileSystem, such as anon=true, profile=NAME, endpoint_url=URL or "
         "client_kwargs.region_name=NAME; may be given several times",
     )
-    group.add_argument(
-        "--output-option",
-        type=storage_option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="the same for the output alone, where it needs another one than the recordings",
-    )
+    return group
 
 
 def storage_option(text: str) -> Options:
