@@ -32,6 +32,7 @@ _RANGE_BYTES = 32 << 20
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _ATTEMPTS = 2
+_NOT_IT = "what came is not what was published"
 MD5 = "md5"
 """The name under which S3 keeps an archive's checksum."""
 
@@ -234,8 +235,8 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
                 _sync_folder(target.parent)
                 return True
             file.truncate(0)
-            watcher.wait(0, f"what came is not what was published (attempt {attempt})")
-        partial.unlink()
+            if attempt < _ATTEMPTS:
+                watcher.wait(0, _NOT_IT)
     raise DownloadError(_wrong(wanted))
 
 
@@ -280,7 +281,8 @@ def transfer(wanted: Wanted, url: str, access: Access, patience: Patience, watch
             with s3.upload(url, access, {MD5: wanted.md5}) as file:
                 _pour(file, wanted, patience, watcher)
         except _ChangedError:
-            watcher.wait(0, f"what came is not what was published (attempt {attempt})")
+            if attempt < _ATTEMPTS:
+                watcher.wait(0, _NOT_IT)
         else:
             return True
     raise DownloadError(_wrong(wanted))
@@ -518,7 +520,11 @@ def _locked(partial: Path) -> Iterator[BinaryIO]:
         if not _is_the_same(file, partial):
             msg = f"{partial}: another process has just finished with this file; run this again"
             raise DownloadError(msg)
-        yield file
+        try:
+            yield file
+        finally:
+            if not os.fstat(file.fileno()).st_size and _is_the_same(file, partial):
+                partial.unlink()  # there is nothing to go on with
 
 
 def _is_the_same(file: BinaryIO, path: Path) -> bool:

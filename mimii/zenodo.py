@@ -119,9 +119,11 @@ def _named(name: str, archives: Sequence[Archive]) -> list[Archive]:
     snr, machine_type = None, wanted
     if match := _NAME.fullmatch(wanted):
         snr = -int(match["size"]) if match["sign"] not in (None, "+") else int(match["size"])
-        machine_type = match["type"] or ""
+        machine_type = match["type"]
     found = [
-        archive for archive in archives if snr in (None, archive.snr_db) and machine_type in ("", archive.machine_type)
+        archive
+        for archive in archives
+        if snr in (None, archive.snr_db) and machine_type in (None, archive.machine_type)
     ]
     if not found:
         raise NameOfArchiveError(_unknown(name, archives))
