@@ -1,35 +1,42 @@
-"""What the benchmark compares with, each as a process of its own: ``python -m jobs.baselines {loop,pool,kernel}``.
+"""What the benchmark compares with, each as a process of its own: ``python -m jobs.baselines NAME ...``.
 
 The loop is what people write in a notebook: librosa, one clip after the other, stack, pickle. The pool is the same over
-processes. The kernel is this project's own, without Dask.
+processes; unpack the same of archives that are unpacked first; remote the same of recordings on S3. Inflate does
+nothing but inflate archives. The kernel is this project's own, without Dask.
 """
 
 import argparse
+import io
 import json
 import multiprocessing
 import pickle
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii import store
+from mimii import s3, store, zips
 from mimii.catalogue import make_catalogue
 from mimii.clips import Clip
 from mimii.disk import DiskObjects
 from mimii.extract import extract_shard
-from mimii.probing import probe_all
+from mimii.places import Member, Place
+from mimii.probing import probe_alike
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from mimii.splits import no_split
 from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK = 0
+_HERE = s3.Access()
 _MOST_SHARD_BYTES = 32 << 20
 _LEAST_SHARDS = 16
 
@@ -55,12 +62,12 @@ class Cost:
     page_faults: int
 
 
-def librosa_rows(path: str) -> NDArray[np.float32]:
+def librosa_rows(path: str | BinaryIO) -> NDArray[np.float32]:
     """Compute the rows of one clip (preset `explore`) the plain way.
 
     Parameters
     ----------
-    path : str
+    path : str or binary file
         A recording.
 
     Returns
@@ -93,6 +100,51 @@ def run_pool(paths: Sequence[str], output: str, n_workers: int) -> None:
         _pickle(pool.map(librosa_rows, paths, chunksize=8), output)
 
 
+def run_unpacked(archives: Sequence[str], output: str) -> None:
+    """Unpack archives, and then compute and pickle the rows of all clips, one after the other."""
+    with tempfile.TemporaryDirectory(dir=Path(output).parent) as folder:
+        for archive in archives:
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(Path(folder, Path(archive).stem))
+        run_loop([clip.place.url for clip in find_clips([folder])], output)
+
+
+def run_inflate(archives: Sequence[str], n_workers: int) -> None:
+    """Read and inflate all members of archives over processes, and print how many a second."""
+    places = [clip.place for clip in find_clips(archives)]
+    with multiprocessing.Pool(n_workers) as pool:
+        pool.map(inflate_place, places[:n_workers], chunksize=1)  # imports what it needs
+        started = time.perf_counter()
+        pool.map(inflate_place, places, chunksize=8)
+        print(len(places) / (time.perf_counter() - started))
+
+
+def inflate_place(place: Place) -> None:
+    """Read and inflate one member, and let it go."""
+    if place.member:
+        with open(place.url, "rb", buffering=0) as archive:
+            archive.seek(place.member.offset)
+            zips.extract(archive.read(place.member.length), place)
+
+
+def run_remote(places: Sequence[Place], options: s3.Options, output: str) -> None:
+    """Read clips from S3 one after the other, compute and pickle their rows, and print how many a second."""
+    files = s3.filesystem(options)
+    _read_plainly(files, places[0])  # imports and compiles what it needs, and opens a connection
+    started = time.perf_counter()
+    _pickle([_read_plainly(files, place) for place in places], output)
+    print(len(places) / (time.perf_counter() - started))
+
+
+def _read_plainly(files: Any, place: Place) -> NDArray[np.float32]:  # noqa: ANN401  of s3fs
+    if place.member is None:
+        with files.open(place.url) as file:
+            return librosa_rows(file)
+    stop = place.member.offset + place.member.length
+    data = files.cat_file(place.url, start=place.member.offset, end=stop)
+    return librosa_rows(io.BytesIO(zips.extract(data, place)))
+
+
 def measure_shard(task: ShardTask) -> Cost:
     """Compute one shard, and say what it cost this process.
 
@@ -115,9 +167,9 @@ def measure_shard(task: ShardTask) -> Cost:
     return Cost(done.n_clips, cpu_seconds, wall_seconds, after.ru_minflt - before.ru_minflt)
 
 
-def make_benchmark_table(clips: Sequence[Clip]) -> Table:
+def make_benchmark_table(clips: Sequence[Clip], access: s3.Access = _HERE) -> Table:
     """Plan a table, its shards so small that there are some for each worker, but no larger than usual."""
-    catalogue = make_catalogue(clips, probe_all(clips).of_clips, no_split(clips), FeatureSpec())
+    catalogue = make_catalogue(clips, probe_alike(clips, access).of_clips, no_split(clips), FeatureSpec())
     size = 4 * catalogue.spec.n_features * int(catalogue.n_rows.sum())
     return make_table(catalogue, min(_MOST_SHARD_BYTES, size // _LEAST_SHARDS))
 
@@ -134,17 +186,28 @@ def run_kernel(paths: Sequence[str], output: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m jobs.baselines", description=__doc__)
-    parser.add_argument("baseline", choices=("loop", "pool", "kernel"))
-    parser.add_argument("paths", help="a JSON list of recordings")
+    parser.add_argument("baseline", choices=("loop", "pool", "unpack", "inflate", "remote", "kernel"))
+    parser.add_argument("listed", help="a JSON file of recordings, archives or places")
     parser.add_argument("output", help="the pickle, or for kernel the store, to write")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
-    paths = json.loads(Path(options.paths).read_bytes())
-    if options.baseline == "pool":
-        run_pool(paths, options.output, options.workers)
-    else:
-        (run_loop if options.baseline == "loop" else run_kernel)(paths, options.output)
+    listed = json.loads(Path(options.listed).read_bytes())
+    baselines: dict[str, Callable[[], None]] = {
+        "loop": lambda: run_loop(listed, options.output),
+        "pool": lambda: run_pool(listed, options.output, options.workers),
+        "unpack": lambda: run_unpacked(listed, options.output),
+        "inflate": lambda: run_inflate(listed, options.workers),
+        "remote": lambda: run_remote(
+            [_place(**place) for place in listed["places"]], tuple(map(tuple, listed["options"])), options.output
+        ),
+        "kernel": lambda: run_kernel(listed, options.output),
+    }
+    baselines[options.baseline]()
     return OK
+
+
+def _place(url: str, size: int, version: str, member: dict[str, Any] | None) -> Place:
+    return Place(url, size, version, Member(**member) if member else None)
 
 
 def _pickle(rows: Sequence[NDArray[np.float32]], output: str) -> None:

@@ -9,73 +9,29 @@ workers, and with --floor that of a program in C that does no more than it must.
 import argparse
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jobs.baselines import Cost, make_benchmark_table, measure_shard
-from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, connect, default_workers, run_tasks
-from jobs.options import DEFAULT_SOURCE, count
+from jobs.baselines import Cost, make_benchmark_table
+from jobs.benchmark_archives import compare_archives
+from jobs.benchmark_remote import compare_remote
+from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, default_workers
+from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
 from jobs.report import format_bytes, format_table, numbered
-from mimii import store
-from mimii.audio import read_header
+from jobs.timing import Steady, Timing, steady, time_process, time_workers
 from mimii.clips import Clip
-from mimii.disk import DiskObjects
 from mimii.features import mel_filter_bank
-from mimii.problems import AudioError
+from mimii.places import is_remote
+from mimii.probing import probe_clip
 from mimii.sources import SourceError, find_clips
 from mimii.spec import FeatureSpec
-from mimii.table import Table, shard_task
 
 OK, FAILED, USAGE = 0, 1, 2
 _LEAST_CLIPS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What a process and its children cost from start to end.
-
-    Attributes
-    ----------
-    wall_seconds, cpu_seconds : float
-        Elapsed, and user and system time.
-    peak_bytes : int
-        Memory of the largest single process.
-    output : str
-        What it printed.
-
-    """
-
-    wall_seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Steady:
-    """What a clip costs when all is warm.
-
-    Attributes
-    ----------
-    cpu_seconds : float
-        User and system time a clip.
-    page_faults : float
-        Page faults a clip.
-    clips_a_second : float
-        Of all workers together.
-
-    """
-
-    cpu_seconds: float
-    page_faults: float
-    clips_a_second: float
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,37 +39,59 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=f"recordings at 16 kHz; default: {DEFAULT_SOURCE}")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        type=location,
+        metavar="SOURCE",
+        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
+    )
+    parser.add_argument("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
     parser.add_argument("--clips", type=count, metavar="N", help="use the first N; default: all")
     parser.add_argument("--workers", type=count, metavar="N", default=default_workers(), help="default: one a core")
     parser.add_argument("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
     parser.add_argument(
         "--rounds", type=count, metavar="N", default=3, help="repeat the warm part; default: %(default)s"
     )
+    parser.add_argument(
+        "--window", type=count, metavar="N", default=16, help="fetches a worker, from S3; default: %(default)s"
+    )
+    parser.add_argument("--output", type=location, metavar="URL", help="where results from S3 go for the time being")
     parser.add_argument("--scratch", metavar="DIR", help="where results go for the time being; default: the system's")
+    add_storage_option(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = make_parser().parse_args(arguments)
+    sources = [*options.sources, *options.source] or [DEFAULT_SOURCE]
     try:
-        clips = _usable_clips(options.sources or [DEFAULT_SOURCE])[: options.clips]
+        clips = find_clips(sources, source_access(options))
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-            _compare(clips, options, scratch)
+            _choose(clips)(_usable(clips, sources)[: options.clips], options, Path(scratch))
     except SourceError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE
-    except subprocess.CalledProcessError as error:
+    except (subprocess.CalledProcessError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return FAILED
     return OK
 
 
-def _compare(clips: Sequence[Clip], options: argparse.Namespace, scratch: str) -> None:
+def _choose(clips: Sequence[Clip]) -> Callable[[Sequence[Clip], argparse.Namespace, Path], None]:
+    """Choose what there is to compare with, by where the recordings are."""
+    if any(is_remote(clip.place.url) for clip in clips):
+        return compare_remote
+    if any(clip.place.member for clip in clips):
+        return compare_archives
+    return _compare_files
+
+
+def _compare_files(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
     size = sum(_read_whole(clip.path) for clip in clips)
     print(f"{len(clips):,} clips, {format_bytes(size)}, in the page cache; {options.workers} workers\n")
-    listed = Path(scratch, "paths.json")
+    listed = scratch / "paths.json"
     listed.write_text(json.dumps([clip.place.url for clip in clips]))
     print("\n".join(_end_to_end(clips, size, listed, options.workers)), flush=True)
     print(f"\nwhen all is warm, the median of {numbered(options.rounds, 'round')}")
@@ -170,7 +148,7 @@ def _warm(clips: Sequence[Clip], listed: Path, options: argparse.Namespace) -> l
             rounds.setdefault("floor", []).append(_time_floor(options.floor, clips, scratch))
         rounds.setdefault("plain process", []).append(_time_kernel(listed))
         for n_workers in dict.fromkeys((1, options.workers)):
-            rounds.setdefault(numbered(n_workers, "Dask worker"), []).append(_time_workers(table, n_workers, scratch))
+            rounds.setdefault(numbered(n_workers, "Dask worker"), []).append(time_workers(table, n_workers, scratch))
     medians = {name: _median(measured) for name, measured in rounds.items()}
     base = next(iter(medians.values()))
     first = next(iter(medians))
@@ -189,39 +167,6 @@ def _warm_row(name: str, steady: Steady, base: Steady) -> tuple[str, ...]:
     )
 
 
-def time_process(command: Sequence[str], environment: dict[str, str] | None = None) -> Timing:
-    """Run a process to its end, and say what it and its children cost.
-
-    Parameters
-    ----------
-    command : sequence of str
-        The program and its arguments.
-    environment : dict of str to str, optional
-        Added to this process's.
-
-    Returns
-    -------
-    Timing
-        Children count as far as they were waited for.
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If it fails.
-
-    """
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, env=os.environ | (environment or {}))
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - started
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command[:3])
-        output.seek(0)
-        return Timing(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read())
-
-
 def _time_floor(binary: str, clips: Sequence[Clip], scratch: Path) -> Steady:
     spec = FeatureSpec()
     mel, output = scratch / "mel.f32", scratch / "floor"
@@ -235,37 +180,7 @@ def _time_kernel(listed: Path) -> Steady:
     output = tempfile.mkdtemp(dir=listed.parent)
     command = (sys.executable, "-m", "jobs.baselines", "kernel", str(listed), output)
     costs = [Cost(**cost) for cost in json.loads(time_process(command, WORKER_ENVIRONMENT).output)]
-    return _steady(costs, sum(cost.wall_seconds for cost in costs[1:]), 1)
-
-
-def _time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
-    output = DiskObjects(tempfile.mkdtemp(dir=scratch))
-    store.begin(output, table, [])
-    with connect("local", n_workers) as cluster:
-        tasks = (shard_task(table, index, output) for index in range(table.plan.n_shards))
-        return _drain(run_tasks(cluster, measure_shard, tasks), n_workers)
-
-
-def _drain(results: Iterator[Cost], n_workers: int) -> Steady:
-    """Measure from the end of the first tasks, which import what they need, on."""
-    warming = [next(results) for _ in range(n_workers)]
-    started = time.perf_counter()
-    costs = list(results)
-    wall_seconds = time.perf_counter() - started
-    if not costs:
-        msg = f"too few clips for {len(warming)} workers: use more, or fewer --workers"
-        raise SourceError(msg)
-    return _steady(costs, wall_seconds, 0)
-
-
-def _steady(costs: Sequence[Cost], wall_seconds: float, skipped: int) -> Steady:
-    warm = costs[skipped:]
-    n_clips = sum(cost.n_clips for cost in warm)
-    return Steady(
-        sum(cost.cpu_seconds for cost in warm) / n_clips,
-        sum(cost.page_faults for cost in warm) / n_clips,
-        n_clips / wall_seconds,
-    )
+    return steady(costs, sum(cost.wall_seconds for cost in costs[1:]), 1)
 
 
 def _median(measured: Sequence[Steady]) -> Steady:
@@ -276,23 +191,19 @@ def _median(measured: Sequence[Steady]) -> Steady:
     )
 
 
-def _usable_clips(sources: Sequence[str]) -> list[Clip]:
-    clips = [clip for clip in find_clips(sources) if _is_usable(clip)]
-    if len(clips) < _LEAST_CLIPS:
+def _usable(clips: Sequence[Clip], sources: Sequence[str]) -> list[Clip]:
+    """Choose the clips that all candidates, also the floor, can read; on S3, nobody looks into each."""
+    usable = [clip for clip in clips if is_remote(clip.place.url) or _is_usable(clip)]
+    if len(usable) < _LEAST_CLIPS:
         where = ", ".join(sources)
         msg = f"{where}: fewer than {_LEAST_CLIPS} 16-bit WAV clips at 16 kHz; python -m jobs.synthesize makes some"
         raise SourceError(msg)
-    return clips
+    return usable
 
 
 def _is_usable(clip: Clip) -> bool:
-    """Say whether all candidates, also the floor, can read a clip."""
-    try:
-        with open(clip.place.url, "rb") as file:
-            header = read_header(file)
-    except (AudioError, OSError):
-        return False
-    return header.pcm16_offset >= 0 and header.sample_rate == FeatureSpec().sample_rate
+    header = probe_clip(clip).header
+    return header is not None and header.pcm16_offset >= 0 and header.sample_rate == FeatureSpec().sample_rate
 
 
 def _read_whole(path: str) -> int:

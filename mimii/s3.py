@@ -173,6 +173,32 @@ def parse_options(pairs: Sequence[str]) -> Options:
     return tuple(options)
 
 
+@lru_cache(maxsize=8)
+def filesystem(options: Options) -> "s3fs.S3FileSystem":
+    """Open S3 once for a process.
+
+    Parameters
+    ----------
+    options : tuple of (str, str)
+        From `parse_options`.
+
+    Returns
+    -------
+    s3fs.S3FileSystem
+        It remembers no listings, and does not try again by itself.
+
+    """
+    import s3fs
+
+    settings = _nest(options)
+    # Trying again is decided here, in one place, and not on three floors.
+    config = {"max_pool_connections": _MOST_CONNECTIONS, "retries": {"total_max_attempts": 1}, **_TIMEOUTS}
+    config |= settings.pop("config_kwargs", {})
+    opened = s3fs.S3FileSystem(**settings, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
+    opened.retries = 1
+    return opened
+
+
 def count_requests() -> int:
     """Count the requests that this process has made so far.
 
@@ -272,7 +298,7 @@ def read(url: str, start: int, stop: int, access: Access) -> bytes:
     if start >= stop:
         return b""
     path = "/".join(split_url(url))
-    data: bytes = _patiently(lambda: _filesystem(access.options).cat_file(path, start=start, end=stop), url, access)
+    data: bytes = _patiently(lambda: filesystem(access.options).cat_file(path, start=start, end=stop), url, access)
     return data
 
 
@@ -380,7 +406,7 @@ class S3Objects:
         path, url = "/".join(self._split(key)), self._url(key)
         try:
             # With a beginning but no end, s3fs asks for all of it at once, and not for its size first.
-            data: bytes = _patiently(lambda: _filesystem(self.access.options).cat_file(path, start=0), url, self.access)
+            data: bytes = _patiently(lambda: filesystem(self.access.options).cat_file(path, start=0), url, self.access)
         except FileNotFoundError:
             return None
         return data
@@ -479,7 +505,7 @@ def _pages(url: str, arguments: Mapping[str, str], access: Access) -> Iterator[M
 
 
 def _call(method: str, url: str, access: Access, **arguments: Any) -> Any:  # noqa: ANN401  botocore's own
-    return _patiently(lambda: _filesystem(access.options).call_s3(method, **arguments), url, access)
+    return _patiently(lambda: filesystem(access.options).call_s3(method, **arguments), url, access)
 
 
 def _abort(url: str, access: Access, arguments: Mapping[str, str]) -> None:
@@ -555,20 +581,6 @@ def _code(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error.strerror or error).split() if isinstance(error, OSError) else str(error).split())
     return text or type(error).__name__
-
-
-@lru_cache(maxsize=8)
-def _filesystem(options: Options) -> "s3fs.S3FileSystem":
-    """Open S3 once for a process."""
-    import s3fs
-
-    settings = _nest(options)
-    # Trying again is decided here, in one place, and not on three floors.
-    config = {"max_pool_connections": _MOST_CONNECTIONS, "retries": {"total_max_attempts": 1}, **_TIMEOUTS}
-    config |= settings.pop("config_kwargs", {})
-    filesystem = s3fs.S3FileSystem(**settings, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
-    filesystem.retries = 1
-    return filesystem
 
 
 def _nest(options: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -136,6 +136,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     web: WebServer
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that are killed or have had enough are what these tests are about."""
+
 
 @contextmanager
 def serve(files: Mapping[str, bytes]) -> Iterator[WebServer]:

@@ -56,6 +56,9 @@ def test_the_library_does_not_know_how_the_work_is_spread(package):
     [
         ("soundfile", {"mimii.audio"}),
         ("zarr", {"mimii.store"}),
+        ("s3fs", {"mimii.s3"}),
+        ("zipfile", {"mimii.zips", "jobs.baselines"}),
+        ("requests", {"mimii.downloads"}),
         ("distributed", {"jobs.cluster"}),
         ("matplotlib.pyplot", set()),
     ],
@@ -71,7 +74,7 @@ def test_modules_do_not_import_each_other_in_circles():
 
 
 def test_what_a_worker_imports_is_light():
-    heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn")
+    heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn", "s3fs", "aiobotocore")
     script = f"import sys, jobs.featurize; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -297,11 +297,11 @@ def moto():
 
 @pytest.fixture
 def s3_url(moto, monkeypatch, request):
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
     for name, value in moto.environment.items():
         monkeypatch.setenv(name, value)
     yield f"s3://mimii/{request.node.name}.zip"
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
 
 
 def stored(moto, url):

@@ -51,13 +51,13 @@ def server(tmp_path, raw):
 @pytest.fixture
 def use(monkeypatch):
     def use(address):
-        s3._filesystem.cache_clear()
+        s3.filesystem.cache_clear()
         for name, value in address.environment.items():
             monkeypatch.setenv(name, value)
         return address
 
     yield use
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
 
 
 @pytest.fixture

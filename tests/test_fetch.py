@@ -287,7 +287,7 @@ def test_two_processes_at_once_end_in_the_right_file(process, web, tmp_path):
 def test_to_s3(get, web, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     with moto_server() as server:
-        s3._filesystem.cache_clear()
+        s3.filesystem.cache_clear()
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         client(server).create_bucket(Bucket="mimii")
@@ -302,7 +302,7 @@ def test_to_s3(get, web, monkeypatch, tmp_path, capsys):
         assert capsys.readouterr().out.count(" there\n") == 3
         assert get("6_dB_fan", dest="s3://none-such/raw") == 1
         assert "no such bucket" in capsys.readouterr().err
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
     assert os.listdir(tmp_path) == []
 
 

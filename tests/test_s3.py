@@ -44,9 +44,9 @@ def server(request):
 @pytest.fixture(autouse=True)
 def forgotten():
     """Let each test find its own credentials: they are looked for once in a process."""
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
     yield
-    s3._filesystem.cache_clear()
+    s3.filesystem.cache_clear()
 
 
 @pytest.fixture
