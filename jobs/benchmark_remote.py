@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jobs.baselines import make_benchmark_table
-from jobs.cluster import ONE_THREAD, connect, run_tasks
+from jobs.cluster import ONE_THREAD, TASKS_FAR_AWAY, connect, run_tasks
 from jobs.options import source_access
 from jobs.report import format_bytes, format_table, numbered
 from jobs.timing import time_process
@@ -25,7 +25,6 @@ from mimii.table import shard_task
 
 _CLIPS_ALONE = 40
 _LOOKS = 5
-_TASKS_A_WORKER = 2
 
 
 def compare_remote(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
@@ -87,8 +86,8 @@ def _featurize(clips: Sequence[Clip], options: argparse.Namespace, output: Objec
     reach = Reach(source_access(options), options.window)
     tasks = [shard_task(table, index, output, reach) for index in range(table.plan.n_shards)]
     store.begin(output, table, [])
-    with connect("local", options.workers, _TASKS_A_WORKER) as cluster:
-        list(run_tasks(cluster, extract_shard, tasks[: _TASKS_A_WORKER * options.workers]))
+    with connect("local", options.workers, TASKS_FAR_AWAY) as cluster:
+        list(run_tasks(cluster, extract_shard, tasks[: TASKS_FAR_AWAY * options.workers]))
         started = time.perf_counter()
         n_clips = sum(done.n_clips for done in run_tasks(cluster, extract_shard, tasks))
         seconds = time.perf_counter() - started

@@ -41,6 +41,9 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
 }
 """Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
 
+TASKS_FAR_AWAY = 3
+"""How many tasks a worker has under way where they wait for S3: one computes while others begin and end."""
+
 _TASKS_A_WORKER = 8
 _SECONDS_TO_CLOSE = 10
 _log = logging.getLogger(__name__)

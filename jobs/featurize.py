@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 
-from jobs.cluster import WorkError, connect, run_tasks
+from jobs.cluster import TASKS_FAR_AWAY, WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import (
     SHORT_PATIENCE,
@@ -177,9 +177,8 @@ def _fill(options: argparse.Namespace, table: Table, todo: Sequence[int]) -> Non
 
 
 def _tasks_a_worker(options: argparse.Namespace, table: Table) -> int:
-    """While one task waits for S3, at its beginning and its end, another one computes."""
     far = is_remote(options.output) or any(is_remote(clip.place.url) for clip in table.catalogue.clips)
-    return 2 if far else 1
+    return TASKS_FAR_AWAY if far else 1
 
 
 def _watch(done: Iterator[ShardDone], n_clips: int, n_bad: int, *, quiet: bool) -> Iterator[ShardDone]:

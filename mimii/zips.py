@@ -149,7 +149,7 @@ def open_member(file: BinaryIO, place: Place) -> BinaryIO:
 def _judged(entries: Iterable[zipfile.ZipInfo], end: int) -> Iterator[tuple[zipfile.ZipInfo, int, str]]:
     """Yield the files, where their stretches end, and what is wrong with them, each name once."""
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
-    stops = [entry.header_offset for entry in ordered[1:]] + [end]
+    stops = [*(entry.header_offset for entry in ordered[1:]), end][: len(ordered)]
     last: dict[str, tuple[zipfile.ZipInfo, int, str]] = {}
     for entry, stop in zip(ordered, stops, strict=True):
         if not entry.is_dir():
@@ -175,12 +175,19 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
         "a link, in an archive": stat.S_ISLNK(entry.external_attr >> 16),
         "encrypted in its archive": bool(entry.flag_bits & _ENCRYPTED),
         f"compressed in a way that is not read here ({method}); stored and deflate are": method != "",
-        f"the archive claims that {stored} bytes inflate to {size}": size > stored * _MOST_INFLATION + _SLACK,
+        f"the archive claims that {stored} bytes inflate to {size}": not _may_inflate(entry),
+        "the archive is damaged: this recording should begin before it does": entry.header_offset < 0,
         "the archive is damaged or a trap: this recording overlaps with the next": (
             entry.header_offset + _LOCAL_BYTES + stored > stop
         ),
     }
     return next((wrong for wrong, is_so in wrongs.items() if is_so), "")
+
+
+def _may_inflate(entry: zipfile.ZipInfo) -> bool:
+    if entry.compress_type == _STORED:
+        return entry.file_size == entry.compress_size
+    return entry.file_size <= entry.compress_size * _MOST_INFLATION + _SLACK
 
 
 def _leads_outside(name: str) -> bool:
