@@ -81,7 +81,7 @@ def describe_plan(table: Table, survey: Survey) -> str:
                 "split": _split(catalogue),
                 "rows": f"{plan.total_rows:,} of {plan.layout.n_features} values",
                 "shards": f"{plan.n_shards:,} of {plan.layout.shard_rows:,} rows, a task each",
-                "plan": _planning(survey),
+                "headers": _planning(survey),
                 "reads": format_bytes(size_in),
                 "writes": f"{format_bytes(size_out)}, compressed about {format_bytes(size_out // _COMPRESSION)}",
             }
@@ -103,7 +103,7 @@ def describe_run(table: Table, survey: Survey, run: Run) -> str:
                 "split": _split(table.catalogue),
                 "rows": f"{table.plan.total_rows:,} of {table.plan.layout.n_features} values",
                 "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
-                "plan": _planning(survey),
+                "headers": _planning(survey),
                 "read": format_bytes(run.bytes_read),
                 "store": f"{run.output}, {format_bytes(run.bytes_written)}{ratio}",
                 "time": f"{run.seconds:.1f} s, {_speed(run)}",
@@ -177,7 +177,7 @@ def _shown(text: str) -> str:
 
 def _planning(survey: Survey) -> str:
     requests = f", {numbered(survey.n_requests, 'request')} to S3" if survey.n_requests else ""
-    return f"{survey.n_headers:,} of {numbered(len(survey.catalogue.clips), 'header')} read{requests}"
+    return f"{survey.n_headers:,} of {len(survey.catalogue.clips):,} read{requests}"
 
 
 def _split(catalogue: Catalogue) -> str:

@@ -4,8 +4,11 @@ import re
 import stat
 import sys
 
+from tests.archives import pack_folder
 from tests.commands import run
+from tests.proxy import proxy_to
 from tests.recordings import write_machines
+from tests.servers import filesystem, rclone_server
 
 FLOOR = """#!{python}
 import pathlib, sys
@@ -45,3 +48,30 @@ def test_a_program_that_fails_ends_it_with_1(tmp_path):
     done = run("benchmark", tmp_path / "raw", "--rounds", 1, "--workers", 1, "--floor", "/bin/false", timeout=120)
     assert done.returncode == 1
     assert "/bin/false" in done.stderr
+
+
+def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
+    write_machines(tmp_path / "raw", 40, n_samples=80_000)
+    archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw" / "6_dB_fan")
+    done = run("benchmark", archive, "--workers", 2, "--rounds", 1, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split("  ")[0]: line.split("  ")[-1] for line in done.stdout.splitlines() if line}
+    assert float(rows["inflate, 2 processes"]) == float(rows["inflating alone"]) == 1
+    assert float(rows["jobs.featurize"]) > 0
+    assert float(rows["2 Dask workers"]) > 0
+
+
+def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
+    write_machines(tmp_path / "objects" / "factory" / "raw", 40)
+    with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.02) as proxy:
+        arguments = ("--source", "s3://factory/raw", "--output", "s3://factory/scratch", "--workers", 1, "--window", 8)
+        done = run("benchmark", *arguments, timeout=120, **proxy.environment)
+        assert done.returncode == 0, done.stderr
+        assert filesystem(server).find("factory/scratch") == []
+    rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines() if line}
+    allowed, seconds = (float(re.search(rf"{text}", done.stdout)[1]) for text in (r"allows (\d+)", r"takes (\d+) ms"))
+    assert abs(allowed - 8 / (seconds / 1e3)) < 0.05 * allowed
+    alone, job = rows["clip by clip, s3fs and librosa"], rows["jobs.featurize"]
+    assert float(alone[-2]) == 1
+    assert abs(float(job[-1]) - float(job[1]) / allowed) < 0.02
+    assert float(job[1]) > float(alone[-4])

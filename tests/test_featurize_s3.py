@@ -262,14 +262,14 @@ def test_a_plan_takes_few_requests(proxy, capsys, source, n_headers, most_reques
     said = capsys.readouterr().out
     for_source = [request for request in proxy.finished() if "out.zarr" not in request.path]
     assert len(for_source) <= most_requests
-    assert f"{n_headers} of 40 headers read, {len(for_source)} requests to S3" in said
+    assert f"{n_headers} of 40 read, {len(for_source)} requests to S3" in said
     assert all(int(request.answer_length) <= 1 << 20 for request in for_source)
     assert {request.method for request in proxy.finished()} <= {"GET", "HEAD"}
 
 
 def test_probe_all_reads_every_header(proxy, capsys):
     assert featurize_here(SOURCE, "--output", OUTPUT, "--dry-run", "--probe", "all") == 0
-    assert "40 of 40 headers read, 41 requests to S3" in capsys.readouterr().out
+    assert "40 of 40 read, 41 requests to S3" in capsys.readouterr().out
     assert len([request for request in proxy.finished() if request.path.endswith(".wav")]) == 40
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import xarray
 
-from jobs import featurize
+from jobs import featurize, fetch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -67,14 +67,15 @@ def test_code_of_the_readme_runs_on_the_demo(demo, block):
 
 
 def test_the_readme_names_every_option_and_no_other():
-    options = set(re.findall(r"--[a-z][a-z-]*", featurize.make_parser().format_help()))
+    helps = (job.make_parser().format_help() for job in (featurize, fetch))
+    options = {option for text in helps for option in re.findall(r"--[a-z][a-z-]*", text)}
     named = set(re.findall(r"--[a-z][a-z-]*", README))
     assert options - {"--help"} <= named
     assert named <= options | {"--clips"}
 
 
 def test_no_placeholder_is_left_in_the_readme():
-    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"MIMII_TEST_RECORDINGS", "", README))
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", re.sub(r"MIMII_TEST_RECORDINGS|AWS_[A-Z_]+", "", README))
 
 
 def test_every_file_of_the_readme_is_there():
