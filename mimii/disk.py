@@ -104,6 +104,22 @@ class DiskObjects:
         self.delete(key)
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of files safely to disk: what was moved there, and under which name.
+
+    Parameters
+    ----------
+    folder : Path
+        Any.
+
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _files(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
     try:
         with os.scandir(folder) as entries:
@@ -134,7 +150,7 @@ def _put(target: Path, partial: Path, data: bytes) -> bool:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise type(error)(error.errno, error.strerror, str(target)) from error
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     return True
 
 
@@ -142,12 +158,4 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder.parent)

@@ -25,6 +25,7 @@ from typing import BinaryIO, Protocol
 import requests
 
 from mimii import __version__, s3
+from mimii.disk import sync_folder
 from mimii.s3 import Access
 
 _PIECE_BYTES = 1 << 20
@@ -232,7 +233,7 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
                 file.flush()
                 os.fsync(file.fileno())
                 partial.replace(target)
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
                 return True
             file.truncate(0)
             if attempt < _ATTEMPTS:
@@ -532,14 +533,6 @@ def _is_the_same(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _brief(error: Exception) -> str:

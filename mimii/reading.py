@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mimii import s3, zips
 from mimii.places import Place, is_remote
@@ -43,6 +43,14 @@ class Reach:
 
 HERE = Reach()
 """For recordings on a disk of this machine."""
+
+
+class _Ahead(NamedTuple):
+    """A recording whose fetch has begun, where it is far away."""
+
+    opener: Opener
+    n_bytes: int
+    cancel: Callable[[], object]
 
 
 def open_archive(url: str, size: int, access: Access) -> BinaryIO:
@@ -122,34 +130,33 @@ def open_all(places: Iterable[Place], reach: Reach) -> Iterator[Opener]:
         `open_part` does.
 
     """
-    left, waiting, held = deque(places), deque[tuple[Place, Opener]](), 0
+    left, waiting, held = deque(places), deque[_Ahead](), 0
     try:
         while left or waiting:
             while left and (not waiting or (len(waiting) < 2 * reach.window and held + left[0].fetched <= _MOST_AHEAD)):
                 place = left.popleft()
-                waiting.append((place, _opener(place, reach)))
+                waiting.append(_begin(place, reach))
                 held += place.fetched
-            place, opener = waiting.popleft()
-            yield opener
-            del opener  # and with it the bytes, before the next are waited for
-            held -= place.fetched
+            ahead = waiting.popleft()
+            held -= ahead.n_bytes
+            yield ahead.opener
+            del ahead  # and with it the bytes, before the next are waited for
     finally:
-        for _, opener in waiting:
-            _cancel(opener)
+        for ahead in waiting:
+            ahead.cancel()
 
 
-def _opener(place: Place, reach: Reach) -> Opener:
+def _begin(place: Place, reach: Reach) -> _Ahead:
     if place.size > MOST_WHOLE:
-        return partial(open_part, place, reach.access)
+        return _Ahead(partial(open_part, place, reach.access), place.fetched, _nothing)
     if not is_remote(place.url):
-        return partial(_open_local, place)
-    return partial(_open_fetched, place, _pool(reach.window).submit(_fetch, place, reach.access))
+        return _Ahead(partial(_open_local, place), place.fetched, _nothing)
+    fetched = _pool(reach.window).submit(_fetch, place, reach.access)
+    return _Ahead(partial(_open_fetched, place, fetched), place.fetched, fetched.cancel)
 
 
-def _cancel(opener: Any) -> None:  # noqa: ANN401  a partial, as _opener makes them
-    for argument in opener.args:
-        if isinstance(argument, Future):
-            argument.cancel()
+def _nothing() -> None:
+    """Cancel what has not begun."""
 
 
 @lru_cache(maxsize=1)

@@ -247,14 +247,22 @@ class _Directory(io.RawIOBase):
     """An archive for zipfile, which would read a directory of any size that the archive claims to have."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable  # type: ignore[method-assign]
-        self._read = file.read
+        self._file = file
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
         if size > _MOST_DIRECTORY_BYTES:
             msg = f"its directory claims to be {size:,} bytes long"
             raise zipfile.BadZipFile(msg)
-        return self._read(size)
+        return self._file.read(size)
 
 
 class _Stored:

@@ -1,11 +1,14 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from mimii import s3
+from tests.servers import S3Address, Server, moto_server, rclone_server
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
@@ -68,3 +71,37 @@ def _no_profile() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_PROFILE", raising=False)
         yield
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Server]:
+    """Serve objects in memory, without looking at signatures."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve objects as files, to those who sign."""
+    with rclone_server(tmp_path_factory.mktemp("objects")) as server:
+        yield server
+
+
+@pytest.fixture(params=["moto", "rclone"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Return one S3 server after the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[S3Address], S3Address]]:
+    """Return what makes this process use an S3 server: credentials are looked for once, and forgotten again."""
+
+    def use(address: S3Address) -> S3Address:
+        s3.filesystem.cache_clear()
+        for name, value in address.environment.items():
+            monkeypatch.setenv(name, value)
+        return address
+
+    yield use
+    s3.filesystem.cache_clear()

@@ -13,7 +13,7 @@ from mimii import downloads, s3
 from mimii.downloads import DownloadError, Patience, StoppedError, Wanted, download, transfer
 from mimii.s3 import Access
 from tests.http_server import Behaviour, serve
-from tests.servers import client, moto_server
+from tests.servers import client
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
@@ -288,20 +288,11 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
     assert "object at" not in watcher.reasons[0]
 
 
-@pytest.fixture(scope="module")
-def moto():
-    with moto_server() as server:
-        client(server).create_bucket(Bucket="mimii")
-        yield server
-
-
 @pytest.fixture
-def s3_url(moto, monkeypatch, request):
-    s3.filesystem.cache_clear()
-    for name, value in moto.environment.items():
-        monkeypatch.setenv(name, value)
-    yield f"s3://mimii/{request.node.name}.zip"
-    s3.filesystem.cache_clear()
+def s3_url(moto, use, request):
+    use(moto)
+    client(moto).create_bucket(Bucket="mimii")
+    return f"s3://mimii/{request.node.name}.zip"
 
 
 def stored(moto, url):

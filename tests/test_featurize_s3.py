@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray
 
-from mimii import reading, s3
+from mimii import reading
 from mimii.reading import Reach
 from mimii.s3 import Access, S3Objects
 from mimii.table import shard_task
@@ -46,18 +46,6 @@ def server(tmp_path, raw):
     shutil.copy(raw.parent / "6_dB_fan.zip", bucket)
     with rclone_server(bucket.parent) as server:
         yield server
-
-
-@pytest.fixture
-def use(monkeypatch):
-    def use(address):
-        s3.filesystem.cache_clear()
-        for name, value in address.environment.items():
-            monkeypatch.setenv(name, value)
-        return address
-
-    yield use
-    s3.filesystem.cache_clear()
 
 
 @pytest.fixture

@@ -16,13 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 from jobs import fetch
-from mimii import s3
 from mimii.downloads import Patience
 from mimii.zenodo import Archive
 from tests.commands import ROOT, environment, featurize_here, open_table, run, wait_for
 from tests.http_server import Behaviour, serve
 from tests.recordings import write_machines
-from tests.servers import client, moto_server
+from tests.servers import client
 
 CONTENTS = {
     f"{snr}_dB_{machine}": random.Random(f"{snr} {machine}").randbytes(200_000)
@@ -284,25 +283,20 @@ def test_two_processes_at_once_end_in_the_right_file(process, web, tmp_path):
     assert fetched(tmp_path / "raw") == {"6_dB_fan": CONTENTS["6_dB_fan"]}
 
 
-def test_to_s3(get, web, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    with moto_server() as server:
-        s3.filesystem.cache_clear()
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        client(server).create_bucket(Bucket="mimii")
-        web.plan = [Behaviour(cut_after=100_000)]
-        assert get("6_dB", dest="s3://mimii/raw/") == 0
-        for name in ("6_dB_fan", "6_dB_pump", "6_dB_valve"):
-            body = client(server).get_object(Bucket="mimii", Key=f"raw/{name}.zip")["Body"].read()
-            assert body == CONTENTS[name]
-        assert get("6_dB_fan", "--verify-only", dest="s3://mimii/raw") == 0
-        assert get("all", "--verify-only", dest="s3://mimii/raw") == 1
-        assert get("--list", dest="s3://mimii/raw") == 0
-        assert capsys.readouterr().out.count(" there\n") == 3
-        assert get("6_dB_fan", dest="s3://none-such/raw") == 1
-        assert "no such bucket" in capsys.readouterr().err
-    s3.filesystem.cache_clear()
+def test_to_s3(get, web, moto, use, tmp_path, capsys):
+    server = use(moto)
+    client(server).create_bucket(Bucket="mimii")
+    web.plan = [Behaviour(cut_after=100_000)]
+    assert get("6_dB", dest="s3://mimii/raw/") == 0
+    for name in ("6_dB_fan", "6_dB_pump", "6_dB_valve"):
+        body = client(server).get_object(Bucket="mimii", Key=f"raw/{name}.zip")["Body"].read()
+        assert body == CONTENTS[name]
+    assert get("6_dB_fan", "--verify-only", dest="s3://mimii/raw") == 0
+    assert get("all", "--verify-only", dest="s3://mimii/raw") == 1
+    assert get("--list", dest="s3://mimii/raw") == 0
+    assert capsys.readouterr().out.count(" there\n") == 3
+    assert get("6_dB_fan", dest="s3://none-such/raw") == 1
+    assert "no such bucket" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 

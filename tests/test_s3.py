@@ -19,43 +19,9 @@ from tests.proxy import (
     Stall,
     proxy_to,
 )
-from tests.servers import client, moto_server, rclone_server
+from tests.servers import client
 
 BODY = bytes(range(256)) * 1000
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory):
-    with rclone_server(tmp_path_factory.mktemp("objects")) as server:
-        yield server
-
-
-@pytest.fixture(params=["moto", "rclone"])
-def server(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def forgotten():
-    """Let each test find its own credentials: they are looked for once in a process."""
-    s3.filesystem.cache_clear()
-    yield
-    s3.filesystem.cache_clear()
-
-
-@pytest.fixture
-def use(monkeypatch):
-    def use(address):
-        for name, value in address.environment.items():
-            monkeypatch.setenv(name, value)
-
-    return use
 
 
 @pytest.fixture

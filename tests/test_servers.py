@@ -28,27 +28,10 @@ from tests.proxy import (
     Stall,
     proxy_to,
 )
-from tests.servers import HOST, client, filesystem, moto_server, rclone_server
+from tests.servers import HOST, client, filesystem, rclone_server
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 1024
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory):
-    with rclone_server(tmp_path_factory.mktemp("objects")) as server:
-        yield server
-
-
-@pytest.fixture(params=["moto", "rclone"])
-def server(request):
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
