@@ -99,7 +99,9 @@ def extract_shard(task: ShardTask) -> ShardDone:
     unread = tuple(clip.part.clip for clip in clips if clip.unread)
     task.output.delete(record_key(task.shard))  # one of other recordings must not vouch for these bytes
     task.output.put_all({shard_key(task.shard): shard, row_clip_key(task.shard): encode_chunk(_row_clips(task))})
-    record = Record(task.fingerprint, task.shard, task.inputs, len(shard), bad, _sums(clips, task.spec), unread)
+    record = Record(
+        task.fingerprint, task.shard, task.inputs, task.archives, len(shard), bad, _sums(clips, task.spec), unread
+    )
     task.output.put(record_key(task.shard), records.to_json(record))
     rows = sum(part.stop - part.start for part in task.parts)
     return ShardDone(task.shard, count_ended(task), rows, len(shard), bad)

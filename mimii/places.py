@@ -21,6 +21,8 @@ class Member:
         Checksum of its data, inflated.
     method : int
         How it is compressed: 0 stored, 8 deflate.
+    archive_version : str
+        Changes when the archive is written again, perhaps with the same content.
 
     """
 
@@ -30,6 +32,7 @@ class Member:
     stored: int
     crc32: int
     method: int
+    archive_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,9 @@ def open_part(place: Place, access: Access) -> BinaryIO:
     if place.member is None:
         return _open_ranges(place.url, place.size, block, access)
     if not is_remote(place.url):
-        return zips.open_member(open(place.url, "rb"), place)
+        return _open_member(open(place.url, "rb"), place)
     end = place.member.offset + place.member.length
-    return zips.open_member(_open_ranges(place.url, end, block, access), place)
+    return _open_member(_open_ranges(place.url, end, block, access), place)
 
 
 def open_all(places: Iterable[Place], reach: Reach) -> Iterator[Opener]:
@@ -184,6 +184,14 @@ def _open_local(place: Place) -> BinaryIO:
     return io.BytesIO(zips.extract(data, place))
 
 
+def _open_member(archive: BinaryIO, place: Place) -> BinaryIO:
+    try:
+        return zips.open_member(archive, place)
+    except BaseException:
+        archive.close()
+        raise
+
+
 def _open_ranges(url: str, size: int, block: int, access: Access) -> BinaryIO:
     return io.BufferedReader(_RangedFile(url, size, block, access))
 
@@ -193,7 +201,7 @@ class _RangedFile(io.RawIOBase):
 
     def __init__(self, url: str, size: int, block: int, access: Access) -> None:
         self._size, self._block, self._position = size, block, 0
-        self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(partial(self._fetch, url, access))
+        self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(partial(_fetch_block, url, size, block, access))
 
     def readable(self) -> bool:
         return True
@@ -223,6 +231,6 @@ class _RangedFile(io.RawIOBase):
             done, self._position = done + len(data), self._position + len(data)
         return done
 
-    def _fetch(self, url: str, access: Access, index: int) -> bytes:
-        start = index * self._block
-        return s3.read(url, start, min(start + self._block, self._size), access)
+
+def _fetch_block(url: str, size: int, block: int, access: Access, index: int) -> bytes:
+    return s3.read(url, index * block, min((index + 1) * block, size), access)

@@ -45,6 +45,8 @@ class Record:
         Which shard.
     inputs : str
         A digest of the sizes and versions of the recordings that were read.
+    archives : str
+        A digest of the versions of the archives that they were read from.
     size : int
         Bytes of the shard.
     bad : dict of int to str
@@ -59,6 +61,7 @@ class Record:
     fingerprint: str
     shard: int
     inputs: str
+    archives: str
     size: int
     bad: dict[int, str] = field(default_factory=dict)
     sums: Sums = field(default_factory=lambda: no_sums(0))
@@ -194,6 +197,7 @@ def from_json(data: bytes) -> Record | None:
             fingerprint=values["fingerprint"],
             shard=values["shard"],
             inputs=values["inputs"],
+            archives=values["archives"],
             size=values["size"],
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             sums=Sums(sums["count"], np.array(sums["total"]), np.array(sums["squares"])),

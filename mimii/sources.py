@@ -161,7 +161,7 @@ def _find_objects(source: str, access: Access) -> list[s3.Found]:
 def _find_in_archive(path: str, archive: Place, access: Access) -> Iterator[Clip]:
     try:
         with open_archive(archive.url, archive.size, access) as file:
-            members = zips.list_members(file, archive.url)
+            members = zips.list_members(file, archive)
     except (ArchiveError, OSError) as error:
         if isinstance(error, s3.StorageError):
             raise

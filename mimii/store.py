@@ -25,7 +25,7 @@ from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, row_clip_key, sh
 from mimii.objects import Objects
 from mimii.records import Record, add_sums, from_json, mean_and_std
 from mimii.shards import ZSTD_LEVEL
-from mimii.table import FORMAT, Table, digest_clips, shard_inputs
+from mimii.table import FORMAT, Table, digest_clips, shard_archives, shard_inputs
 
 if TYPE_CHECKING:
     import zarr
@@ -271,6 +271,7 @@ def _is_valid(record: Record, index: int, table: Table, sizes: Mapping[str, int]
         and record.fingerprint == table.fingerprint
         and record.size == sizes.get(shard_key(index))
         and record.inputs == shard_inputs(table, index)
+        and (not record.bad or record.archives == shard_archives(table, index))
     )
 
 

@@ -87,6 +87,8 @@ class ShardTask:
         Of the table.
     inputs : str
         A digest of the sizes and versions of the recordings.
+    archives : str
+        A digest of the versions of the archives that they are in.
     shard : int
         Which shard.
     parts : tuple of Part
@@ -100,6 +102,7 @@ class ShardTask:
     layout: Layout
     fingerprint: str
     inputs: str
+    archives: str
     shard: int
     parts: tuple[Part, ...]
 
@@ -153,6 +156,30 @@ def shard_inputs(table: Table, index: int) -> str:
     return digest.hexdigest()[:16]
 
 
+def shard_archives(table: Table, index: int) -> str:
+    """Digest the versions of the archives that a shard's recordings are in.
+
+    What is good stays good when an archive is written again with the same content; what could not be read is worth
+    another try.
+
+    Parameters
+    ----------
+    table : Table
+        Any.
+    index : int
+        Which shard.
+
+    Returns
+    -------
+    str
+        Changes when an archive is written again.
+
+    """
+    places = (table.catalogue.clips[piece.clip].place for piece in table.plan.shard(index).pieces)
+    versions = {f"{place.url} {place.member.archive_version}\n" for place in places if place.member}
+    return hashlib.sha256("".join(sorted(versions)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
     """Gather what a worker needs to know for one shard.
 
@@ -185,8 +212,8 @@ def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -
         )
         for piece in table.plan.shard(index).pieces
     )
-    inputs = shard_inputs(table, index)
-    return ShardTask(output, reach, catalogue.spec, table.plan.layout, table.fingerprint, inputs, index, parts)
+    digests = shard_inputs(table, index), shard_archives(table, index)
+    return ShardTask(output, reach, catalogue.spec, table.plan.layout, table.fingerprint, *digests, index, parts)
 
 
 def digest_clips(catalogue: Catalogue) -> str:

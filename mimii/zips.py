@@ -55,14 +55,14 @@ class ArchiveError(ValueError):
     """A zip archive whose directory cannot be read; the message says why, without its name."""
 
 
-def list_members(file: BinaryIO, url: str) -> list[tuple[Place, str]]:
+def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
     """List what is in an archive, without reading any of it but the directory at its end.
 
     Parameters
     ----------
     file : binary file
         The archive, seekable.
-    url : str
+    archive : Place
         Where it is.
 
     Returns
@@ -79,12 +79,12 @@ def list_members(file: BinaryIO, url: str) -> list[tuple[Place, str]]:
 
     """
     try:
-        with zipfile.ZipFile(_Directory(file)) as archive:
-            entries, end = archive.infolist(), archive.start_dir
+        with zipfile.ZipFile(_Directory(file)) as opened:
+            entries, end = opened.infolist(), opened.start_dir
     except (zipfile.BadZipFile, struct.error, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
         msg = f"not a whole zip archive ({error}); is it still being downloaded, or was the download cut off?"
         raise ArchiveError(msg) from error
-    return [(_place(entry, url, stop), problem) for entry, stop, problem in _judged(entries, end)]
+    return [(_place(entry, archive, stop), problem) for entry, stop, problem in _judged(entries, end)]
 
 
 def extract(data: bytes, place: Place) -> bytes:
@@ -187,7 +187,8 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
 def _may_inflate(entry: zipfile.ZipInfo) -> bool:
     if entry.compress_type == _STORED:
         return entry.file_size == entry.compress_size
-    return entry.file_size <= entry.compress_size * _MOST_INFLATION + _SLACK
+    stored, size = entry.compress_size, entry.file_size
+    return stored <= size + size // 8 + _SLACK and size <= stored * _MOST_INFLATION + _SLACK
 
 
 def _leads_outside(name: str) -> bool:
@@ -195,11 +196,12 @@ def _leads_outside(name: str) -> bool:
     return ".." in parts or "\\" in name or "\0" in name or parts[0] == "" or parts[0].endswith(":")
 
 
-def _place(entry: zipfile.ZipInfo, url: str, stop: int) -> Place:
+def _place(entry: zipfile.ZipInfo, archive: Place, stop: int) -> Place:
     most = _LOCAL_BYTES + 2 * _MOST_EXTRA_BYTES + entry.compress_size
     length = max(0, min(stop - entry.header_offset, most))
-    member = Member(entry.filename, entry.header_offset, length, entry.compress_size, entry.CRC, entry.compress_type)
-    return Place(url, entry.file_size, f"{entry.CRC:08x}", member)
+    where = (entry.header_offset, length, entry.compress_size)
+    member = Member(entry.filename, *where, entry.CRC, entry.compress_type, archive.version)
+    return Place(archive.url, entry.file_size, f"{entry.CRC:08x}", member)
 
 
 def _member(place: Place) -> Member:

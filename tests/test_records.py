@@ -110,7 +110,7 @@ def test_a_record_survives_json_bit_for_bit(record):
 
 
 def test_a_reason_with_bytes_that_are_no_text_survives_json():
-    record = Record("f", 1, "i", 2, {3: "caf\udce9 \U0001f3b5"})
+    record = Record("f", 1, "i", "a", 2, {3: "caf\udce9 \U0001f3b5"})
     assert from_json(to_json(record)).bad == record.bad
 
 
@@ -127,14 +127,14 @@ def test_what_is_no_record_is_none(data):
     assert from_json(data) is None
 
 
-@pytest.mark.parametrize("name", ["fingerprint", "shard", "inputs", "size", "bad", "sums"])
+@pytest.mark.parametrize("name", ["fingerprint", "shard", "inputs", "archives", "size", "bad", "sums"])
 def test_a_record_that_lacks_something_is_none(name):
-    values = json.loads(to_json(Record("f", 1, "i", 2, {3: "why"}, no_sums(2))))
+    values = json.loads(to_json(Record("f", 1, "i", "a", 2, {3: "why"}, no_sums(2))))
     del values[name]
     assert from_json(json.dumps(values).encode()) is None
 
 
 @pytest.mark.parametrize("bad", [[], "text", {"three": "why"}])
 def test_a_record_whose_bad_clips_make_no_sense_is_none(bad):
-    values = json.loads(to_json(Record("f", 1, "i", 2, {}, no_sums(2)))) | {"bad": bad}
+    values = json.loads(to_json(Record("f", 1, "i", "a", 2, {}, no_sums(2)))) | {"bad": bad}
     assert from_json(json.dumps(values).encode()) is None
