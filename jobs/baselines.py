@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii import s3, store, zips
+from mimii.access import DEFAULT_ACCESS, Access, Options
 from mimii.catalogue import make_catalogue
 from mimii.clips import Clip
 from mimii.disk import DiskObjects
@@ -36,7 +37,6 @@ from mimii.splits import no_split
 from mimii.table import ShardTask, Table, make_table, shard_task
 
 OK = 0
-_HERE = s3.Access()
 _MOST_SHARD_BYTES = 32 << 20
 _LEAST_SHARDS = 16
 
@@ -127,7 +127,7 @@ def inflate_place(place: Place) -> None:
             zips.extract(archive.read(place.member.length), place)
 
 
-def run_remote(places: Sequence[Place], options: s3.Options, output: str) -> None:
+def run_remote(places: Sequence[Place], options: Options, output: str) -> None:
     """Read clips from S3 one after the other, compute and pickle their rows, and print how many a second."""
     files = s3.filesystem(options)
     _read_plainly(files, places[0])  # imports and compiles what it needs, and opens a connection
@@ -167,7 +167,7 @@ def measure_shard(task: ShardTask) -> Cost:
     return Cost(done.n_clips, cpu_seconds, wall_seconds, after.ru_minflt - before.ru_minflt)
 
 
-def make_benchmark_table(clips: Sequence[Clip], access: s3.Access = _HERE) -> Table:
+def make_benchmark_table(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Table:
     """Plan a table, its shards so small that there are some for each worker, but no larger than usual."""
     catalogue = make_catalogue(clips, probe_alike(clips, access).of_clips, no_split(clips), FeatureSpec())
     size = 4 * catalogue.spec.n_features * int(catalogue.n_rows.sum())

@@ -16,11 +16,11 @@ from jobs.options import source_access
 from jobs.report import format_bytes, format_table, numbered
 from jobs.timing import time_process
 from mimii import s3, store
+from mimii.access import Access
 from mimii.clips import Clip
 from mimii.extract import extract_shard
 from mimii.objects import Objects, open_objects
 from mimii.reading import Reach
-from mimii.s3 import Access
 from mimii.table import shard_task
 
 _CLIPS_ALONE = 40

@@ -23,6 +23,7 @@ from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_ac
 from jobs.report import format_bytes, format_table, numbered
 from jobs.watch import Downloads
 from mimii import s3
+from mimii.access import Access
 from mimii.downloads import (
     DownloadError,
     Patience,
@@ -37,7 +38,6 @@ from mimii.downloads import (
     transfer,
 )
 from mimii.places import is_remote
-from mimii.s3 import Access
 from mimii.zenodo import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 
 from jobs.cluster import SCHEDULERS, default_workers
+from mimii.access import PATIENCE, Access, OptionError, Options, parse_options
 from mimii.objects import Objects, open_objects
 from mimii.reading import Reach
-from mimii.s3 import PATIENCE, Access, OptionError, Options, parse_options
 from mimii.spec import PRESETS
 from mimii.splits import POLICIES
 

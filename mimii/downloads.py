@@ -25,8 +25,8 @@ from typing import BinaryIO, Protocol
 import requests
 
 from mimii import __version__, s3
+from mimii.access import Access
 from mimii.disk import sync_folder
-from mimii.s3 import Access
 
 _PIECE_BYTES = 1 << 20
 _RANGE_BYTES = 32 << 20

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from mimii.access import DEFAULT_ACCESS, Access
 from mimii.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity
 from mimii.places import is_remote
-from mimii.s3 import Access
 from mimii.sources import SourceError, find_listed
 
 LIST_COLUMNS = ("path", "machine_type", "machine_id", "number", "snr_db", "label", "split")
@@ -26,12 +26,11 @@ _LABELS = {
     "anomaly": ABNORMAL,
 }
 _SPLITS = {"": "", "train": "train", "test": "test"}
-_HERE = Access()
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-def read_list(path: str, access: Access = _HERE) -> list[Clip]:
+def read_list(path: str, access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Read a list of one's own recordings.
 
     A CSV file in UTF-8, with commas or semicolons, and with a header line: ``path`` (absolute, or relative to the

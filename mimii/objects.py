@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from mimii.access import Access
 from mimii.disk import DiskObjects
 from mimii.places import is_remote
-from mimii.s3 import Access, S3Objects
+from mimii.s3 import S3Objects
 
 
 class Objects(Protocol):

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mimii.access import DEFAULT_ACCESS, Access
 from mimii.audio import Header, read_header
 from mimii.clips import Clip
 from mimii.places import is_remote
 from mimii.problems import AudioError, unreadable
 from mimii.reading import open_part
-from mimii.s3 import AT_ONCE, Access, StorageError
+from mimii.s3 import AT_ONCE, StorageError
 
 _OF_ONE_SIZE = frozenset((".wav", ".wave"))
-_HERE = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Probes:
     n_read: int
 
 
-def probe_clip(clip: Clip, access: Access = _HERE) -> Probe:
+def probe_clip(clip: Clip, access: Access = DEFAULT_ACCESS) -> Probe:
     """Read a clip's header; what goes wrong is the probe's `problem`.
 
     Parameters
@@ -85,7 +85,7 @@ def probe_clip(clip: Clip, access: Access = _HERE) -> Probe:
         return Probe(None, unreadable(error))
 
 
-def probe_all(clips: Sequence[Clip], access: Access = _HERE) -> Probes:
+def probe_all(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probes:
     """Read the header of every clip, many at a time where they are far away.
 
     Parameters
@@ -110,7 +110,7 @@ def probe_all(clips: Sequence[Clip], access: Access = _HERE) -> Probes:
     return Probes(tuple(probes[index] for index in range(len(clips))), sum(not clip.problem for clip in clips))
 
 
-def probe_alike(clips: Sequence[Clip], access: Access = _HERE) -> Probes:
+def probe_alike(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probes:
     """Read the header of one clip of each group that is alike, and take it for the others of the group.
 
     Alike are WAV files of the same size in the same folder of an archive or on S3: without compression, the same

@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from typing import Any, BinaryIO, NamedTuple
 
 from mimii import s3, zips
+from mimii.access import DEFAULT_ACCESS, Access
 from mimii.places import Place, is_remote
-from mimii.s3 import Access
 
 MOST_WHOLE = 64 << 20
 """Recordings up to so many bytes are read whole; larger ones bit by bit."""
@@ -19,7 +19,6 @@ _MOST_AHEAD = 64 << 20
 _SMALL_BLOCK, _MIDDLING_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20
 _BLOCKS_KEPT = 4
 
-_ANYBODY = Access()
 
 Opener = Callable[[], BinaryIO]
 
@@ -37,7 +36,7 @@ class Reach:
 
     """
 
-    access: Access = _ANYBODY
+    access: Access = DEFAULT_ACCESS
     window: int = 16
 
 

@@ -6,29 +6,25 @@ connections, slow-downs and servers that are restarting are waited for; what wai
 s3fs is imported where it is used: most workers come past here when they start, and do not need its half a second.
 """
 
-import json
 import logging
 import random
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
+from mimii.access import DEFAULT_ACCESS, Access, Options, nest_options
 from mimii.places import split_url
 
 if TYPE_CHECKING:
     import s3fs
-
-PATIENCE = 30.0
-"""Seconds to go on trying: a server that restarts is back by then."""
 
 AT_ONCE = 32
 """How many small requests one process has under way."""
@@ -38,12 +34,6 @@ _PART_BYTES = 32 << 20
 _PARTS_AT_ONCE = 2
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 20}
-_SECRET_OPTIONS = frozenset(
-    (
-        *("key", "secret", "token", "username", "password"),
-        *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-    )
-)
 _BAD_CREDENTIALS = frozenset(
     (
         *(
@@ -80,33 +70,11 @@ _PASSING_CODES = frozenset(
 _log = logging.getLogger(__name__)
 
 _PARTIAL = ".partial"
-Options = tuple[tuple[str, str], ...]
 Result = TypeVar("Result")
 
 
 class StorageError(OSError):
     """S3 that cannot be used as it is: no credentials, no bucket, or no answer for too long; the message says which."""
-
-
-class OptionError(ValueError):
-    """A storage option that makes no sense or gives a secret away; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How to reach S3. It travels to workers; credentials do not: each process finds its own, as AWS tools do.
-
-    Attributes
-    ----------
-    options : tuple of (str, str)
-        For s3fs, from `parse_options`.
-    patience : float
-        Seconds to go on trying while there is no sensible answer.
-
-    """
-
-    options: Options = ()
-    patience: float = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,47 +100,6 @@ class Found:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def parse_options(pairs: Sequence[str]) -> Options:
-    """Read options as they come from a command line.
-
-    Parameters
-    ----------
-    pairs : sequence of str
-        Each ``KEY=VALUE``: arguments of ``s3fs.S3FileSystem``, with dots for what is nested, such as ``anon=true``,
-        ``profile=factory``, ``endpoint_url=http://10.0.0.5:9000`` or ``client_kwargs.region_name=eu-west-1``.
-
-    Returns
-    -------
-    tuple of (str, str)
-        For `Access`.
-
-    Raises
-    ------
-    OptionError
-        If there is no ``=``, or the option is a secret.
-
-    """
-    options = []
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not all(key.split(".")):
-            msg = f"a storage option is KEY=VALUE, not {key!r}"
-            raise OptionError(msg)
-        options.append((key, value))
-    for key in _nested_keys(_nest(options)):
-        if key.lower() in _SECRET_OPTIONS:
-            msg = (
-                f"{key}: secrets do not belong on a command line, where everybody on the machine can read them; "
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile (profile=NAME) or a role"
-            )
-            raise OptionError(msg)
-    for key, value in options:
-        if "@" in urlsplit(value).netloc:
-            msg = f"{key}: a URL with a user name or password in it; secrets do not belong on a command line"
-            raise OptionError(msg)
-    return tuple(options)
-
-
 @lru_cache(maxsize=8)
 def filesystem(options: Options) -> "s3fs.S3FileSystem":
     """Open S3 once for a process.
@@ -190,7 +117,7 @@ def filesystem(options: Options) -> "s3fs.S3FileSystem":
     """
     import s3fs
 
-    settings = _nest(options)
+    settings = nest_options(options)
     # Trying again is decided here, in one place, and not on three floors.
     config = {"max_pool_connections": _MOST_CONNECTIONS, "retries": {"total_max_attempts": 1}, **_TIMEOUTS}
     config |= settings.pop("config_kwargs", {})
@@ -390,7 +317,7 @@ class S3Objects:
     """
 
     root: str
-    access: Access = Access()
+    access: Access = DEFAULT_ACCESS
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object; when this returns, it is there to stay."""
@@ -581,31 +508,3 @@ def _code(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error.strerror or error).split() if isinstance(error, OSError) else str(error).split())
     return text or type(error).__name__
-
-
-def _nest(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in options:
-        *above, last = key.split(".")
-        inner = nested
-        for name in above:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                msg = f"storage options: {name} cannot have a value and more options below it"
-                raise OptionError(msg)
-        inner[last] = _value(value)
-    return nested
-
-
-def _value(text: str) -> Any:  # noqa: ANN401  whatever s3fs takes
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _nested_keys(options: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in options.items():
-        yield key
-        if isinstance(value, dict):
-            yield from _nested_keys(value)

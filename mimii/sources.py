@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mimii import s3, zips
+from mimii.access import DEFAULT_ACCESS, Access
 from mimii.clips import Clip, identify
 from mimii.places import Place, is_remote
 from mimii.problems import unreadable
 from mimii.reading import open_archive
-from mimii.s3 import Access
 from mimii.zips import ArchiveError
 
 AUDIO_SUFFIXES = frozenset(
@@ -36,14 +36,13 @@ AUDIO_SUFFIXES = frozenset(
 """Endings, in lower case, of the files in a folder that are taken for recordings."""
 
 _ARCHIVE = ".zip"
-_HERE = Access()
 
 
 class SourceError(ValueError):
     """A source that is not there or cannot be understood; the message names it."""
 
 
-def find_clips(sources: Sequence[str], access: Access = _HERE) -> list[Clip]:
+def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Find the recordings in folders, zip archives, prefixes on S3 and single files, sorted by path.
 
     Files are taken by their ending (`AUDIO_SUFFIXES`); hidden ones (``._*``, ``.DS_Store``) and ``__MACOSX`` are left
@@ -78,7 +77,7 @@ def find_clips(sources: Sequence[str], access: Access = _HERE) -> list[Clip]:
     return sorted(found.values(), key=lambda clip: clip.path)
 
 
-def find_listed(paths: Sequence[str], access: Access = _HERE) -> list[Clip]:
+def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Look at single recordings, many at a time where they are far away.
 
     Parameters
@@ -125,7 +124,7 @@ def _find_local(source: str, visited: set[tuple[int, int]]) -> Iterator[Clip]:
     for path, problem in files:
         clip = _file(path, problem)
         if _suffix(path) == _ARCHIVE and not clip.problem:
-            yield from _find_in_archive(clip.path, clip.place, _HERE)
+            yield from _find_in_archive(clip.path, clip.place, DEFAULT_ACCESS)
         else:
             yield clip
 

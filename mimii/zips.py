@@ -327,19 +327,30 @@ class _InflatedFile(io.RawIOBase):
                 self._done += len(data)
                 self._crc32 = _inflating.crc32(data, self._crc32)
                 if self._done == self._place.size:
-                    _check(self._done, self._crc32, self._place)
+                    _check(self._done + self._has_more(), self._crc32, self._place)
                 return data
         return b""
 
+    def _has_more(self) -> bool:
+        """Say whether there is more than there should be."""
+        while not self._inflater.eof and (held := self._held or self._input(_INPUT_BYTES)):
+            if self._decompress(held, 1):
+                return True
+        return False
+
     def _inflate_some(self, most: int) -> bytes:
         held = self._held or self._input(most if isinstance(self._inflater, _Stored) else _INPUT_BYTES)
+        data = self._decompress(held, most)
+        if not data and not held:
+            _check(self._done, 0, self._place)
+        return data
+
+    def _decompress(self, held: bytes, most: int) -> bytes:
         try:
             data: bytes = self._inflater.decompress(held, most)
         except (zlib.error, _inflating.error) as error:
             raise AudioError(_damaged(error)) from error
         self._held = self._inflater.unconsumed_tail
-        if not data and not held:
-            _check(self._done, 0, self._place)
         return data
 
     def _input(self, most: int) -> bytes:

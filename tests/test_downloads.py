@@ -10,8 +10,8 @@ from email.utils import formatdate
 import pytest
 
 from mimii import downloads, s3
+from mimii.access import Access
 from mimii.downloads import DownloadError, Patience, StoppedError, Wanted, download, transfer
-from mimii.s3 import Access
 from tests.http_server import Behaviour, serve
 from tests.servers import client
 

@@ -13,8 +13,9 @@ import pytest
 import xarray
 
 from mimii import reading
+from mimii.access import Access
 from mimii.reading import Reach
-from mimii.s3 import Access, S3Objects
+from mimii.s3 import S3Objects
 from mimii.table import shard_task
 from tests.commands import assert_same_bytes, featurize_here, open_table, plan_table, run, wait_for
 from tests.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to

@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from mimii import reading, s3
+from mimii.access import Access
 from mimii.places import Place
 from mimii.reading import Reach, open_all
-from mimii.s3 import Access, StorageError
+from mimii.s3 import StorageError
 from tests.commands import wait_for
 
 

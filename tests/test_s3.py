@@ -7,7 +7,8 @@ import time
 import pytest
 
 from mimii import s3
-from mimii.s3 import Access, OptionError, S3Objects, StorageError, describe, find, parse_options, read, upload
+from mimii.access import Access, OptionError, nest_options, parse_options
+from mimii.s3 import S3Objects, StorageError, describe, find, read, upload
 from tests.proxy import (
     ACCESS_DENIED,
     EXPIRED_TOKEN,
@@ -278,7 +279,7 @@ def test_an_upload_survives_what_passes(spoilt, moto, pieces, method, path, faul
 
 def test_options_are_nested_and_have_types():
     pairs = ["anon=true", "client_kwargs.region_name=eu-west-1", "config_kwargs.read_timeout=5", "profile=a=b"]
-    assert s3._nest(parse_options(pairs)) == {
+    assert nest_options(parse_options(pairs)) == {
         "anon": True,
         "client_kwargs": {"region_name": "eu-west-1"},
         "config_kwargs": {"read_timeout": 5},

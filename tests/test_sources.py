@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimii.access import Access
 from mimii.clips import ABNORMAL, NORMAL, UNKNOWN
 from mimii.lists import read_list
 from mimii.places import Place
 from mimii.reading import open_part
-from mimii.s3 import Access
 from mimii.sources import SourceError, find_clips
 from tests.recordings import write_clip, write_machines
 

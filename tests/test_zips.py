@@ -20,8 +20,8 @@ import pytest
 import soundfile
 
 from mimii import reading, zips
+from mimii.access import Access
 from mimii.problems import AudioError
-from mimii.s3 import Access
 from mimii.sources import SourceError, find_clips
 from tests.archives import STORED, Entry, pack, pack_folder, wav, write
 from tests.commands import ROOT, environment, featurize_here, open_table

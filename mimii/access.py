@@ -1,0 +1,131 @@
+"""How to reach S3: the options that travel from the command line to all workers, and never a secret among them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+PATIENCE = 30.0
+"""Seconds to go on trying: a server that restarts is back by then."""
+
+_SECRET_OPTIONS = frozenset(
+    (
+        *("key", "secret", "token", "username", "password"),
+        *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+    )
+)
+
+Options = tuple[tuple[str, str], ...]
+
+
+class OptionError(ValueError):
+    """A storage option that makes no sense or gives a secret away; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach S3. It travels to workers; credentials do not: each process finds its own, as AWS tools do.
+
+    Attributes
+    ----------
+    options : tuple of (str, str)
+        For s3fs, from `parse_options`.
+    patience : float
+        Seconds to go on trying while there is no sensible answer.
+
+    """
+
+    options: Options = ()
+    patience: float = PATIENCE
+
+
+DEFAULT_ACCESS = Access()
+"""As the environment says."""
+
+
+def parse_options(pairs: Sequence[str]) -> Options:
+    """Read options as they come from a command line.
+
+    Parameters
+    ----------
+    pairs : sequence of str
+        Each ``KEY=VALUE``: arguments of ``s3fs.S3FileSystem``, with dots for what is nested, such as ``anon=true``,
+        ``profile=factory``, ``endpoint_url=http://10.0.0.5:9000`` or ``client_kwargs.region_name=eu-west-1``.
+
+    Returns
+    -------
+    tuple of (str, str)
+        For `Access`.
+
+    Raises
+    ------
+    OptionError
+        If there is no ``=``, or the option is a secret.
+
+    """
+    options = []
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not all(key.split(".")):
+            msg = f"a storage option is KEY=VALUE, not {key!r}"
+            raise OptionError(msg)
+        options.append((key, value))
+    for key in _nested_keys(nest_options(options)):
+        if key.lower() in _SECRET_OPTIONS:
+            msg = (
+                f"{key}: secrets do not belong on a command line, where everybody on the machine can read them; "
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile (profile=NAME) or a role"
+            )
+            raise OptionError(msg)
+    for key, value in options:
+        if "@" in urlsplit(value).netloc:
+            msg = f"{key}: a URL with a user name or password in it; secrets do not belong on a command line"
+            raise OptionError(msg)
+    return tuple(options)
+
+
+def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Turn options into arguments.
+
+    Parameters
+    ----------
+    options : iterable of (str, str)
+        From `parse_options`.
+
+    Returns
+    -------
+    dict
+        Of ``s3fs.S3FileSystem``: ``a.b=1`` becomes ``{"a": {"b": 1}}``; values are JSON where they can be.
+
+    Raises
+    ------
+    OptionError
+        If one is below another that has a value.
+
+    """
+    nested: dict[str, Any] = {}
+    for key, value in options:
+        *above, last = key.split(".")
+        inner = nested
+        for name in above:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                msg = f"storage options: {name} cannot have a value and more options below it"
+                raise OptionError(msg)
+        inner[last] = _value(value)
+    return nested
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  whatever s3fs takes
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _nested_keys(options: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in options.items():
+        yield key
+        if isinstance(value, dict):
+            yield from _nested_keys(value)
