@@ -66,6 +66,7 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.close()
+        print("\r", end="", file=sys.stderr, flush=True)  # tqdm leaves the cursor at the end of what it has wiped out
 
 
 class _Line:

@@ -32,6 +32,7 @@ _PIECE_BYTES = 1 << 20
 _RANGE_BYTES = 32 << 20
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_INNARDS = re.compile(r"^(<.*?>|\w+\(.*?\)): ")
 _ATTEMPTS = 2
 _NOT_IT = "what came is not what was published"
 MD5 = "md5"
@@ -540,7 +541,8 @@ def _brief(error: Exception) -> str:
     while error.args and isinstance(error.args[-1], Exception):
         error = error.args[-1]
     reason = getattr(error, "reason", None) or error
-    return " ".join(str(reason).split("> ")[-1].split()) or type(error).__name__
+    text = " ".join(_INNARDS.sub("", str(reason)).split())
+    return text or type(error).__name__
 
 
 def _wrong(wanted: Wanted) -> str:

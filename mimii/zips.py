@@ -82,7 +82,7 @@ def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
         with zipfile.ZipFile(_Directory(file)) as opened:
             entries, end = opened.infolist(), opened.start_dir
     except (zipfile.BadZipFile, struct.error, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
-        msg = f"not a whole zip archive ({error}); is it still being downloaded, or was the download cut off?"
+        msg = f"not a whole zip archive ({error}): still being downloaded, or cut off"
         raise ArchiveError(msg) from error
     return [(_place(entry, archive, stop), problem) for entry, stop, problem in _judged(entries, end)]
 
