@@ -6,6 +6,7 @@ connections, slow-downs and servers that are restarting are waited for; what wai
 s3fs is imported where it is used: most workers come past here when they start, and do not need its half a second.
 """
 
+import errno
 import logging
 import random
 import threading
@@ -487,9 +488,9 @@ def _raise_lasting(error: Exception, url: str) -> None:
             f"{url}: no credentials ({_reason(error)}); set them as for the aws command, or --storage-option anon=true"
         )
     if isinstance(error, FileNotFoundError):
-        raise FileNotFoundError(error.errno, "no such object", url) from None
+        raise FileNotFoundError(errno.ENOENT, "no such object", url) from None
     if isinstance(error, PermissionError):
-        raise PermissionError(error.errno, _reason(error), url) from None
+        raise PermissionError(errno.EACCES, _reason(error), url) from None
     if code or not kinds & _PASSING_ERRORS:
         _stop(f"{url}: {_reason(error)}")
 
