@@ -19,7 +19,6 @@ _MOST_AHEAD = 64 << 20
 _SMALL_BLOCK, _MIDDLING_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20
 _BLOCKS_KEPT = 4
 
-
 Opener = Callable[[], BinaryIO]
 
 

@@ -171,7 +171,7 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
     stored, size = entry.compress_size, entry.file_size
     method = _METHODS.get(entry.compress_type, str(entry.compress_type))
     wrongs = {
-        "its name in the archive leads outside of the archive": _leads_outside(entry.orig_filename),
+        "an unsafe name in its archive (absolute, with .. or with backslashes)": _is_unsafe(entry.orig_filename),
         "a link, in an archive": stat.S_ISLNK(entry.external_attr >> 16),
         "encrypted in its archive": bool(entry.flag_bits & _ENCRYPTED),
         f"compressed in a way that is not read here ({method}); stored and deflate are": method != "",
@@ -191,7 +191,7 @@ def _may_inflate(entry: zipfile.ZipInfo) -> bool:
     return stored <= size + size // 8 + _SLACK and size <= stored * _MOST_INFLATION + _SLACK
 
 
-def _leads_outside(name: str) -> bool:
+def _is_unsafe(name: str) -> bool:
     parts = name.replace("\\", "/").split("/")
     return ".." in parts or "\\" in name or "\0" in name or parts[0] == "" or parts[0].endswith(":")
 

@@ -195,10 +195,10 @@ def bomb(n_samples=16_000, mib=4):
 
 
 HOSTILE = {
-    "dots": (bad(name="fan/../../../etc/1.wav"), "leads outside"),
-    "absolute": (bad(name="/etc/1.wav"), "leads outside"),
-    "backslashes": (bad(name="fan\\..\\1.wav"), "leads outside"),
-    "drive": (bad(name="C:/fan/1.wav"), "leads outside"),
+    "dots": (bad(name="fan/../../../etc/1.wav"), "unsafe name"),
+    "absolute": (bad(name="/etc/1.wav"), "unsafe name"),
+    "backslashes": (bad(name="fan\\..\\1.wav"), "unsafe name"),
+    "drive": (bad(name="C:/fan/1.wav"), "unsafe name"),
     "link": (bad(mode=0o120777, content=b"/etc/passwd"), "a link"),
     "encrypted": (bad(flags=1), "encrypted"),
     "bzip2": (bad(method=12, data=bz2.compress(wav(1))), r"not read here \(BZIP2\)"),
