@@ -33,7 +33,7 @@ AT_ONCE = 32
 _MOST_CONNECTIONS = 128
 _PART_BYTES = 32 << 20
 _PARTS_AT_ONCE = 2
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 2.0
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 20}
 _BAD_CREDENTIALS = frozenset(
     (

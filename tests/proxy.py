@@ -309,7 +309,7 @@ class _Connection:
 
     async def _connect(self) -> None:
         # The server may have ended an idle connection: a client without a proxy would see that, and open a new one.
-        if self.server is None or self.server.at_eof():
+        if self.server is None or self.server.at_eof() or self.server.exception():
             await _close(self.to_server)
             self.server, self.to_server = await asyncio.open_connection(HOST, self.proxy.upstream, limit=PIECE)
 

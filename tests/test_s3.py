@@ -20,7 +20,7 @@ from tests.proxy import (
     Stall,
     proxy_to,
 )
-from tests.servers import client
+from tests.servers import client, rclone_server
 
 BODY = bytes(range(256)) * 1000
 
@@ -309,3 +309,16 @@ def test_secrets_on_the_command_line_are_refused_and_not_repeated(pair):
 def test_options_that_make_no_sense_are_refused(pairs):
     with pytest.raises(OptionError):
         parse_options(pairs)
+
+
+def test_connections_that_died_while_nobody_looked_are_no_dead_server(tmp_path, use):
+    (tmp_path / "objects" / "factory").mkdir(parents=True)
+    with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.05) as proxy:
+        use(proxy)
+        objects = S3Objects("s3://factory/store", Access())
+        objects.put_all({str(index): b"x" for index in range(100)})
+        assert len({request.connection for request in proxy.finished()}) > 20
+        server.kill()
+        proxy.rules.append(lambda request: CutRequest() if request.connection <= 20 else None)
+        server.start()
+        assert len(objects.sizes()) == 100
