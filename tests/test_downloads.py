@@ -86,7 +86,11 @@ def test_a_file_that_is_there_and_right_is_not_fetched_again(web, target):
     assert web.asked == []
 
 
-@pytest.mark.parametrize(("content", "reason"), [(OTHER, "has the MD5"), (CONTENT[:-1], "has 299999 bytes, 300000")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(OTHER, "has the MD5"), (CONTENT[:-1], "has 299999 bytes, 300000")],
+    ids=["other bytes", "too short"],
+)
 def test_a_file_that_is_there_and_wrong_is_left_alone(web, target, content, reason):
     target.parent.mkdir()
     target.write_bytes(content)
@@ -292,7 +296,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
 def s3_url(moto, use, request):
     use(moto)
     client(moto).create_bucket(Bucket="mimii")
-    return f"s3://mimii/{request.node.name}.zip"
+    return f"s3://mimii/{abs(hash(request.node.name))}.zip"
 
 
 def stored(moto, url):
@@ -326,7 +330,11 @@ def test_one_that_is_stopped_leaves_nothing_on_s3(web, moto, s3_url):
     assert "Uploads" not in client(moto).list_multipart_uploads(Bucket="mimii")
 
 
-@pytest.mark.parametrize(("content", "is_right"), [(CONTENT, True), (OTHER, False), (CONTENT[:-1], False)])
+@pytest.mark.parametrize(
+    ("content", "is_right"),
+    [(CONTENT, True), (OTHER, False), (CONTENT[:-1], False)],
+    ids=["right", "other bytes", "too short"],
+)
 def test_an_object_that_somebody_else_has_put_there_is_read_and_checked(web, moto, s3_url, content, is_right):
     client(moto).put_object(Bucket="mimii", Key=s3_url.removeprefix("s3://mimii/"), Body=content)
     if is_right:
