@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs.survey import Survey
 from mimii.catalogue import Catalogue
 from mimii.clips import LABEL_NAMES, Identity
+from mimii.problems import printable
 from mimii.records import Record
 from mimii.splits import TEST, TRAIN
 from mimii.table import Table
@@ -124,8 +125,8 @@ def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
         by_reason[reason].append(catalogue.clips[clip].path)
     lines = ["", "bad clips"] if bad else []
     for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        lines.append(f"  {len(paths):,}: {_shown(reason)}")
-        lines += [f"      {_shown(path)}" for path in paths[:_MOST_BAD_A_REASON]]
+        lines.append(f"  {len(paths):,}: {printable(reason)}")
+        lines += [f"      {printable(path)}" for path in paths[:_MOST_BAD_A_REASON]]
         if len(paths) > _MOST_BAD_A_REASON:
             lines.append(f"      and {len(paths) - _MOST_BAD_A_REASON:,} more; all are in the table's 'status'")
     return lines
@@ -168,11 +169,6 @@ def _speed(run: Run) -> str:
     if run.n_computed:
         return f"{run.clips_computed / run.seconds:,.0f} clips/s, start-up included"
     return "there was nothing to do" if run.n_kept else "no clip could be used"
-
-
-def _shown(text: str) -> str:
-    """Write what might move the cursor or change colours as an escape sequence: archives hold any name."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _planning(survey: Survey) -> str:

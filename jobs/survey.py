@@ -15,6 +15,7 @@ from mimii.clips import Clip
 from mimii.features import count_empty_bands
 from mimii.lists import read_list
 from mimii.probing import probe_alike, probe_all
+from mimii.problems import printable
 from mimii.sources import SourceError, find_clips
 from mimii.spec import PRESETS, FeatureSpec
 from mimii.splits import POLICIES, TRAIN
@@ -136,5 +137,5 @@ def _warn_of_copies(clips: Sequence[Clip]) -> None:
     if copies:
         _log.warning(
             "%d clips are there more than once by what they are, such as %s and %s: all are taken",
-            *(len(copies), copies[0][0].path, copies[0][1].path),
+            *(len(copies), printable(copies[0][0].path), printable(copies[0][1].path)),
         )

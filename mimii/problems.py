@@ -39,3 +39,20 @@ def unreadable(error: OSError) -> str:
 
     """
     return f"cannot be read: {error.strerror or error}"
+
+
+def printable(text: str) -> str:
+    """Write what might move the cursor or change colours as an escape sequence: archives hold any name.
+
+    Parameters
+    ----------
+    text : str
+        Such as a path.
+
+    Returns
+    -------
+    str
+        Fit for a terminal.
+
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

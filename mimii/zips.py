@@ -171,7 +171,8 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
     stored, size = entry.compress_size, entry.file_size
     method = _METHODS.get(entry.compress_type, str(entry.compress_type))
     wrongs = {
-        "an unsafe name in its archive (absolute, with .. or with backslashes)": _is_unsafe(entry.orig_filename),
+        "an unsafe name in its archive (absolute, with .. or with backslashes)": _is_unsafe(entry.orig_filename)
+        or _is_unsafe(entry.filename),
         "a link, in an archive": stat.S_ISLNK(entry.external_attr >> 16),
         "encrypted in its archive": bool(entry.flag_bits & _ENCRYPTED),
         f"compressed in a way that is not read here ({method}); stored and deflate are": method != "",
@@ -304,12 +305,16 @@ class _InflatedFile(io.RawIOBase):
         return self._wanted
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
-        if self._wanted < self._done:
+        if 0 < (back := self._done - self._wanted) <= len(self._recent):  # as decoders like to go
+            return self._give(buffer, self._recent[-back:][: len(buffer)])
+        if back > 0:
             self._rewind()
         while self._done < self._wanted:
             if not self._next(min(self._wanted - self._done, _INPUT_BYTES)):
                 return 0
-        data = self._next(len(buffer))
+        return self._give(buffer, self._next(len(buffer)))
+
+    def _give(self, buffer: Any, data: bytes) -> int:  # noqa: ANN401  any writable buffer
         buffer[: len(data)] = data
         self._wanted += len(data)
         return len(data)
@@ -318,7 +323,7 @@ class _InflatedFile(io.RawIOBase):
         member = _member(self._place)
         self._inflater: Any = _Stored() if member.method == _STORED else _inflating.decompressobj(-zlib.MAX_WBITS)
         self._done = self._taken = self._crc32 = 0
-        self._held = b""
+        self._held = self._recent = b""
 
     def _next(self, most: int) -> bytes:
         """Inflate some more bytes, at most so many; none at the end."""
@@ -326,6 +331,7 @@ class _InflatedFile(io.RawIOBase):
             if data := self._inflate_some(min(most, self._place.size - self._done)):
                 self._done += len(data)
                 self._crc32 = _inflating.crc32(data, self._crc32)
+                self._recent = self._recent[-_INPUT_BYTES:] + data
                 if self._done == self._place.size:
                     _check(self._done + self._has_more(), self._crc32, self._place)
                 return data
@@ -333,9 +339,12 @@ class _InflatedFile(io.RawIOBase):
 
     def _has_more(self) -> bool:
         """Say whether there is more than there should be."""
-        while not self._inflater.eof and (held := self._held or self._input(_INPUT_BYTES)):
-            if self._decompress(held, 1):
+        while not self._inflater.eof:
+            held = self._held or self._input(_INPUT_BYTES)
+            if self._decompress(held, 1):  # also of nothing: a decompressor may have taken in all, and given less
                 return True
+            if not held:
+                return False
         return False
 
     def _inflate_some(self, most: int) -> bytes:

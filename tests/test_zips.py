@@ -194,6 +194,11 @@ def bomb(n_samples=16_000, mib=4):
     return bad(data=data, size=len(content))
 
 
+def surplus(n_bytes):
+    """Return a stream of so many bytes more than the archive says, though its checksum is that of what it says."""
+    return bad(data=Entry("", wav(1) + bytes(n_bytes)).body())
+
+
 HOSTILE = {
     "dots": (bad(name="fan/../../../etc/1.wav"), "unsafe name"),
     "absolute": (bad(name="/etc/1.wav"), "unsafe name"),
@@ -209,6 +214,8 @@ HOSTILE = {
     "a little too much": (bad(size=len(wav(1)) + 1), f"inflates to {len(wav(1))} and not to"),
     "a little too little": (bad(size=len(wav(1)) - 1), "inflates to more than|checksum"),
     "bomb": (bomb(), "inflates to more than"),
+    "one byte more": (surplus(1), "inflates to more than"),
+    "some bytes more": (surplus(300), "inflates to more than"),
     "stored, other size": (bad(method=STORED, size=100), "claims that .* bytes inflate to 100"),
     "checksum": (bad(crc32=12345), "checksum"),
     "not deflate": (bad(data=b"\xff" * 20_000), "damaged"),
@@ -483,3 +490,23 @@ def test_data_padded_to_more_than_it_inflates_to_is_refused_before_it_is_read(tm
     member = bad(data=Entry("", wav(1)).body() + bytes(10_000_000))
     found = find_clips([str(write(tmp_path / "a.zip", [member]))])
     assert "claims that" in found[0].problem
+
+
+def test_an_unsafe_name_may_not_come_in_by_another_field(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        member, other = zipfile.ZipInfo("safe.wav"), b"../../up.wav"
+        member.extra = struct.pack("<2HBL", 0x7075, 5 + len(other), 1, zlib.crc32(b"safe.wav")) + other
+        archive.writestr(member, wav(1))
+    [clip] = find_clips([str(tmp_path / "a.zip")])
+    assert ("unsafe name" in clip.problem) == (".." in clip.path)
+
+
+def test_decoders_that_go_back_a_little_do_not_have_all_inflated_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_WHOLE", 1000)
+    rewind, n_rewinds = zips._InflatedFile._rewind, []
+    monkeypatch.setattr(zips._InflatedFile, "_rewind", lambda self: (n_rewinds.append(1), rewind(self)))
+    (tmp_path / "made").mkdir()
+    soundfile.write(tmp_path / "made" / "a.flac", np.random.default_rng(1).uniform(-0.5, 0.5, 1_500_000), 16_000)
+    archive = pack_folder(tmp_path / "a.zip", tmp_path / "made")
+    assert featurize_here(archive, "--output", tmp_path / "out") == 0
+    assert len(n_rewinds) < 15
