@@ -9,9 +9,9 @@ from mimii.access import PATIENCE, Access, OptionError, Options, parse_options
 from mimii.objects import Objects, open_objects
 from mimii.reading import Reach
 from mimii.spec import PRESETS
-from mimii.splits import POLICIES
 
 DEFAULT_SOURCE = "data/raw"
+POLICIES = ("baseline", "stratified", "none")
 SHORT_PATIENCE = 10.0
 """Seconds to wait for S3 where somebody is waiting: before the work has begun."""
 
@@ -22,6 +22,18 @@ def count(text: str) -> int:
         msg = f"must be a whole number of at least 1, not {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def fraction(text: str) -> float:
+    """Read a number from 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        msg = f"must be a number from 0 to 1, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def location(text: str) -> str:
@@ -43,8 +55,8 @@ def location(text: str) -> str:
     return path
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which recordings to use."""
+def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say which recordings to use; return their group."""
     group = parser.add_argument_group("recordings")
     group.add_argument(
         "sources",
@@ -67,17 +79,33 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
         "file of each size in a folder; all: from each. Default: auto",
     )
+    return group
+
+
+def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:
+    """Add the options that say which clips are for training."""
     group.add_argument(
         "--split",
-        choices=tuple(POLICIES),
-        default="baseline",
+        choices=POLICIES,
+        default=default,
         help="which clips are for training. baseline: test = all abnormal clips and as many normal ones, train = the "
-        "other normal ones; stratified: 80 %% of either label; none. Default: baseline",
+        "other normal ones; stratified: a share of either label, by a hash of what the clip is; none. "
+        "Default: %(default)s",
+    )
+    group.add_argument(
+        "--train-fraction",
+        type=fraction,
+        metavar="F",
+        default=0.8,
+        help="the share that --split stratified takes for training; default: %(default)s",
+    )
+    group.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="another one is another --split stratified; default: 0"
     )
 
 
-def add_spec_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what to compute."""
+def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say what to compute; return their group."""
     group = parser.add_argument_group("features", "a preset, and what you want to have otherwise")
     group.add_argument(
         "--preset",
@@ -89,7 +117,6 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n-fft", type=int, metavar="N", help="samples in the Fourier transform")
     group.add_argument("--hop-length", type=int, metavar="N", help="samples from one frame to the next")
     group.add_argument("--n-mels", type=int, metavar="N", help="mel bands")
-    group.add_argument("--frames", type=int, metavar="N", help="frames stacked into one row")
     group.add_argument("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
     group.add_argument("--channel", type=int, metavar="C", help="which microphone, counted from 0; default: 0")
     group.add_argument(
@@ -98,10 +125,11 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Hz; clips with another rate cannot be used. Default: the rate of most clips",
     )
+    return group
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where and how to run."""
+def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None:
+    """Add the options that say where and how to run; `fetch_window` are other names of that option."""
     group = parser.add_argument_group("running")
     group.add_argument(
         "--scheduler",
@@ -125,7 +153,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
     )
     group.add_argument(
-        "--window",
+        "--fetch-window",
+        *fetch_window,
         type=count,
         metavar="N",
         default=16,
@@ -181,7 +210,7 @@ def source_access(options: argparse.Namespace, patience: float = PATIENCE) -> Ac
 
 def source_reach(options: argparse.Namespace) -> Reach:
     """Say how workers fetch the recordings."""
-    return Reach(source_access(options), options.window)
+    return Reach(source_access(options), options.fetch_window)
 
 
 def open_output(options: argparse.Namespace, patience: float = PATIENCE) -> Objects:

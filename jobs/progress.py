@@ -8,18 +8,18 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from mimii.extract import ShardDone
+from mimii.work import Done
 
 _SECONDS_A_LINE = 5.0
 _COLUMNS = 80
 
 
-def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[ShardDone]:
+def show_bar(done: Iterable[Done], n_clips: int, n_bad: int) -> Iterator[Done]:
     """Draw a bar on standard error: clips done, clips a second, time left, bad ones so far.
 
     Parameters
     ----------
-    done : iterable of ShardDone
+    done : iterable of Done
         Results, as they come.
     n_clips : int
         How many clips they will have in all.
@@ -28,7 +28,7 @@ def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[Sh
 
     Yields
     ------
-    ShardDone
+    Done
         The results.
 
     """
@@ -37,21 +37,21 @@ def show_bar(done: Iterable[ShardDone], n_clips: int, n_bad: int) -> Iterator[Sh
     columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS  # 0 where nobody has set a size
     with tqdm(total=n_clips, unit=" clips", bar_format=layout, mininterval=0.2, ncols=columns - 1) as bar:
         bar.set_postfix_str(f"{n_bad} bad")
-        for shard in done:
-            found.update(shard.bad)
+        for task in done:
+            found.update(task.bad)
             bar.set_postfix_str(f"{n_bad + len(found)} bad", refresh=False)
-            bar.update(shard.n_clips)
-            yield shard
+            bar.update(task.n_clips)
+            yield task
 
 
 def show_lines(
-    done: Iterable[ShardDone], n_clips: int, n_bad: int, stream: TextIO | None = None, interval: float = _SECONDS_A_LINE
-) -> Iterator[ShardDone]:
+    done: Iterable[Done], n_clips: int, n_bad: int, stream: TextIO | None = None, interval: float = _SECONDS_A_LINE
+) -> Iterator[Done]:
     """Write a line now and then, and one in the end.
 
     Parameters
     ----------
-    done : iterable of ShardDone
+    done : iterable of Done
         Results, as they come.
     n_clips : int
         How many clips they will have in all.
@@ -64,16 +64,16 @@ def show_lines(
 
     Yields
     ------
-    ShardDone
+    Done
         The results.
 
     """
     started = written = time.monotonic()
     found: set[int] = set()
     n_done = 0
-    for shard in done:
-        n_done += shard.n_clips
-        found.update(shard.bad)
+    for task in done:
+        n_done += task.n_clips
+        found.update(task.bad)
         now = time.monotonic()
         if now - written >= interval or n_done == n_clips:
             rate = n_done / max(now - started, 1e-9)
@@ -81,4 +81,4 @@ def show_lines(
             line = f"{n_done}/{n_clips} clips, {rate:.0f} clips/s, {left} s left, {n_bad + len(found)} bad"
             print(line, file=stream or sys.stderr, flush=True)
             written = now
-        yield shard
+        yield task

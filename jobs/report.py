@@ -11,10 +11,9 @@ from mimii.clips import LABEL_NAMES, Identity
 from mimii.problems import printable
 from mimii.records import Record
 from mimii.splits import TEST, TRAIN
-from mimii.table import Table
+from mimii.work import Work
 
 _MOST_BAD_A_REASON = 10
-_COMPRESSION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +23,17 @@ class Run:
     Attributes
     ----------
     output : str
-        Where the store is.
+        Where the results are.
     n_computed, n_kept : int
-        Shards computed now, and those that were there already.
+        Tasks done now, and those that were done already.
     bytes_read, bytes_written : int
-        Of recordings, and of shards.
+        Of recordings, and of results.
     clips_computed : int
         Clips computed now.
     seconds : float
         From the start of the command.
     bad : mapping of int to str
-        All clips of the table that cannot be used, and why.
+        All clips that cannot be used, and why.
 
     """
 
@@ -48,74 +47,50 @@ class Run:
     bad: Mapping[int, str]
 
 
-def summarize(table: Table, output: str, records: Mapping[int, Record], computed: Sequence[int], seconds: float) -> Run:
-    """Sum up what a run did, from the records that are in the store."""
-    shards = [table.plan.shard(index) for index in computed]
-    clips = {piece.clip for shard in shards for piece in shard.pieces}
-    bad = {clip: problem for clip, problem in enumerate(table.catalogue.problems) if problem}
-    for record in records.values():
+def summarize(work: Work, output: str, done: Mapping[int, Record], todo: Sequence[int], seconds: float) -> Run:
+    """Sum up what a run did, from the records that are at the output and the tasks that were done now."""
+    clips = {clip for task in todo for clip in work.clips_of(task)}
+    bad = {clip: problem for clip, problem in enumerate(work.catalogue.problems) if problem}
+    for record in done.values():
         bad |= record.bad
     return Run(
         output=output,
-        n_computed=len(computed),
-        n_kept=table.plan.n_shards - len(computed),
-        bytes_read=sum(table.catalogue.clips[clip].place.fetched for clip in clips),
-        bytes_written=sum(record.size for record in records.values()),
+        n_computed=len(todo),
+        n_kept=work.n_tasks - len(todo),
+        bytes_read=sum(work.catalogue.clips[clip].place.fetched for clip in clips),
+        bytes_written=sum(record.size for record in done.values()),
         clips_computed=len(clips),
         seconds=seconds,
         bad=bad,
     )
 
 
-def describe_plan(table: Table, survey: Survey) -> str:
-    """Describe what would be done: clips by machine, label and SNR, rows, shards, bytes in and out."""
-    catalogue, plan = table.catalogue, table.plan
-    size_in = sum(clip.place.fetched for clip in catalogue.clips)
-    size_out = plan.total_rows * plan.layout.row_bytes
+def describe_plan(work: Work, survey: Survey, special: Mapping[str, str]) -> str:
+    """Describe what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
+    catalogue = work.catalogue
     bad = {clip: problem for clip, problem in enumerate(catalogue.problems) if problem}
-    lines = [
-        *_count_clips(catalogue),
-        "",
-        *_pairs(
-            {
-                "features": ", ".join(f"{name} {value}" for name, value in catalogue.spec.as_dict().items()),
-                "split": _split(catalogue),
-                "rows": f"{plan.total_rows:,} of {plan.layout.n_features} values",
-                "shards": f"{plan.n_shards:,} of {plan.layout.shard_rows:,} rows, a task each",
-                "headers": _planning(survey),
-                "reads": format_bytes(size_in),
-                "writes": f"{format_bytes(size_out)}, compressed about {format_bytes(size_out // _COMPRESSION)}",
-            }
-        ),
-        *describe_bad(catalogue, bad),
-    ]
-    return "\n".join(lines)
+    common = {
+        "split": _split(catalogue),
+        "headers": _planning(survey),
+        "reads": format_bytes(sum(clip.place.fetched for clip in catalogue.clips)),
+    }
+    return "\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *describe_bad(catalogue, bad)])
 
 
-def describe_run(table: Table, survey: Survey, run: Run) -> str:
-    """Describe what was done, and how to open it."""
-    raw = table.plan.total_rows * table.plan.layout.row_bytes
-    ratio = f", {raw / run.bytes_written:.1f} times smaller than the raw rows" if run.bytes_written else ""
-    n_clips = len(table.catalogue.clips)
-    lines = [
-        *_pairs(
-            {
-                "clips": f"{n_clips:,}: {n_clips - len(run.bad):,} good, {len(run.bad):,} bad",
-                "split": _split(table.catalogue),
-                "rows": f"{table.plan.total_rows:,} of {table.plan.layout.n_features} values",
-                "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
-                "headers": _planning(survey),
-                "read": format_bytes(run.bytes_read),
-                "store": f"{run.output}, {format_bytes(run.bytes_written)}{ratio}",
-                "time": f"{run.seconds:.1f} s, {_speed(run)}",
-            }
-        ),
-        *describe_bad(table.catalogue, run.bad),
-        "",
-        "open it with",
-        f"  import xarray; table = xarray.open_zarr({run.output!r})",
-    ]
-    return "\n".join(lines)
+def describe_run(work: Work, survey: Survey, run: Run, special: Mapping[str, str]) -> str:
+    """Describe what was done."""
+    n_clips = len(work.catalogue.clips)
+    before = {
+        "clips": f"{n_clips:,}: {n_clips - len(run.bad):,} good, {len(run.bad):,} bad",
+        "split": _split(work.catalogue),
+    }
+    after = {
+        "headers": _planning(survey),
+        "read": format_bytes(run.bytes_read),
+        "output": f"{run.output}, {format_bytes(run.bytes_written)}",
+        "time": f"{run.seconds:.1f} s, {_speed(run)}",
+    }
+    return "\n".join([*_pairs({**before, **special, **after}), *describe_bad(work.catalogue, run.bad)])
 
 
 def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
@@ -128,7 +103,7 @@ def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
         lines.append(f"  {len(paths):,}: {printable(reason)}")
         lines += [f"      {printable(path)}" for path in paths[:_MOST_BAD_A_REASON]]
         if len(paths) > _MOST_BAD_A_REASON:
-            lines.append(f"      and {len(paths) - _MOST_BAD_A_REASON:,} more; all are in the table's 'status'")
+            lines.append(f"      and {len(paths) - _MOST_BAD_A_REASON:,} more; all are in the output's column 'status'")
     return lines
 
 
@@ -140,8 +115,9 @@ def format_bytes(size: float) -> str:
 
 
 def numbered(number: int, noun: str) -> str:
-    """Write a number of things: ``1 shard``, ``2 shards``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Write a number of things: ``1 shard``, ``2 shards``, ``2 batches``."""
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

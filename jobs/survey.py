@@ -18,7 +18,7 @@ from mimii.probing import probe_alike, probe_all
 from mimii.problems import printable
 from mimii.sources import SourceError, find_clips
 from mimii.spec import PRESETS, FeatureSpec
-from mimii.splits import POLICIES, TRAIN
+from mimii.splits import baseline_split, no_split, stratified_split
 
 _PROBES = {"auto": probe_alike, "all": probe_all}
 _log = logging.getLogger(__name__)
@@ -108,13 +108,15 @@ def read_survey(options: argparse.Namespace) -> Survey:
     if options.sample_rate is None:
         spec = replace(spec, sample_rate=commonest_sample_rate(probes.of_clips) or spec.sample_rate)
     _warn_of_empty_bands(spec)
-    splits = POLICIES[options.split](clips)
-    if options.split != "none" and TRAIN not in splits:
-        _log.warning(
-            "no clip is for training: --split %s leaves none over. The statistics are of all rows", options.split
-        )
-    catalogue = make_catalogue(clips, probes.of_clips, splits, spec)
+    catalogue = make_catalogue(clips, probes.of_clips, split_clips(options, clips), spec)
     return Survey(catalogue, probes.n_read, s3.count_requests() - before)
+
+
+def split_clips(options: argparse.Namespace, clips: Sequence[Clip]) -> list[str]:
+    """Say which clips are for training."""
+    if options.split == "stratified":
+        return stratified_split(clips, options.train_fraction, options.seed)
+    return no_split(clips) if options.split == "none" else baseline_split(clips)
 
 
 def _warn_of_empty_bands(spec: FeatureSpec) -> None:

@@ -15,6 +15,6 @@ def row_clip_key(index: int) -> str:
     return f"{ROW_CLIP}/c.{index}"
 
 
-def record_key(index: int) -> str:
-    """Return the key of the record of a shard."""
-    return f"{RECORDS}/{index}.json"
+def record_key(records: str, index: int) -> str:
+    """Return the key of the record of a task, below the prefix of the records."""
+    return f"{records}/{index}.json"

@@ -49,6 +49,8 @@ class Place:
         Changes when the bytes change (on disk: the time of modification; on S3: the ETag; of a member: its checksum).
     member : Member or None
         Where in the archive; None for a file or object of its own.
+    modified : float
+        When the file, the object or the archive was last changed, in seconds since 1970; 0 where unknown.
 
     """
 
@@ -56,6 +58,7 @@ class Place:
     size: int = 0
     version: str = ""
     member: Member | None = None
+    modified: float = 0.0
 
     def __str__(self) -> str:
         """Name the place: the URL, and the path within the archive."""

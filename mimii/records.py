@@ -1,156 +1,44 @@
-"""What a task leaves behind when its shard is safely written. A shard is done when a record says so.
-
-A record also carries the shard's share of the table's statistics, so that the mean and the standard deviation of a
-feature need no second pass over the data, and come out the same in whatever order the shards were computed.
-"""
+"""What a task leaves behind when its results are safely written. A task is done when a record says so."""
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Sums over some rows of the table.
-
-    Attributes
-    ----------
-    count : int
-        Rows.
-    total : ndarray of float64, shape (n_features,)
-        The sum of each feature.
-    squares : ndarray of float64, shape (n_features,)
-        The sum of the squares of each feature.
-
-    """
-
-    count: int
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
+from mimii.keys import record_key
+from mimii.objects import Objects
+from mimii.work import Stamp, Work, make_stamp
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One shard that is done.
+    """One task that is done.
 
     Attributes
     ----------
-    fingerprint : str
-        Of the table to which it belongs.
-    shard : int
-        Which shard.
-    inputs : str
-        A digest of the sizes and versions of the recordings that were read.
-    archives : str
-        A digest of the versions of the archives that they were read from.
-    size : int
-        Bytes of the shard.
+    stamp : Stamp
+        Which task, of which work, from which recordings.
+    sizes : dict of str to int
+        The objects that it wrote: bytes by key.
     bad : dict of int to str
         Which clips could not be used, and why.
-    sums : Sums
-        Over the rows that count for the statistics.
     unread : tuple of int
         Those bad clips that the next run tries again, since the fault may lie with the disk.
+    result : mapping
+        What the job wants to know of the task later, as JSON takes it.
 
     """
 
-    fingerprint: str
-    shard: int
-    inputs: str
-    archives: str
-    size: int
+    stamp: Stamp
+    sizes: dict[str, int]
     bad: dict[int, str] = field(default_factory=dict)
-    sums: Sums = field(default_factory=lambda: no_sums(0))
     unread: tuple[int, ...] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
 
-
-def no_sums(n_features: int) -> Sums:
-    """Return the sums over no rows.
-
-    Parameters
-    ----------
-    n_features : int
-        Values in a row.
-
-    Returns
-    -------
-    Sums
-        All zero.
-
-    """
-    return Sums(0, np.zeros(n_features), np.zeros(n_features))
-
-
-def sum_stacked(decibel: NDArray[np.float32], frames: int) -> Sums:
-    """Sum the rows of stacked frames without stacking them.
-
-    Position f of a row takes in the frames f, f+1, ..., f+n_rows-1: all of them but f at the beginning and
-    frames-1-f at the end.
-
-    Parameters
-    ----------
-    decibel : ndarray of float32, shape (n_rows + frames - 1, n_mels)
-        Frames, not yet stacked.
-    frames : int
-        Frames in a row.
-
-    Returns
-    -------
-    Sums
-        As over ``stack_frames(decibel, frames)``.
-
-    """
-    n_rows = len(decibel) - frames + 1
-    values = decibel.astype(np.float64)
-    return Sums(n_rows, _windowed_sums(values, frames), _windowed_sums(values * values, frames))
-
-
-def add_sums(parts: Iterable[Sums], n_features: int) -> Sums:
-    """Add up sums, in the order given.
-
-    Parameters
-    ----------
-    parts : iterable of Sums
-        Over different rows.
-    n_features : int
-        Values in a row.
-
-    Returns
-    -------
-    Sums
-        Over all of these rows.
-
-    """
-    count, total, squares = 0, np.zeros(n_features), np.zeros(n_features)
-    for part in parts:
-        count += part.count
-        total += part.total
-        squares += part.squares
-    return Sums(count, total, squares)
-
-
-def mean_and_std(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn sums into the mean and the standard deviation ``sqrt(mean(x**2) - mean(x)**2)`` of each feature.
-
-    Parameters
-    ----------
-    sums : Sums
-        Over all rows that count.
-
-    Returns
-    -------
-    mean, std : ndarray of float64, shape (n_features,)
-        NaN where no row counts.
-
-    """
-    if not sums.count:
-        return np.full(sums.total.shape, math.nan), np.full(sums.total.shape, math.nan)
-    mean = sums.total / sums.count
-    return mean, np.sqrt(np.maximum(sums.squares / sums.count - mean * mean, 0))
+    @property
+    def size(self) -> int:
+        """Bytes of all that was written."""
+        return sum(self.sizes.values())
 
 
 def to_json(record: Record) -> bytes:
@@ -167,13 +55,7 @@ def to_json(record: Record) -> bytes:
         The same for the same record, always.
 
     """
-    values = asdict(record)
-    values["sums"] = {
-        "count": record.sums.count,
-        "total": record.sums.total.tolist(),
-        "squares": record.sums.squares.tolist(),
-    }
-    return json.dumps(values, separators=(",", ":")).encode()
+    return json.dumps(asdict(record), separators=(",", ":")).encode()
 
 
 def from_json(data: bytes) -> Record | None:
@@ -187,29 +69,48 @@ def from_json(data: bytes) -> Record | None:
     Returns
     -------
     Record or None
-        None where it is not a whole record: then the shard is not done.
+        None where it is not a whole record: then the task is not done.
 
     """
     try:
         values = json.loads(data)
-        sums = values["sums"]
         return Record(
-            fingerprint=values["fingerprint"],
-            shard=values["shard"],
-            inputs=values["inputs"],
-            archives=values["archives"],
-            size=values["size"],
+            stamp=Stamp(**values["stamp"]),
+            sizes={str(key): int(size) for key, size in values["sizes"].items()},
             bad={int(clip): reason for clip, reason in values["bad"].items()},
-            sums=Sums(sums["count"], np.array(sums["total"]), np.array(sums["squares"])),
             unread=tuple(values["unread"]),
+            result=dict(values["result"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _windowed_sums(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
-    none = np.zeros((1, values.shape[1]))
-    before = np.concatenate([none, np.cumsum(values[: frames - 1], axis=0)])
-    after = np.concatenate([none, np.cumsum(values[::-1][: frames - 1], axis=0)])[::-1]
-    sums: NDArray[np.float64] = values.sum(axis=0) - before - after
-    return sums.ravel()
+def read_records(objects: Objects, work: Work) -> dict[int, Record]:
+    """Read the records that are valid: of this work, of these recordings, with all that they vouch for in place.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    work : Work
+        What is to be there.
+
+    Returns
+    -------
+    dict of int to Record
+        By task, in order. A task that is not in it is not done.
+
+    """
+    sizes = objects.sizes()
+    tasks = {record_key(work.records, task): task for task in range(work.n_tasks)}
+    records = {tasks[key]: from_json(data) for key, data in objects.get_all(tasks.keys() & sizes.keys()).items()}
+    return {task: record for task, record in sorted(records.items()) if record and _is_valid(record, task, work, sizes)}
+
+
+def _is_valid(record: Record, task: int, work: Work, sizes: Mapping[str, int]) -> bool:
+    stamp, wanted = record.stamp, make_stamp(work, task)
+    return (
+        (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
+        and (not record.bad or stamp.archives == wanted.archives)
+        and all(sizes.get(key) == size for key, size in record.sizes.items())
+    )

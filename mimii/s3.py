@@ -90,6 +90,8 @@ class Found:
         Bytes.
     version : str
         Its ETag, which changes with its bytes.
+    modified : float
+        When it was written, in seconds since 1970.
     metadata : mapping of str to str
         What was noted with it; only `describe` knows.
 
@@ -98,6 +100,7 @@ class Found:
     url: str
     size: int
     version: str
+    modified: float
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -164,7 +167,7 @@ def find(url: str, access: Access) -> Iterator[Found]:
     folder = f"{prefix}/" if prefix else ""
     for page in _pages(url, {"Bucket": bucket, "Prefix": folder}, access):
         for entry in page.get("Contents", ()):
-            yield Found(f"s3://{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
+            yield _found(f"s3://{bucket}/{entry['Key']}", entry["Size"], entry)
 
 
 def describe(url: str, access: Access) -> Found | None:
@@ -195,7 +198,12 @@ def describe(url: str, access: Access) -> Found | None:
         head = _call("head_object", url, access, Bucket=bucket, Key=key)
     except FileNotFoundError:
         return None
-    return Found(url, head["ContentLength"], head["ETag"].strip('"'), MappingProxyType(head.get("Metadata", {})))
+    return _found(url, head["ContentLength"], head)
+
+
+def _found(url: str, size: int, answer: Mapping[str, Any]) -> Found:
+    metadata = MappingProxyType(answer.get("Metadata", {}))
+    return Found(url, size, answer["ETag"].strip('"'), answer["LastModified"].timestamp(), metadata)
 
 
 def read(url: str, start: int, stop: int, access: Access) -> bytes:

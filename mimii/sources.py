@@ -135,7 +135,7 @@ def _find_remote(source: str, access: Access) -> Iterator[Clip]:
         msg = f"{source}: there is nothing"
         raise SourceError(msg)
     for thing in found:
-        place = Place(thing.url, thing.size, thing.version)
+        place = Place(thing.url, thing.size, thing.version, modified=thing.modified)
         if _is_hidden(thing.url[len(source) :]):
             continue
         if _suffix(thing.url) == _ARCHIVE:
@@ -212,7 +212,7 @@ def _listed(path: str, access: Access) -> Clip:
         return replace(clip, problem=unreadable(error))
     if found is None:
         return replace(clip, problem="cannot be read: no such object")
-    return replace(clip, place=Place(path, found.size, found.version))
+    return replace(clip, place=Place(path, found.size, found.version, modified=found.modified))
 
 
 def _file(path: str, problem: str = "") -> Clip:
@@ -226,7 +226,8 @@ def _file(path: str, problem: str = "") -> Clip:
         return replace(clip, problem=unreadable(error))
     if not stat.S_ISREG(status.st_mode):
         return replace(clip, problem="not a regular file")
-    return replace(clip, place=Place(clip.place.url, status.st_size, str(status.st_mtime_ns)))
+    version, modified = str(status.st_mtime_ns), status.st_mtime
+    return replace(clip, place=Place(clip.place.url, status.st_size, version, modified=modified))
 
 
 def _suffix(name: str) -> str:

@@ -2,9 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from types import MappingProxyType
 
 from mimii.clips import ABNORMAL, NORMAL, UNKNOWN, Clip
 
@@ -79,12 +78,6 @@ def no_split(clips: Sequence[Clip]) -> list[str]:
 
     """
     return [""] * len(clips)
-
-
-POLICIES: Mapping[str, Callable[[Sequence[Clip]], list[str]]] = MappingProxyType(
-    {"baseline": baseline_split, "stratified": stratified_split, "none": no_split}
-)
-"""By their names on the command line."""
 
 
 def _machine(clip: Clip) -> tuple[str, str, str]:

@@ -8,24 +8,21 @@ zarr is imported where it is used: workers come past here when they start, and d
 """
 
 import json
-import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii import __version__
+from mimii import records, statistics
 from mimii.disk import PARTIAL
-from mimii.keys import FEATURES, RECORDS, ROW_CLIP, record_key, row_clip_key, shard_key
+from mimii.keys import RECORDS
 from mimii.objects import Objects
-from mimii.records import Record, add_sums, from_json, mean_and_std
+from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
+from mimii.records import Record
 from mimii.shards import ZSTD_LEVEL
-from mimii.table import FORMAT, Table, digest_clips, shard_archives, shard_inputs
+from mimii.table import FORMAT, Table, digest_clips
 
 if TYPE_CHECKING:
     import zarr
@@ -39,38 +36,8 @@ _ARRAYS = (
     *("first_row", "n_rows", "status", "feature_mean", "feature_std"),
 )
 _TITLE = "Stacked log-mel features of machine sound"
-_LICENSE = "The features are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
-_ATTRIBUTION = (
-    "Where the recordings are of MIMII: Purohit, Tanabe, Ichige, Endo, Nikaido, Suefusa, Kawaguchi: MIMII Dataset, "
-    "Hitachi, Ltd., doi:10.5281/zenodo.3384388"
-)
 _ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
 _SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
-
-
-class StoreError(RuntimeError):
-    """A store that is not ours to write, or that holds another table; the message says what to do."""
-
-
-class UnfinishedError(RuntimeError):
-    """A store that lacks shards when it is to be finished; the message says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Existing:
-    """What is at the output before a run.
-
-    Attributes
-    ----------
-    attributes : mapping
-        Of the group.
-    finished : bool
-        Whether it is whole.
-
-    """
-
-    attributes: Mapping[str, Any]
-    finished: bool
 
 
 def look(objects: Objects) -> Existing | None:
@@ -99,7 +66,7 @@ def look(objects: Objects) -> Existing | None:
         group = json.loads(data or b"")
         attributes = group["attributes"]
         if attributes["title"] == _TITLE and attributes["fingerprint"]:
-            return Existing(attributes, bool(group.get("consolidated_metadata")))
+            return Existing("table", attributes, bool(group.get("consolidated_metadata")))
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
     msg = (
@@ -240,11 +207,8 @@ def read_records(objects: Objects, table: Table) -> dict[int, Record]:
         By shard, in order. A shard that is not in it is not done.
 
     """
-    sizes = objects.sizes(FEATURES) | objects.sizes(ROW_CLIP)
-    written = {record_key(index): index for index in range(table.plan.n_shards) if row_clip_key(index) in sizes}
-    documents = objects.get_all(key for key in written if key in sizes)
-    records = {written[key]: from_json(data) for key, data in documents.items()}
-    return {index: record for index, record in records.items() if record and _is_valid(record, index, table, sizes)}
+    found = records.read_records(objects, table)
+    return {index: record for index, record in found.items() if statistics.from_json(record.result)}
 
 
 def erase(objects: Objects) -> None:
@@ -265,18 +229,8 @@ def erase(objects: Objects) -> None:
     objects.delete(_GROUP)
 
 
-def _is_valid(record: Record, index: int, table: Table, sizes: Mapping[str, int]) -> bool:
-    return (
-        record.shard == index
-        and record.fingerprint == table.fingerprint
-        and record.size == sizes.get(shard_key(index))
-        and record.inputs == shard_inputs(table, index)
-        and (not record.bad or record.archives == shard_archives(table, index))
-    )
-
-
 def _clip_differences(objects: Objects, table: Table) -> str:
-    new = [_printable(clip.path) for clip in table.catalogue.clips]
+    new = [as_unicode(clip.path) for clip in table.catalogue.clips]
     try:
         old = [str(path) for path in _read(objects, "path")]
     except (KeyError, ValueError, OSError):
@@ -297,25 +251,14 @@ def _read(objects: Objects, name: str) -> NDArray[Any]:
     return np.asarray(zarr.open_array(memory, path=name, mode="r")[:])
 
 
-def _printable(path: str) -> str:
-    """Replace bytes of a path that are not UTF-8: Zarr strings cannot hold them."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record]) -> dict[str, bytes]:
     problems = list(table.catalogue.problems)
     for record in done.values():
         for clip, problem in record.bad.items():
             problems[clip] = problem
-    sums = add_sums((record.sums for record in done.values()), table.catalogue.spec.n_features)
-    return _documents(table, sources, [problem or "ok" for problem in problems], mean_and_std(sums))
-
-
-def _without_credentials(source: str) -> str:
-    url = urlsplit(source)
-    if not url.scheme:
-        return source
-    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+    parts = filter(None, (statistics.from_json(record.result) for record in done.values()))
+    sums = statistics.add_sums(parts, table.catalogue.spec.n_features)
+    return _documents(table, sources, [problem or "ok" for problem in problems], statistics.mean_and_std(sums))
 
 
 def _documents(
@@ -366,11 +309,7 @@ def _attributes(table: Table, sources: Sequence[str]) -> dict[str, Any]:
         "fingerprint": table.fingerprint,
         "clips_digest": digest_clips(table.catalogue),
         "shard_rows": table.plan.layout.shard_rows,
-        "sources": [_without_credentials(_printable(source)) for source in sources],
-        "software": {"sound-features": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in _SOFTWARE},
-        "license": _LICENSE,
-        "attribution": _ATTRIBUTION,
+        **provenance(sources, "features", _SOFTWARE),
     }
 
 
@@ -392,7 +331,7 @@ def _clip_columns(table: Table, status: Sequence[str] | None) -> dict[str, NDArr
 
 
 def _strings(values: Iterable[str]) -> NDArray[Any]:
-    return np.array([_printable(value) for value in values], np.dtypes.StringDType())
+    return np.array([as_unicode(value) for value in values], np.dtypes.StringDType())
 
 
 def _create_rows(group: "zarr.Group", table: Table) -> None:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.catalogue import Catalogue
+from mimii.keys import RECORDS
 from mimii.objects import Objects
 from mimii.places import Place
 from mimii.plan import Layout, Plan, choose_layout, make_plan
 from mimii.reading import HERE, Reach
 from mimii.spec import FeatureSpec
 from mimii.splits import TRAIN
+from mimii.work import Stamp, make_stamp
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
@@ -40,6 +42,48 @@ class Table:
     plan: Plan
     counts: NDArray[np.bool_]
     fingerprint: str
+
+    @property
+    def records(self) -> str:
+        """Below which prefix the records are: one that Zarr knows for an array's, and does not list."""
+        return RECORDS
+
+    @property
+    def n_tasks(self) -> int:
+        """How many shards there are: a task each."""
+        return self.plan.n_shards
+
+    def clips_of(self, task: int) -> list[int]:
+        """Say of which clips a shard holds rows.
+
+        Parameters
+        ----------
+        task : int
+            Which shard.
+
+        Returns
+        -------
+        list of int
+            In order.
+
+        """
+        return [piece.clip for piece in self.plan.shard(task).pieces]
+
+    def n_ended(self, task: int) -> int:
+        """Count the clips whose last row is in a shard.
+
+        Parameters
+        ----------
+        task : int
+            Which shard.
+
+        Returns
+        -------
+        int
+            Over all shards each clip counts once, also those that straddle two.
+
+        """
+        return sum(piece.stop == int(self.plan.n_rows[piece.clip]) for piece in self.plan.shard(task).pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +127,14 @@ class ShardTask:
         What to compute.
     layout : Layout
         Rows of chunk and shard.
-    fingerprint : str
-        Of the table.
-    inputs : str
-        A digest of the sizes and versions of the recordings.
-    archives : str
-        A digest of the versions of the archives that they are in.
+    stamp : Stamp
+        For the record.
     shard : int
         Which shard.
     parts : tuple of Part
         In order; together they are all rows of the shard.
+    n_ended : int
+        Clips whose last row it holds.
 
     """
 
@@ -100,11 +142,10 @@ class ShardTask:
     reach: Reach
     spec: FeatureSpec
     layout: Layout
-    fingerprint: str
-    inputs: str
-    archives: str
+    stamp: Stamp
     shard: int
     parts: tuple[Part, ...]
+    n_ended: int
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""
@@ -131,53 +172,6 @@ def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
     is_train = (catalogue.n_rows > 0) & np.array([split == TRAIN for split in catalogue.splits], bool)
     counts = is_train if is_train.any() else ~is_train
     return Table(catalogue, make_plan(catalogue.n_rows, layout), counts, _fingerprint(catalogue, layout))
-
-
-def shard_inputs(table: Table, index: int) -> str:
-    """Digest the sizes and versions of the recordings that a shard is made of.
-
-    Parameters
-    ----------
-    table : Table
-        Any.
-    index : int
-        Which shard.
-
-    Returns
-    -------
-    str
-        Changes when a recording changes.
-
-    """
-    digest = hashlib.sha256()
-    for piece in table.plan.shard(index).pieces:
-        place = table.catalogue.clips[piece.clip].place
-        digest.update(f"{place.size} {place.version}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def shard_archives(table: Table, index: int) -> str:
-    """Digest the versions of the archives that a shard's recordings are in.
-
-    What is good stays good when an archive is written again with the same content; what could not be read is worth
-    another try.
-
-    Parameters
-    ----------
-    table : Table
-        Any.
-    index : int
-        Which shard.
-
-    Returns
-    -------
-    str
-        Changes when an archive is written again.
-
-    """
-    places = (table.catalogue.clips[piece.clip].place for piece in table.plan.shard(index).pieces)
-    versions = {f"{place.url} {place.member.archive_version}\n" for place in places if place.member}
-    return hashlib.sha256("".join(sorted(versions)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
@@ -212,8 +206,9 @@ def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -
         )
         for piece in table.plan.shard(index).pieces
     )
-    digests = shard_inputs(table, index), shard_archives(table, index)
-    return ShardTask(output, reach, catalogue.spec, table.plan.layout, table.fingerprint, *digests, index, parts)
+    return ShardTask(
+        output, reach, catalogue.spec, table.plan.layout, make_stamp(table, index), index, parts, table.n_ended(index)
+    )
 
 
 def digest_clips(catalogue: Catalogue) -> str:

@@ -202,7 +202,7 @@ def _place(entry: zipfile.ZipInfo, archive: Place, stop: int) -> Place:
     length = max(0, min(stop - entry.header_offset, most))
     where = (entry.header_offset, length, entry.compress_size)
     member = Member(entry.filename, *where, entry.CRC, entry.compress_type, archive.version)
-    return Place(archive.url, entry.file_size, f"{entry.CRC:08x}", member)
+    return Place(archive.url, entry.file_size, f"{entry.CRC:08x}", member, archive.modified)
 
 
 def _member(place: Place) -> Member:

@@ -16,12 +16,13 @@ from jobs.featurize import main
 from mimii import store
 from mimii.catalogue import make_catalogue
 from mimii.disk import DiskObjects
-from mimii.extract import ShardDone, extract_shard
+from mimii.extract import extract_shard
 from mimii.probing import probe_all
 from mimii.sources import find_clips
 from mimii.spec import FeatureSpec
 from mimii.splits import baseline_split
 from mimii.table import Table, make_table, shard_task
+from mimii.work import Done
 
 ROOT = Path(__file__).parents[1]
 MIB = 1 << 20
@@ -145,7 +146,7 @@ def plan_table(source: Path, spec: FeatureSpec | None = None, split: Callable = 
     return make_table(make_catalogue(clips, probes.of_clips, split(clips), spec or FeatureSpec()), mib * MIB)
 
 
-def fill(table: Table, output: Path, shards: Iterable[int] | None = None) -> list[ShardDone]:
+def fill(table: Table, output: Path, shards: Iterable[int] | None = None) -> list[Done]:
     """Begin a store and compute some of its shards, by default all."""
     store.begin(DiskObjects(str(output)), table, ["recordings"])
     wanted = range(table.plan.n_shards) if shards is None else shards

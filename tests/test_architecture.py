@@ -60,6 +60,8 @@ def test_the_library_does_not_know_how_the_work_is_spread(package):
         ("zipfile", {"mimii.zips", "jobs.baselines"}),
         ("requests", {"mimii.downloads"}),
         ("distributed", {"jobs.cluster"}),
+        ("PIL", {"mimii.images"}),
+        ("matplotlib", {"mimii.drawings"}),
         ("matplotlib.pyplot", set()),
     ],
 )
@@ -75,7 +77,7 @@ def test_modules_do_not_import_each_other_in_circles():
 
 def test_what_a_worker_imports_is_light():
     heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn", "s3fs", "aiobotocore")
-    script = f"import sys, jobs.featurize; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, jobs.featurize, jobs.render; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

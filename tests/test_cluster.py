@@ -59,7 +59,7 @@ def kill_worker(task):
 
 def extract_and_list_modules(task):
     done = extract_shard(task)
-    return os.getpid(), done.shard, [name for name in NOT_IN_A_WORKER if name in sys.modules]
+    return os.getpid(), done.task, [name for name in NOT_IN_A_WORKER if name in sys.modules]
 
 
 def environment_of_worker(_):

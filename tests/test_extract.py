@@ -8,8 +8,9 @@ import soundfile
 
 from jobs.progress import show_lines
 from mimii.disk import DiskObjects
-from mimii.extract import ShardDone, count_ended, extract_shard
+from mimii.extract import extract_shard
 from mimii.table import shard_task
+from mimii.work import Done
 from tests.commands import assert_same_bytes, build, featurize_here, fill, open_table, plan_table, shard_files
 from tests.recordings import noise, write_clip
 
@@ -21,7 +22,7 @@ def test_a_clip_that_straddles_shards_counts_once(tmp_path):
     tasks = [shard_task(table, index, DiskObjects("unused")) for index in range(table.plan.n_shards)]
     assert len(tasks) > 2
     assert sum(len(task.parts) for task in tasks) > 7
-    assert sum(count_ended(task) for task in tasks) == 7
+    assert sum(task.n_ended for task in tasks) == 7
 
 
 def test_progress_counts_a_bad_clip_that_straddles_shards_once(tmp_path, capsys):
@@ -87,7 +88,7 @@ def test_the_memory_for_an_hour_of_sound_is_bounded(tmp_path):
 
 
 def test_progress_before_the_first_clip_has_ended_has_no_rate(capsys):
-    started = [ShardDone(0, 0, 820, 100, {}), ShardDone(1, 1, 820, 100, {})]
+    started = [Done(0, 0, 100, {}), Done(1, 1, 100, {})]
     assert list(show_lines(started, 1, 0, interval=0)) == started
     first, last = capsys.readouterr().err.splitlines()
     assert first == "0/1 clips, 0 clips/s, ? s left, 0 bad"

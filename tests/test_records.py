@@ -1,117 +1,43 @@
-"""Sums without stacking, statistics over all rows, and records that keep every bit."""
+"""Records: they survive JSON whole or not at all."""
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimii.features import stack_frames
-from mimii.records import Record, Sums, add_sums, from_json, mean_and_std, no_sums, sum_stacked, to_json
+from mimii.records import Record, from_json, to_json
+from mimii.work import Stamp
 
-
-def frames_in_db(seed, count, n_mels):
-    return np.random.default_rng(seed).uniform(-80, 0, (count, n_mels)).astype(np.float32)
-
-
-def direct_sums(rows):
-    values = rows.astype(np.float64)
-    return Sums(len(rows), values.sum(axis=0), (values**2).sum(axis=0))
-
-
-def assert_same_sums(found, expected):
-    assert found.count == expected.count
-    np.testing.assert_allclose(found.total, expected.total, rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(found.squares, expected.squares, rtol=1e-12, atol=1e-9)
-
-
-@given(n_rows=st.integers(1, 40), frames=st.integers(1, 12), n_mels=st.integers(1, 8), seed=st.integers(0, 999))
-def test_sums_are_those_over_stacked_rows(n_rows, frames, n_mels, seed):
-    decibel = frames_in_db(seed, n_rows + frames - 1, n_mels)
-    assert_same_sums(sum_stacked(decibel, frames), direct_sums(stack_frames(decibel, frames)))
-
-
-@pytest.mark.parametrize("frames", [1, 2, 5])
-def test_frames_too_few_for_a_row_sum_to_nothing(frames):
-    found = sum_stacked(frames_in_db(1, frames - 1, 3), frames)
-    assert_same_sums(found, no_sums(3 * frames))
-
-
-def test_sums_of_a_clip_at_full_length_are_exact_to_the_last_digits():
-    decibel = frames_in_db(2, 313, 64)
-    assert_same_sums(sum_stacked(decibel, 5), direct_sums(stack_frames(decibel, 5)))
-
-
-@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=12), seed=st.integers(0, 999))
-def test_mean_and_deviation_are_numpys_over_all_rows(counts, seed):
-    clips = [frames_in_db(seed + index, count + 4, 6) for index, count in enumerate(counts)]
-    rows = np.concatenate([stack_frames(clip, 5) for clip in clips]).astype(np.float64)
-    mean, std = mean_and_std(add_sums((sum_stacked(clip, 5) for clip in clips), 30))
-    np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=0, atol=1e-9)
-    # The difference of squares loses half of the digits where all rows are nearly the same.
-    np.testing.assert_allclose(std**2, rows.var(axis=0), rtol=0, atol=1e-9)
-
-
-def test_mean_and_deviation_of_many_rows_are_numpys():
-    clips = [frames_in_db(index, 313, 8) - 10 * index for index in range(20)]
-    rows = np.concatenate([stack_frames(clip, 5) for clip in clips]).astype(np.float64)
-    mean, std = mean_and_std(add_sums((sum_stacked(clip, 5) for clip in clips), 40))
-    np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(std, rows.std(axis=0), rtol=0, atol=1e-9)
-
-
-def test_a_constant_feature_has_no_deviation():
-    sums = sum_stacked(np.full((500, 2), -79.3, np.float32), 3)
-    assert (mean_and_std(sums)[1] < 1e-5).all()
-
-
-def test_over_no_rows_mean_and_deviation_are_unknown():
-    mean, std = mean_and_std(no_sums(7))
-    assert mean.shape == std.shape == (7,)
-    assert np.isnan(mean).all()
-    assert np.isnan(std).all()
-
-
-def test_no_parts_add_up_to_no_sums():
-    total = add_sums([], 4)
-    assert (total.count, total.total.tolist(), total.squares.tolist()) == (0, [0] * 4, [0] * 4)
-
-
-def test_adding_leaves_the_parts_as_they_were():
-    parts = [Sums(1, np.ones(2), np.ones(2)), Sums(2, np.full(2, 3.0), np.full(2, 9.0))]
-    for _ in range(2):
-        total = add_sums(parts, 2)
-        assert (total.count, total.total.tolist(), total.squares.tolist()) == (3, [4, 4], [10, 10])
-
-
-any_floats = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3)
+any_text = st.text(max_size=20)
 any_records = st.builds(
     Record,
-    fingerprint=st.text(max_size=20),
-    shard=st.integers(0, 10**9),
-    inputs=st.text(max_size=20),
-    size=st.integers(0, 2**40),
+    stamp=st.builds(Stamp, any_text, st.integers(0, 10**9), any_text, any_text),
+    sizes=st.dictionaries(any_text, st.integers(0, 2**40), max_size=5),
     bad=st.dictionaries(st.integers(0, 2**31), st.text(max_size=30), max_size=5),
-    sums=st.builds(Sums, st.integers(0, 2**50), any_floats.map(np.array), any_floats.map(np.array)),
+    unread=st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
+    result=st.dictionaries(any_text, st.floats(allow_nan=False) | st.lists(st.floats(allow_nan=False)), max_size=3),
 )
 
 
-def as_bits(record):
-    sums = (record.sums.count, record.sums.total.tobytes(), record.sums.squares.tobytes())
-    return record.fingerprint, record.shard, record.inputs, record.size, record.bad, sums
+def some_record(**how):
+    return Record(Stamp("f", 1, "i", "a"), {"features/c.1.0": 2}, **how)
 
 
 @given(record=any_records)
 def test_a_record_survives_json_bit_for_bit(record):
     found = from_json(to_json(record))
-    assert as_bits(found) == as_bits(record)
+    assert found == record
     assert to_json(found) == to_json(record)
 
 
 def test_a_reason_with_bytes_that_are_no_text_survives_json():
-    record = Record("f", 1, "i", "a", 2, {3: "caf\udce9 \U0001f3b5"})
+    record = some_record(bad={3: "caf\udce9 \U0001f3b5"})
     assert from_json(to_json(record)).bad == record.bad
+
+
+def test_the_size_of_a_record_is_that_of_all_that_it_vouches_for():
+    assert Record(Stamp("f", 1, "i", "a"), {"a": 2, "b": 40}).size == 42
 
 
 @given(record=any_records, kept=st.floats(0, 0.999))
@@ -121,20 +47,22 @@ def test_a_torn_record_is_none(record, kept):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"null", b"[]", b"{}", b"1", b'"text"', b"\xff\xfe", bytes(300), b'{"sums": null}', b'{"sums": []}']
+    "data", [b"", b"null", b"[]", b"{}", b"1", b'"text"', b"\xff\xfe", bytes(300), b'{"stamp": null}', b'{"stamp": []}']
 )
 def test_what_is_no_record_is_none(data):
     assert from_json(data) is None
 
 
-@pytest.mark.parametrize("name", ["fingerprint", "shard", "inputs", "archives", "size", "bad", "sums"])
+@pytest.mark.parametrize("name", ["stamp", "sizes", "bad", "unread", "result"])
 def test_a_record_that_lacks_something_is_none(name):
-    values = json.loads(to_json(Record("f", 1, "i", "a", 2, {3: "why"}, no_sums(2))))
+    values = json.loads(to_json(some_record()))
     del values[name]
     assert from_json(json.dumps(values).encode()) is None
 
 
-@pytest.mark.parametrize("bad", [[], "text", {"three": "why"}])
-def test_a_record_whose_bad_clips_make_no_sense_is_none(bad):
-    values = json.loads(to_json(Record("f", 1, "i", "a", 2, {}, no_sums(2)))) | {"bad": bad}
+@pytest.mark.parametrize(
+    "wrong", [{"bad": []}, {"bad": "text"}, {"bad": {"three": "why"}}, {"sizes": [1]}, {"stamp": {"task": 1}}], ids=str
+)
+def test_a_record_that_makes_no_sense_is_none(wrong):
+    values = json.loads(to_json(some_record())) | wrong
     assert from_json(json.dumps(values).encode()) is None

@@ -12,7 +12,8 @@ from mimii.clips import Clip, Identity
 from mimii.disk import DiskObjects
 from mimii.places import Place
 from mimii.spec import FeatureSpec
-from mimii.table import digest_clips, make_table, shard_inputs, shard_task
+from mimii.table import digest_clips, make_table, shard_task
+from mimii.work import make_stamp
 
 MIB = 1 << 20
 WHO = Identity("fan", "id_00", 3, 6.0, 0, "")
@@ -135,9 +136,9 @@ def test_values_that_run_together_are_told_apart():
 def test_the_inputs_of_a_shard_change_with_its_recordings_and_no_others(changes):
     before, after = (table_of(clips, shard_bytes=MIB) for clips in (some_clips(), with_place(0, **changes)))
     assert before.plan.n_shards > 1
-    assert shard_inputs(before, 0) != shard_inputs(after, 0)
+    assert make_stamp(before, 0).inputs != make_stamp(after, 0).inputs
     others = range(1, before.plan.n_shards)
-    assert [shard_inputs(before, index) for index in others] == [shard_inputs(after, index) for index in others]
+    assert [make_stamp(before, n).inputs for n in others] == [make_stamp(after, n).inputs for n in others]
 
 
 def test_tasks_together_have_all_rows_of_all_clips_once():
@@ -147,8 +148,8 @@ def test_tasks_together_have_all_rows_of_all_clips_once():
         task = shard_task(table, index, DiskObjects("out"))
         rows += [(part.clip, row) for part in task.parts for row in range(part.start, part.stop)]
         assert (task.shard, task.output, task.spec) == (index, DiskObjects("out"), table.catalogue.spec)
-        assert (task.layout, task.fingerprint) == (table.plan.layout, table.fingerprint)
-        assert task.inputs == shard_inputs(table, index)
+        assert (task.layout, task.stamp.fingerprint) == (table.plan.layout, table.fingerprint)
+        assert task.stamp == make_stamp(table, index)
         for part in task.parts:
             assert str(part.place) == f"/data/{part.clip}.wav"
             assert part.n_samples == table.catalogue.n_samples[part.clip]

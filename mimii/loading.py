@@ -1,0 +1,89 @@
+"""One recording -> its mel spectrogram, or the reason why there is none."""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from mimii.audio import read_header, read_stretches
+from mimii.features import FloatArray, mel_of_stretches
+from mimii.problems import AudioError, unreadable
+from mimii.reading import Opener
+from mimii.s3 import StorageError
+from mimii.spec import FeatureSpec
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of a recording.
+
+    Attributes
+    ----------
+    mel : ndarray of float32, shape (n_frames, n_mels), or None
+        The mel spectrogram; None where the recording could not be read.
+    problem : str
+        Why it could not; else empty.
+    unread : bool
+        Whether the fault may lie with the disk and not with the recording: then it is worth another try.
+
+    """
+
+    mel: FloatArray | None
+    problem: str = ""
+    unread: bool = False
+
+
+def load_mel(opener: Opener, n_samples: int, spec: FeatureSpec) -> Loaded:
+    """Load one channel of a recording and compute its mel spectrogram.
+
+    Parameters
+    ----------
+    opener : callable
+        Opens the recording; of `mimii.reading.open_all`.
+    n_samples : int
+        Samples of one channel, as planned.
+    spec : FeatureSpec
+        What to compute.
+
+    Returns
+    -------
+    Loaded
+        With the mel spectrogram of the whole recording.
+
+    Raises
+    ------
+    StorageError
+        If S3 cannot be used: that is no fault of the recording.
+
+    """
+    try:
+        with opener() as file:
+            header = read_header(file)
+            _check_planned(header.sample_rate, header.n_samples, n_samples, spec)
+            mel = mel_of_stretches(read_stretches(file, header, spec.channel), header.n_samples, spec)
+            _read_rest(file)
+    except AudioError as error:
+        return Loaded(None, str(error))
+    except StorageError:
+        raise
+    except OSError as error:
+        return Loaded(None, unreadable(error), unread=True)
+    except MemoryError:
+        return Loaded(None, "not enough memory for it", unread=True)
+    return Loaded(mel)
+
+
+def _check_planned(sample_rate: int, n_samples: int, planned: int, spec: FeatureSpec) -> None:
+    if (sample_rate, n_samples) != (spec.sample_rate, planned):
+        expected = f"{planned} samples at {spec.sample_rate} Hz"
+        msg = (
+            f"planned were {expected}, found were {n_samples} at {sample_rate} Hz: it changed while the job ran, or is "
+            "unlike others of its size, and then --probe all helps"
+        )
+        raise AudioError(msg)
+
+
+def _read_rest(file: BinaryIO) -> None:
+    """Read to the end, where the checksum of an archive's member is compared."""
+    while file.read(_BLOCK_BYTES):
+        pass
