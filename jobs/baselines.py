@@ -206,8 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _place(url: str, size: int, version: str, member: dict[str, Any] | None) -> Place:
-    return Place(url, size, version, Member(**member) if member else None)
+def _place(member: dict[str, Any] | None, **values: Any) -> Place:  # noqa: ANN401  as they are in the JSON
+    return Place(member=Member(**member) if member else None, **values)
 
 
 def _pickle(rows: Sequence[NDArray[np.float32]], output: str) -> None:

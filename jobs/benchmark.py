@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jobs.baselines import Cost, make_benchmark_table
 from jobs.benchmark_archives import compare_archives
+from jobs.benchmark_images import compare_images
 from jobs.benchmark_remote import compare_remote
 from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, default_workers
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
@@ -47,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
     )
     parser.add_argument("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
+    parser.add_argument("--job", choices=("featurize", "render"), default="featurize", help="default: featurize")
     parser.add_argument("--clips", type=count, metavar="N", help="use the first N; default: all")
     parser.add_argument("--workers", type=count, metavar="N", default=default_workers(), help="default: one a core")
     parser.add_argument("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         clips = find_clips(sources, source_access(options))
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-            _choose(clips)(_usable(clips, sources)[: options.clips], options, Path(scratch))
+            _choose(clips, options.job)(_usable(clips, sources)[: options.clips], options, Path(scratch))
     except SourceError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE
@@ -79,13 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _choose(clips: Sequence[Clip]) -> Callable[[Sequence[Clip], argparse.Namespace, Path], None]:
+def _choose(clips: Sequence[Clip], job: str) -> Callable[[Sequence[Clip], argparse.Namespace, Path], None]:
     """Choose what there is to compare with, by where the recordings are."""
+    if job == "render":
+        return _compare_images
     if any(is_remote(clip.place.url) for clip in clips):
         return compare_remote
     if any(clip.place.member for clip in clips):
         return compare_archives
     return _compare_files
+
+
+def _compare_images(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
+    if any(is_remote(clip.place.url) or clip.place.member for clip in clips):
+        msg = "--job render compares images of single files on a disk: name a folder of them"
+        raise SourceError(msg)
+    compare_images(clips, options, scratch)
 
 
 def _compare_files(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:

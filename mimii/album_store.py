@@ -173,7 +173,8 @@ def is_finished(objects: Objects, existing: Existing | None, album: Album, done:
         return False
     if existing.attributes.get("manifest_base") != album.base:
         return False
-    return objects.sizes().keys() >= documents_of(album, done).keys()
+    overview = set() if all(problems_of(album, done)) else {OVERVIEW}
+    return objects.sizes().keys() >= documents_of(album, done).keys() | overview
 
 
 def erase(objects: Objects) -> None:

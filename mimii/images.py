@@ -1,7 +1,7 @@
 """Spectrogram to image: dB to pixels to the bytes of a PNG or JPEG file. The only file that knows Pillow.
 
-PNG is written here and not by Pillow: a spectrogram is noise to a compressor, so Huffman coding alone makes files of
-the same size (or one pass of Deflate's fastest, in colour) several times faster.
+PNG is written here and not by Pillow: a spectrogram is noise to a compressor, so the fastest one makes files of the
+same size ten times as fast.
 
 References
 ----------
@@ -9,11 +9,13 @@ Portable Network Graphics (PNG) Specification, third edition, W3C 2025.
 
 """
 
+import importlib
 import io
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,10 @@ _GRAY, _RGB = 0, 2
 _FILTER_NONE, _FILTER_SUB = 0, 1
 
 Pixels = NDArray[np.uint8]
+
+_deflating: Any = zlib
+with suppress(ImportError):
+    _deflating = importlib.import_module("isal.isal_zlib")  # some 4 times as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +236,16 @@ def _deflated_gray(pixels: Pixels) -> bytes:
     rows[:, 0] = _FILTER_SUB
     rows[:, 1] = pixels[:, 0]
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=rows[:, 2:])
-    return _deflate(rows, zlib.Z_HUFFMAN_ONLY)
+    compressed: bytes = _deflating.compress(rows.data, 1)
+    return compressed
 
 
 def _deflated_colour(samples: Pixels) -> bytes:
     rows = np.empty((samples.shape[0], 1 + samples.shape[1]), np.uint8)
     rows[:, 0] = _FILTER_NONE  # neighbours are of few colours, which repeat: differences would hide that
     rows[:, 1:] = samples
-    return _deflate(rows, zlib.Z_DEFAULT_STRATEGY)
-
-
-def _deflate(rows: Pixels, strategy: int) -> bytes:
-    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
-    return compressor.compress(rows.tobytes()) + compressor.flush()
+    return zlib.compress(rows.data, 1)  # a fifth smaller than what isal makes of it
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", _deflating.crc32(data, zlib.crc32(kind)))

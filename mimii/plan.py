@@ -204,5 +204,5 @@ def _chunk_rows(common: int, least: int) -> int:
     """Return a multiple of `common` or, where that is long, a divisor of it: the smallest of at least `least` rows."""
     if common <= least:
         return common * math.ceil(least / common)
-    divisors = (d for d in range(least, min(4 * least, common) + 1) if common % d == 0)
+    divisors = (d for d in range(least, min(4 * (least - 1) + 1, common) + 1) if common % d == 0)
     return next(divisors, least)

@@ -36,6 +36,25 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
         assert all(float(number) >= 0 for number in numbers[name])
 
 
+def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pillow(tmp_path):
+    write_machines(tmp_path / "raw", 40)
+    done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1, timeout=120)
+    assert done.returncode == 0, done.stderr
+    numbers = {line.split("  ")[0]: re.findall(r"[\d.]+", line.partition("  ")[2]) for line in done.stdout.splitlines()}
+    assert float(numbers["loop with Pillow, 1 process"][-1]) == 1
+    assert float(numbers["jobs.render, 2 workers"][-1]) > 0
+    costs = [float(numbers[name][0]) for name in ("librosa.display.specshow, savefig", "this project's kernel")]
+    assert costs[0] > 5 * costs[1]
+
+
+def test_images_of_archives_are_not_compared(tmp_path):
+    write_machines(tmp_path / "raw", 40)
+    archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw")
+    done = run("benchmark", archive, "--job", "render", timeout=60)
+    assert done.returncode == 2
+    assert "--job render" in done.stderr
+
+
 def test_too_few_clips_are_refused_with_what_to_do(tmp_path):
     write_machines(tmp_path / "raw", 3)
     done = run("benchmark", tmp_path / "raw", timeout=60)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import zlib
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import Normalize
 from PIL import Image
 
+from mimii import images
 from mimii.drawings import colour_table
 from mimii.features import mel_spectrogram, power_to_db
 from mimii.images import Style, encode_jpeg, encode_png, measure_image, render_image, to_pixels
@@ -140,6 +142,13 @@ def test_a_png_is_as_small_as_pillows():
         pillow = io.BytesIO()
         Image.fromarray(to_pixels(decibel, style)).save(pillow, "PNG")
         assert len(render_image(decibel, style)) < 1.1 * len(pillow.getvalue())
+
+
+def test_without_isal_the_pixels_are_the_same(monkeypatch):
+    with_isal = render_image(some_db(5, 313, 64), Style())
+    assert images._deflating is not zlib, "isal is a dependency on this machine"
+    monkeypatch.setattr(images, "_deflating", zlib)
+    np.testing.assert_array_equal(opened(render_image(some_db(5, 313, 64), Style())), opened(with_isal))
 
 
 @pytest.mark.parametrize("style", [Style(format="jpeg"), colour_style(format="jpeg")], ids=["gray", "colour"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mimii.plan import Layout, choose_layout, make_plan
@@ -79,6 +79,7 @@ def test_chunks_are_of_a_mebibyte_at_least_and_shards_are_whole_chunks(n_rows, n
     assert layout.shard_rows == layout.chunk_rows or layout.shard_rows * layout.row_bytes <= shard_bytes
 
 
+@example(n_rows=[2851], n_features=368)
 @given(n_rows=lengths, n_features=st.integers(1, 3000))
 def test_chunks_are_of_a_few_mebibytes_at_most_unless_a_row_is_long(n_rows, n_features):
     layout = choose_layout(n_rows, n_features, 32 * MIB)
