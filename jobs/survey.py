@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _NO_CLIPS = """{where}: no recordings there. Either
   make some:      python -m jobs.synthesize {source}
   or get MIMII:   python -m jobs.fetch 6_dB_fan --dest {source}
-  or use yours:   python -m jobs.featurize FOLDER, or --list FILE.csv"""
+  or use yours:   name a FOLDER, or --list FILE.csv"""
 
 
 @dataclass(frozen=True, slots=True)

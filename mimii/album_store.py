@@ -77,7 +77,7 @@ def differences(existing: Existing, album: Album, _objects: Objects) -> list[str
         For people; empty where they are the same.
 
     """
-    there, now = existing.attributes, _about(album, [])
+    there, now = existing.attributes, json.loads(_json(_about(album, [])))
     if there["fingerprint"] == album.fingerprint:
         return []
     found = [
@@ -91,6 +91,8 @@ def differences(existing: Existing, album: Album, _objects: Objects) -> list[str
     if there.get("clips_digest") != now["clips_digest"]:
         same = " with other places, lengths, labels or splits" if there.get("n_clips") == now["n_clips"] else ""
         found.append(f"clips: {there.get('n_clips')} there, {now['n_clips']} now{same}")
+    if any(line.startswith("colormap:") for line in found):
+        found = [line for line in found if not line.startswith("colours:")]  # which go without saying
     return found or [f"format: {there.get('format')} there, {FORMAT} now"]
 
 

@@ -95,7 +95,7 @@ def _problem(probe: Probe, spec: FeatureSpec) -> str:
         return probe.problem
     header = probe.header
     if header.sample_rate != spec.sample_rate:
-        return f"sample rate {header.sample_rate} Hz, the table has {spec.sample_rate} Hz"
+        return f"sample rate {header.sample_rate} Hz, the others have {spec.sample_rate} Hz"
     if spec.channel >= header.n_channels:
         return missing_channel(spec.channel, header.n_channels)
     return _bad_length(header.n_samples, header.sample_rate, spec)

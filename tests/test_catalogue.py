@@ -36,7 +36,7 @@ def test_usable_clips_have_rows_and_no_problem():
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (probe(rate=44_100), "sample rate 44100 Hz, the table has 16000 Hz"),
+        (probe(rate=44_100), "sample rate 44100 Hz, the others have 16000 Hz"),
         (probe(n_channels=3), "no channel 3: the recording has 3, counted from 0"),
         (probe(n_samples=0), "no samples"),
         (probe(n_samples=2047), "too short for one row: 2047 samples are 4 frames, a row takes 5"),

@@ -476,7 +476,7 @@ def test_the_sample_rate_is_that_of_most_clips_unless_it_is_given(stereo, tmp_pa
             zip(table.number.values.tolist(), table.status.values, strict=True)
         )
     assert {number for number, why in status[16_000].items() if why != "ok"} == {7}
-    assert status[16_000][7] == "sample rate 8000 Hz, the table has 16000 Hz"
+    assert status[16_000][7] == "sample rate 8000 Hz, the others have 16000 Hz"
     assert {number for number, why in status[8_000].items() if why == "ok"} == {7}
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import psutil
 import pytest
@@ -360,14 +361,16 @@ def test_wrong_options_end_with_2_and_what_is_wrong(raw, tmp_path, capsys, optio
 
 def test_another_style_is_refused_with_what_differs_and_overwrite_replaces(raw, tmp_path, capsys):
     output = tmp_path / "out"
-    assert render_here(raw, "--output", output) == 0
+    ours = ("--db-range", -60, 0, "--size", "32x70")
+    assert render_here(raw, "--output", output, *ours) == 0
     (output / "notes.txt").write_text("mine")
     before = contents(output)
-    other = (raw, "--output", output, "--style", "colormap", "--n-mels", "70")
+    other = (raw, "--output", output, *ours, "--style", "colormap", "--n-mels", "70")
     assert render_here(*other) == 2
     err = capsys.readouterr().err
     assert "colormap: gray there, viridis now" in err
     assert "n_mels: 64 there, 70 now" in err
+    assert len(err.splitlines()) == 3
     assert contents(output) == before
     assert render_here(*other, "--overwrite") == 0
     assert (output / "notes.txt").read_text() == "mine"
@@ -521,3 +524,24 @@ def test_the_real_clips_are_the_formula_of_librosa(real_recordings, tmp_path):
         difference = np.abs(pixels.astype(int) - naive_gray(decibel, decibel.min(), decibel.max()))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("db_range", [None, (-60.0, 0.0)], ids=str)
+@pytest.mark.parametrize("size", [None, (224, 224)], ids=str)
+def test_the_real_clips_in_colour_are_the_formula_of_librosa(real_recordings, tmp_path, db_range, size):
+    options = ["--style", "colormap", "--cmap", "magma"]
+    options += ["--db-range", *db_range] if db_range else []
+    options += ["--size", "224x224", "--resample", "lanczos"] if size else []
+    [fan] = (path for path in real_recordings.glob("**/fan/id_00/normal") if "0_dB" in str(path))
+    assert render_here(fan, "--output", tmp_path / "out", *options) == 0
+    table = mpl.colormaps["magma"](np.arange(256), bytes=True)[:, :3].astype(int)
+    for row in listed(tmp_path / "out"):
+        decibel = librosa_decibel(row["path"])
+        low, high = db_range or (decibel.min(), decibel.max())
+        loudness = np.ascontiguousarray(np.clip((decibel.T[::-1] - low) / (high - low), 0, 1).astype(np.float32))
+        if size:
+            loudness = np.asarray(Image.fromarray(loudness).resize(size, Image.Resampling.LANCZOS)).clip(0, 1)
+        expected = table[np.minimum(np.floor(loudness * 256), 255).astype(int)]
+        pixels = pixels_of(tmp_path / "out" / row["file"])
+        assert pixels.shape == expected.shape
+        assert (pixels != expected).any(axis=-1).mean() < 0.01
