@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.catalogue import Catalogue
+from mimii.catalogue import Catalogue, digest_clips
 from mimii.images import SUFFIXES, Style
 from mimii.naming import image_names
 from mimii.objects import Objects
 from mimii.places import Place
 from mimii.reading import HERE, Reach
 from mimii.spec import FeatureSpec, SpecError
-from mimii.table import digest_clips
 from mimii.work import Stamp, make_stamp
 
 FORMAT = 1

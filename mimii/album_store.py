@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mimii.album import FORMAT, RECORDS, Album, style_as_dict
+from mimii.catalogue import digest_clips
 from mimii.clips import LABEL_NAMES, UNKNOWN
 from mimii.disk import PARTIAL
 from mimii.manifests import Labelled, classes_document, images_document, manifest
@@ -18,7 +19,6 @@ from mimii.objects import Objects
 from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
 from mimii.records import Record, read_records
 from mimii.splits import TEST, TRAIN
-from mimii.table import digest_clips
 
 __all__ = ["begin", "differences", "erase", "finish", "is_finished", "look", "read_records"]
 

@@ -1,5 +1,6 @@
 """Clips and their headers to a catalogue: which clips have how many rows, and which cannot be used, and why."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,29 @@ def make_catalogue(
     n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
     rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
     return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
+
+
+def digest_clips(catalogue: Catalogue) -> str:
+    """Digest the list of clips: places, identities, splits and lengths.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Any.
+
+    Returns
+    -------
+    str
+        Changes when a clip comes, goes, or becomes another.
+
+    """
+    digest = hashlib.sha256()
+    rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
+    for clip, split, n_samples, count in rows:
+        who = clip.identity
+        values = (str(clip.place), who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
+        digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def _problem(probe: Probe, spec: FeatureSpec) -> str:

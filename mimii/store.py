@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii import records, statistics
+from mimii.catalogue import digest_clips
 from mimii.disk import PARTIAL
 from mimii.keys import RECORDS
 from mimii.objects import Objects
 from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
 from mimii.records import Record
 from mimii.shards import ZSTD_LEVEL
-from mimii.table import FORMAT, Table, digest_clips
+from mimii.table import FORMAT, Table
 
 if TYPE_CHECKING:
     import zarr

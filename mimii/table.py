@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.catalogue import Catalogue
+from mimii.catalogue import Catalogue, digest_clips
 from mimii.keys import RECORDS
 from mimii.objects import Objects
 from mimii.places import Place
@@ -209,29 +209,6 @@ def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -
     return ShardTask(
         output, reach, catalogue.spec, table.plan.layout, make_stamp(table, index), index, parts, table.n_ended(index)
     )
-
-
-def digest_clips(catalogue: Catalogue) -> str:
-    """Digest the list of clips: places, identities, splits and lengths.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Any.
-
-    Returns
-    -------
-    str
-        Changes when a clip comes, goes, or becomes another.
-
-    """
-    digest = hashlib.sha256()
-    rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
-    for clip, split, n_samples, count in rows:
-        who = clip.identity
-        values = (str(clip.place), who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
-        digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
 
 
 def _fingerprint(catalogue: Catalogue, layout: Layout) -> str:

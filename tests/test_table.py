@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mimii.audio import Header
-from mimii.catalogue import Probe, make_catalogue
+from mimii.catalogue import Probe, digest_clips, make_catalogue
 from mimii.clips import Clip, Identity
 from mimii.disk import DiskObjects
 from mimii.places import Place
 from mimii.spec import FeatureSpec
-from mimii.table import digest_clips, make_table, shard_task
+from mimii.table import make_table, shard_task
 from mimii.work import make_stamp
 
 MIB = 1 << 20
