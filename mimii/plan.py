@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST_CHUNK_BYTES = 1 << 20
+_MOST_CHUNK_BYTES = 4 * _LEAST_CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, 
     """
     row_bytes = 4 * n_features
     common = _commonest(np.asarray(n_rows))
-    chunk_rows = _chunk_rows(common, math.ceil(_LEAST_CHUNK_BYTES / row_bytes))
+    chunk_rows = _chunk_rows(common, math.ceil(_LEAST_CHUNK_BYTES / row_bytes), _MOST_CHUNK_BYTES // row_bytes)
     step = math.lcm(chunk_rows, common)
     if step * row_bytes > shard_bytes:
         step = chunk_rows
@@ -200,9 +201,8 @@ def _commonest(n_rows: NDArray[np.integer]) -> int:
     return int(values[counts.argmax()]) if len(values) else 1
 
 
-def _chunk_rows(common: int, least: int) -> int:
+def _chunk_rows(common: int, least: int, most: int) -> int:
     """Return a multiple of `common` or, where that is long, a divisor of it: the smallest of at least `least` rows."""
     if common <= least:
         return common * math.ceil(least / common)
-    divisors = (d for d in range(least, min(4 * (least - 1) + 1, common) + 1) if common % d == 0)
-    return next(divisors, least)
+    return next((rows for rows in range(least, min(most, common) + 1) if common % rows == 0), least)

@@ -86,6 +86,7 @@ def test_chunks_are_of_a_few_mebibytes_at_most_unless_a_row_is_long(n_rows, n_fe
     assert (layout.chunk_rows - 1) * layout.row_bytes <= 4 * MIB
 
 
+@example(common=1615, n_clips=8, n_features=649, mib=32)
 @given(
     common=st.integers(1, 8000), n_clips=st.integers(1, 60), n_features=st.integers(40, 1000), mib=st.integers(32, 64)
 )
