@@ -14,6 +14,7 @@ from jobs.baselines import make_benchmark_table
 from jobs.cluster import ONE_THREAD, TASKS_FAR_AWAY, connect, run_tasks
 from jobs.options import source_access
 from jobs.report import format_bytes, format_table, numbered
+from jobs.schedulers import Where
 from jobs.timing import time_process
 from mimii import s3, store
 from mimii.access import Access
@@ -86,7 +87,7 @@ def _featurize(clips: Sequence[Clip], options: argparse.Namespace, output: Objec
     reach = Reach(source_access(options), options.window)
     tasks = [shard_task(table, index, output, reach) for index in range(table.plan.n_shards)]
     store.begin(output, table, [])
-    with connect("local", options.workers, TASKS_FAR_AWAY) as cluster:
+    with connect(Where("local", options.workers, TASKS_FAR_AWAY)) as cluster:
         list(run_tasks(cluster, extract_shard, tasks[: TASKS_FAR_AWAY * options.workers]))
         started = time.perf_counter()
         n_clips = sum(done.n_clips for done in run_tasks(cluster, extract_shard, tasks))

@@ -1,10 +1,23 @@
 """Options of the command line that jobs over recordings share."""
 
 import argparse
+import math
+import os
 import re
 from collections.abc import Callable
 
-from jobs.cluster import SCHEDULERS, default_workers
+from jobs.cluster import default_workers
+from jobs.schedulers import (
+    HERE,
+    SchedulerError,
+    Tls,
+    Where,
+    check_scheduler,
+    is_cluster_file,
+)
+from jobs.schedulers import (
+    PATIENCE as CLUSTER_PATIENCE,
+)
 from mimii.access import PATIENCE, Access, OptionError, Options, parse_options
 from mimii.objects import Objects, open_objects
 from mimii.reading import Reach
@@ -129,22 +142,8 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
 
 
 def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None:
-    """Add the options that say where and how to run; `fetch_window` are other names of that option."""
+    """Add the options that say how to run; `fetch_window` are other names of that option."""
     group = parser.add_argument_group("running")
-    group.add_argument(
-        "--scheduler",
-        choices=SCHEDULERS,
-        default="local",
-        help="local: a process for each core of this machine; threads: of this process; sync: one task after the "
-        "other, for debugging. Default: local",
-    )
-    group.add_argument(
-        "--workers",
-        type=count,
-        metavar="N",
-        default=default_workers(),
-        help="how many; default: one a core (%(default)s)",
-    )
     group.add_argument(
         "--max-bad",
         type=bad_limit,
@@ -163,6 +162,94 @@ def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None
     group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
     group.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_cluster_options(parser)
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where tasks run."""
+    group = parser.add_argument_group("cluster")
+    group.add_argument(
+        "--scheduler",
+        type=scheduler,
+        default="local",
+        metavar="WHERE",
+        help="local: a process for each core of this machine; threads: of this process; sync: one task after the "
+        "other, for debugging; tcp://HOST:PORT, tls://HOST:PORT, a scheduler file (*.json) or env "
+        "(DASK_SCHEDULER_ADDRESS): a Dask cluster that runs; a YAML file: one to be started, see cluster.yaml. "
+        "Default: local",
+    )
+    group.add_argument(
+        "--workers", type=count, metavar="N", help=f"how many are started; default: one a core ({default_workers()})"
+    )
+    group.add_argument(
+        "--adapt",
+        nargs=2,
+        type=count,
+        metavar=("MIN", "MAX"),
+        help="start and stop workers as the work demands, instead of --workers",
+    )
+    group.add_argument(
+        "--patience",
+        type=seconds,
+        metavar="S",
+        default=CLUSTER_PATIENCE,
+        help="how many seconds to wait for a scheduler and its first worker; default: %(default)g",
+    )
+    for name, what in (("ca-file", "who signs"), ("cert", "the certificate"), ("key", "its key")):
+        group.add_argument(f"--tls-{name}", metavar="FILE", help=f"encrypt all connections: {what}, in PEM format")
+
+
+def scheduler(text: str) -> str:
+    """Read a scheduler, for argparse."""
+    try:
+        check_scheduler(text)
+    except SchedulerError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        msg = f"must be a number of seconds above 0, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def where_to_run(options: argparse.Namespace, n_tasks: int, tasks_a_worker: int) -> Where:
+    """Say where tasks run; no more workers are started on this machine than there are tasks.
+
+    Raises
+    ------
+    SchedulerError
+        If options contradict each other.
+
+    """
+    here, startable = options.scheduler in HERE, options.scheduler == "local" or is_cluster_file(options.scheduler)
+    if options.workers and not (here or startable):
+        msg = f"--workers: {options.scheduler} has the workers that were started for it; leave the option out"
+        raise SchedulerError(msg)
+    if options.adapt and (options.workers or not startable or options.adapt[0] > options.adapt[1]):
+        msg = "--adapt MIN MAX: MIN at most MAX, without --workers, and with --scheduler local or a cluster file"
+        raise SchedulerError(msg)
+    n_workers = min(options.workers or default_workers(), n_tasks) if here else options.workers
+    adapt = (options.adapt[0], options.adapt[1]) if options.adapt else None
+    return Where(options.scheduler, n_workers, tasks_a_worker, adapt, options.patience, _read_tls(options))
+
+
+def _read_tls(options: argparse.Namespace) -> Tls | None:
+    files = {f"--tls-{name}": getattr(options, f"tls_{name.replace('-', '_')}") for name in ("ca-file", "cert", "key")}
+    if not any(files.values()):
+        return None
+    for option, file in files.items():
+        if not file or not os.access(file, os.R_OK):
+            msg = f"{option}: {f'{file} cannot be read' if file else 'is missing: --tls options come in threes'}"
+            raise SchedulerError(msg)
+    return Tls(options.tls_ca_file, options.tls_cert, options.tls_key)
 
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import Any, Generic, Protocol, TypeVar
 
-from jobs.cluster import TASKS_FAR_AWAY, WorkError, connect, run_tasks
+from jobs.cluster import TASKS_FAR_AWAY, LostError, WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
-from jobs.options import SHORT_PATIENCE, open_output, source_reach
+from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
 from jobs.progress import show_bar, show_lines
 from jobs.report import Run, describe_plan, describe_run, numbered, summarize
+from jobs.schedulers import SchedulerError, Where
 from jobs.survey import Survey, read_survey, source_names
 from mimii.catalogue import Catalogue
+from mimii.loading import Task
 from mimii.objects import Objects
 from mimii.outputs import Existing, StoreError, UnfinishedError
 from mimii.places import is_remote
@@ -28,6 +30,7 @@ from mimii.reading import Reach
 from mimii.records import Record
 from mimii.sources import SourceError
 from mimii.spec import SpecError
+from mimii.trial import without_killers
 from mimii.work import Done, Work
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -35,9 +38,12 @@ EXIT_STATUS = """\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
 than --max-bad; 130 interrupted."""
 
+_MOST_IN_VAIN = 3
+_log = logging.getLogger(__name__)
+
 AnyWork = TypeVar("AnyWork", bound=Work)
 AnyWork_contra = TypeVar("AnyWork_contra", bound=Work, contravariant=True)
-AnyTask = TypeVar("AnyTask")
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class Storage(Protocol[AnyWork_contra]):
@@ -143,7 +149,7 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[], int])
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return body()
-    except (SourceError, SpecError, StoreError) as error:
+    except (SourceError, SpecError, StoreError, SchedulerError) as error:
         return fail(name, USAGE, str(error))
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -181,11 +187,14 @@ def run_job(job: Job[AnyWork, AnyTask], options: argparse.Namespace) -> int:
     ------
     SourceError, SpecError, StoreError
         If the options cannot be followed.
+    SchedulerError
+        If options of the cluster contradict each other.
     WorkError, UnfinishedError, OSError
         If the work cannot be finished.
 
     """
     started = time.monotonic()
+    where_to_run(options, 1, 1)  # refuses options that contradict each other
     output = open_output(options)
     existing = job.storage.look(open_output(options, SHORT_PATIENCE))  # so that nobody waits for a refusal
     survey = read_survey(options)
@@ -259,17 +268,47 @@ def _fill(job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork
     """Do the tasks that are missing."""
     if not todo:
         return
-    output, reach = open_output(options), source_reach(options)
-    tasks = (job.task(work, task, output, reach) for task in todo)
-    n_workers, tasks_a_worker = min(options.workers, len(todo)), _tasks_a_worker(options, work)
-    with deferred_interrupts() as interrupts, connect(options.scheduler, n_workers, tasks_a_worker) as cluster:
-        if not options.quiet:
-            where = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
-            things, workers = numbered(len(todo), job.things), numbered(cluster.n_workers, "worker")
-            print(f"{things} on {workers}{where}", file=sys.stderr)
-        results = until_interrupted(run_tasks(cluster, job.kernel, tasks), interrupts)
+    where = where_to_run(options, len(todo), _tasks_a_worker(options, work))
+    with deferred_interrupts() as interrupts:
+        results = until_interrupted(_do_all(job, options, work, todo, where), interrupts)
         for _ in _watch(results, work, todo, quiet=options.quiet):
             pass
+
+
+def _do_all(
+    job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, todo: Sequence[int], where: Where
+) -> Iterator[Done]:
+    """Do tasks; where the scheduler is lost, connect again and do those that have no record yet."""
+    left, n_in_vain = dict.fromkeys(todo), 0
+    while left:
+        try:
+            for done in _do_some(job, options, work, list(left), where):
+                del left[done.task]
+                n_in_vain = 0
+                yield done
+        except LostError as error:
+            n_in_vain += 1
+            if n_in_vain == _MOST_IN_VAIN:
+                raise
+            _log.warning("%s; connecting again", error)
+            records = job.storage.read_records(open_output(options), work)
+            for task in left.keys() & records.keys():
+                del left[task]
+                yield Done(task, work.n_ended(task), records[task].size, records[task].bad)
+
+
+def _do_some(
+    job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, todo: Sequence[int], where: Where
+) -> Iterator[Done]:
+    """Do tasks, as long as the scheduler is there."""
+    output, reach = open_output(options), source_reach(options)
+    tasks = (job.task(work, task, output, reach) for task in todo)
+    with connect(where) as cluster:
+        if not options.quiet:
+            dashboard = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
+            things, workers = numbered(len(todo), job.things), numbered(cluster.n_workers, "worker")
+            print(f"{things} on {workers}{dashboard}", file=sys.stderr)
+        yield from run_tasks(cluster, job.kernel, tasks, without_killers)
 
 
 def _tasks_a_worker(options: argparse.Namespace, work: Work) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs.baselines import Cost, measure_shard
 from jobs.cluster import connect, run_tasks
+from jobs.schedulers import Where
 from mimii import store
 from mimii.disk import DiskObjects
 from mimii.sources import SourceError
@@ -115,7 +116,7 @@ def time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
     """
     output = DiskObjects(tempfile.mkdtemp(dir=scratch))
     store.begin(output, table, [])
-    with connect("local", n_workers) as cluster:
+    with connect(Where("local", n_workers)) as cluster:
         tasks = (shard_task(table, index, output) for index in range(table.plan.n_shards))
         return _drain(run_tasks(cluster, measure_shard, tasks), n_workers)
 

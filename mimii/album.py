@@ -3,14 +3,15 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.catalogue import Catalogue, digest_clips
 from mimii.images import SUFFIXES, Style
+from mimii.loading import Loaded
 from mimii.naming import image_names
 from mimii.objects import Objects
 from mimii.places import Place
@@ -180,6 +181,8 @@ class RenderTask:
         For the record.
     parts : tuple of Part
         A clip each.
+    faults : mapping of int to Loaded
+        Clips that are known not to be readable.
 
     """
 
@@ -189,6 +192,7 @@ class RenderTask:
     style: Style
     stamp: Stamp
     parts: tuple[Part, ...]
+    faults: Mapping[int, Loaded] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the task and its recordings, for messages."""

@@ -7,8 +7,7 @@ import numpy as np
 
 from mimii.features import FloatArray, power_to_db, stack_frames
 from mimii.keys import RECORDS, record_key, row_clip_key, shard_key
-from mimii.loading import load_mel
-from mimii.reading import Opener, open_all
+from mimii.loading import Loaded, load_all
 from mimii.records import Record, to_json
 from mimii.shards import encode_chunk, encode_shard
 from mimii.spec import FeatureSpec
@@ -62,8 +61,7 @@ def extract_shard(task: ShardTask) -> Done:
         reason is in the record.
 
     """
-    openers = open_all([part.place for part in task.parts], task.reach)
-    clips = [load_frames(part, opener, task.spec) for part, opener in zip(task.parts, openers, strict=True)]
+    clips = [take_frames(part, loaded, task.spec) for part, loaded in zip(task.parts, load_all(task), strict=True)]
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
     objects = {shard_key(task.shard): shard, row_clip_key(task.shard): encode_chunk(_row_clips(task))}
     key = record_key(RECORDS, task.shard)
@@ -74,30 +72,24 @@ def extract_shard(task: ShardTask) -> Done:
     return Done(task.shard, task.n_ended, len(shard), record.bad)
 
 
-def load_frames(part: Part, opener: Opener, spec: FeatureSpec) -> ClipFrames:
-    """Load one clip's channel and compute the frames that its rows are made of, in dB.
+def take_frames(part: Part, loaded: Loaded, spec: FeatureSpec) -> ClipFrames:
+    """Turn the mel spectrogram of a clip into the frames that its rows are made of, in dB.
 
     Parameters
     ----------
     part : Part
         Which clip and which of its rows.
-    opener : callable
-        Opens the recording; of `open_all`.
+    loaded : Loaded
+        Its mel spectrogram, or the reason why there is none.
     spec : FeatureSpec
         What to compute.
 
     Returns
     -------
     ClipFrames
-        Frames ``part.start`` to ``part.stop + spec.frames - 1``, or the reason why there are none.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used: that is no fault of the recording.
+        Frames ``part.start`` to ``part.stop + spec.frames - 1``, or the reason.
 
     """
-    loaded = load_mel(opener, part.n_samples, spec)
     if loaded.mel is None:
         return ClipFrames(part, None, loaded.problem, loaded.unread)
     decibel = power_to_db(loaded.mel, spec)

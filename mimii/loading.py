@@ -1,12 +1,14 @@
 """One recording -> its mel spectrogram, or the reason why there is none."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from mimii.audio import read_header, read_stretches
 from mimii.features import FloatArray, mel_of_stretches
+from mimii.places import Place
 from mimii.problems import AudioError, unreadable
-from mimii.reading import Opener
+from mimii.reading import Opener, Reach, open_all
 from mimii.s3 import StorageError
 from mimii.spec import FeatureSpec
 
@@ -31,6 +33,74 @@ class Loaded:
     mel: FloatArray | None
     problem: str = ""
     unread: bool = False
+
+
+class Part(Protocol):
+    """What a task does with one recording."""
+
+    @property
+    def clip(self) -> int:
+        """Which clip."""
+        ...
+
+    @property
+    def place(self) -> Place:
+        """Where its bytes are."""
+        ...
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of one channel, as planned."""
+        ...
+
+
+class Task(Protocol):
+    """What reads recordings: a frozen dataclass."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Which recordings."""
+        ...
+
+    @property
+    def reach(self) -> Reach:
+        """How to fetch them."""
+        ...
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What to compute of them."""
+        ...
+
+    @property
+    def faults(self) -> Mapping[int, Loaded]:
+        """What became of clips when they were tried before: these are not read again."""
+        ...
+
+
+def load_all(task: Task) -> Iterator[Loaded]:
+    """Load the recordings of a task, one after the other.
+
+    Parameters
+    ----------
+    task : Task
+        Any.
+
+    Yields
+    ------
+    Loaded
+        One for each part.
+
+    Raises
+    ------
+    StorageError
+        If S3 cannot be used: that is no fault of the recording.
+
+    """
+    left = [part for part in task.parts if part.clip not in task.faults]
+    openers = open_all([part.place for part in left], task.reach)
+    for part in task.parts:
+        yield task.faults.get(part.clip) or load_mel(next(openers), part.n_samples, task.spec)
 
 
 def load_mel(opener: Opener, n_samples: int, spec: FeatureSpec) -> Loaded:

@@ -7,8 +7,7 @@ from mimii.album import RECORDS, Part, RenderTask
 from mimii.features import FloatArray, power_to_db
 from mimii.images import render_image
 from mimii.keys import record_key
-from mimii.loading import load_mel
-from mimii.reading import open_all
+from mimii.loading import load_all
 from mimii.records import Record, to_json
 from mimii.work import Done
 
@@ -37,9 +36,7 @@ def render_batch(task: RenderTask) -> Done:
         reason is in the record.
 
     """
-    openers = open_all([part.place for part in task.parts], task.reach)
-    loaded = [load_mel(opener, part.n_samples, task.spec) for part, opener in zip(task.parts, openers, strict=True)]
-    clips = list(zip(task.parts, loaded, strict=True))
+    clips = list(zip(task.parts, load_all(task), strict=True))
     key = record_key(RECORDS, task.stamp.task)
     task.output.delete(key)  # one of other recordings must not vouch for these images
     for part in (part for part, clip in clips if clip.mel is None):

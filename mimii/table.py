@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.catalogue import Catalogue, digest_clips
 from mimii.keys import RECORDS
+from mimii.loading import Loaded
 from mimii.objects import Objects
 from mimii.places import Place
 from mimii.plan import Layout, Plan, choose_layout, make_plan
@@ -135,6 +137,8 @@ class ShardTask:
         In order; together they are all rows of the shard.
     n_ended : int
         Clips whose last row it holds.
+    faults : mapping of int to Loaded
+        Clips that are known not to be readable.
 
     """
 
@@ -146,6 +150,7 @@ class ShardTask:
     shard: int
     parts: tuple[Part, ...]
     n_ended: int
+    faults: Mapping[int, Loaded] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""

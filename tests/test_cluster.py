@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.cluster import _TASKS_A_WORKER, RETRIES, SCHEDULERS, WORKER_ENVIRONMENT, WorkError, connect, run_tasks
+from jobs.cluster import _TASKS_A_WORKER, RETRIES, WORKER_ENVIRONMENT, WorkError, connect, run_tasks
+from jobs.schedulers import HERE, Where
 from mimii import store
 from mimii.disk import DiskObjects
 from mimii.extract import extract_shard
@@ -20,7 +21,7 @@ from tests.commands import librosa_rows, open_table, plan_table, rows_by_path
 from tests.recordings import write_machines
 
 NOT_IN_A_WORKER = ("librosa", "numba", "zarr", "matplotlib")
-CONNECTED = [scheduler for scheduler in SCHEDULERS if scheduler != "sync"]
+CONNECTED = [scheduler for scheduler in HERE if scheduler != "sync"]
 
 
 # What tasks do. Attempts are counted in files: the only counter that processes share and that survives kill -9.
@@ -70,16 +71,16 @@ def identity(task):
     return task
 
 
-@pytest.fixture(scope="module", params=SCHEDULERS)
+@pytest.fixture(scope="module", params=HERE)
 def cluster(request):
     """Connect once a scheduler: these tests leave a cluster as they found it."""
-    with connect(request.param, 2) as connected:
+    with connect(Where(request.param, 2)) as connected:
         yield connected
 
 
 @pytest.fixture(scope="module")
 def local():
-    with connect("local", 2) as connected:
+    with connect(Where("local", 2)) as connected:
         yield connected
 
 
@@ -132,7 +133,7 @@ def test_a_cluster_goes_on_after_a_failure(local, tmp_path):
 @pytest.mark.parametrize("scheduler", ["threads", "sync"])
 def test_an_error_surfaces_on_other_schedulers_too(tmp_path, scheduler):
     with (
-        connect(scheduler, 2) as connected,
+        connect(Where(scheduler, 2)) as connected,
         pytest.raises((ConnectionError, WorkError), match="injected into bad"),
     ):
         list(run_tasks(connected, fail_some_times, [(str(tmp_path), "bad", 1000)]))
@@ -140,7 +141,7 @@ def test_an_error_surfaces_on_other_schedulers_too(tmp_path, scheduler):
 
 def test_work_completes_when_a_worker_is_killed_once(tmp_path):
     tasks = [(str(tmp_path), f"task{number}", int(number == 5), os.getpid()) for number in range(40)]
-    with connect("local", 2) as connected:
+    with connect(Where("local", 2)) as connected:
         results = list(run_tasks(connected, kill_worker, tasks))
     assert sorted(results) == sorted(name for _, name, _, _ in tasks)
     assert attempts(tmp_path, "task5") == 2
@@ -151,7 +152,7 @@ def test_a_task_that_kills_every_worker_ends_the_work_with_a_message(tmp_path):
     started = time.monotonic()
     tasks = [(str(tmp_path), "deadly", 1000, os.getpid())]
     with (
-        connect("local", 2) as connected,
+        connect(Where("local", 2)) as connected,
         pytest.raises(WorkError, match=r"a worker died \d+ times") as raised,
     ):
         list(run_tasks(connected, kill_worker, tasks))
@@ -183,7 +184,7 @@ def test_workers_have_an_allocator_that_keeps_memory_and_one_thread_a_library(lo
 @pytest.mark.parametrize("scheduler", CONNECTED)
 def test_everything_listens_on_loopback_only(scheduler):
     before = listening()
-    with connect(scheduler, 2) as connected:
+    with connect(Where(scheduler, 2)) as connected:
         assert list(run_tasks(connected, identity, [1])) == [1]
         opened = listening() - before
         assert len(opened) >= (4 if scheduler == "local" else 1)
@@ -206,7 +207,7 @@ def listening():
 
 @pytest.mark.parametrize("scheduler", CONNECTED)
 def test_two_clusters_do_not_get_in_each_others_way(scheduler):
-    with connect(scheduler, 1) as one, connect(scheduler, 1) as other:
+    with connect(Where(scheduler, 1)) as one, connect(Where(scheduler, 1)) as other:
         assert one.dashboard != other.dashboard
         assert sorted(run_tasks(one, identity, range(9))) == list(range(9))
         assert sorted(run_tasks(other, identity, range(9))) == list(range(9))

@@ -1,0 +1,238 @@
+"""What ``--scheduler`` may be, as data; nothing is started here."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+HERE = ("local", "threads", "sync")
+ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
+PATIENCE = 300.0
+"""Seconds to wait for a scheduler and its first worker."""
+
+_SHAPES = """It must be one document, and either a manifest of Dask's operator for Kubernetes,
+  apiVersion: kubernetes.dask.org/v1
+  kind: DaskCluster
+  metadata: {name: ...}
+  spec: ...
+or a class that starts a Dask cluster, such as
+  module: distributed
+  class: SSHCluster
+  kwargs: {hosts: [a, b, c]}"""
+
+
+class SchedulerError(ValueError):
+    """A scheduler that cannot be meant; the message names it and says what may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM format, for all parts of a cluster.
+
+    Attributes
+    ----------
+    ca_file : str
+        Who signs.
+    cert, key : str
+        Who this is.
+
+    """
+
+    ca_file: str
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where work runs.
+
+    Attributes
+    ----------
+    scheduler : str
+        One of `HERE`, ``tcp://`` or ``tls://`` and an address, a scheduler file (``.json``), ``env``, or a cluster
+        file (``.yaml``).
+    n_workers : int or None
+        How many workers; None leaves it to the machine, or to the cluster file.
+    tasks_a_worker : int
+        How many tasks each worker that is started here has under way: more than one where tasks wait for a network.
+    adapt : tuple of int or None
+        From how many to how many workers there are, as the work demands.
+    patience : float
+        Seconds to wait for the scheduler and the first worker.
+    tls : Tls or None
+        How to encrypt; None leaves it to Dask's configuration.
+
+    """
+
+    scheduler: str = "local"
+    n_workers: int | None = None
+    tasks_a_worker: int = 1
+    adapt: tuple[int, int] | None = None
+    patience: float = PATIENCE
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A ``DaskCluster`` for Dask's operator.
+
+    Attributes
+    ----------
+    document : mapping
+        The whole manifest.
+
+    """
+
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterClass:
+    """A class that starts a Dask cluster.
+
+    Attributes
+    ----------
+    module, name : str
+        What to import.
+    kwargs : mapping
+        Its arguments.
+
+    """
+
+    module: str
+    name: str
+    kwargs: Mapping[str, Any]
+
+
+def is_cluster_file(scheduler: str) -> bool:
+    """Say whether a scheduler is named by a file that says how to start one.
+
+    Parameters
+    ----------
+    scheduler : str
+        Of ``--scheduler``.
+
+    Returns
+    -------
+    bool
+        By the ending.
+
+    """
+    return scheduler.endswith((".yaml", ".yml"))
+
+
+def check_scheduler(scheduler: str) -> str:
+    """Make sure that a scheduler may be meant.
+
+    Parameters
+    ----------
+    scheduler : str
+        Of ``--scheduler``.
+
+    Returns
+    -------
+    str
+        The same; for ``env`` the address that the environment names.
+
+    Raises
+    ------
+    SchedulerError
+        If it is nothing that `Where` admits, or its file cannot be used.
+
+    """
+    if scheduler == "env":
+        return check_scheduler(_address_of_environment())
+    if is_cluster_file(scheduler):
+        read_cluster_file(scheduler)
+    elif not (scheduler in HERE or scheduler.endswith(".json") or _is_address(scheduler)):
+        msg = (
+            f"{scheduler!r}: must be {', '.join(HERE)}, tcp://HOST:PORT, tls://HOST:PORT, a scheduler file (*.json), "
+            f"env (which reads {ENVIRONMENT_VARIABLE}), or a cluster file (*.yaml)"
+        )
+        raise SchedulerError(msg)
+    return scheduler
+
+
+def read_cluster_file(path: str) -> Manifest | ClusterClass:
+    """Read how to start a cluster.
+
+    Parameters
+    ----------
+    path : str
+        A YAML file.
+
+    Returns
+    -------
+    Manifest or ClusterClass
+        By its shape.
+
+    Raises
+    ------
+    SchedulerError
+        If it cannot be read, or is of another shape.
+
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            documents = list(yaml.safe_load_all(file))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path}: cannot be read as YAML: {error}"
+        raise SchedulerError(msg) from error
+    match documents:
+        case [{"apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "metadata": {"name": str()}} as manifest]:
+            return Manifest(manifest)
+        case [{"module": str(module), "class": str(name)} as keys] if keys.keys() <= {"module", "class", "kwargs"}:
+            if isinstance(kwargs := keys.get("kwargs") or {}, dict):
+                return ClusterClass(module, name, kwargs)
+    msg = f"{path}: says nothing of how to start a cluster. {_SHAPES}"
+    raise SchedulerError(msg)
+
+
+def find_address(scheduler: str) -> str:
+    """Find out where a scheduler is.
+
+    Parameters
+    ----------
+    scheduler : str
+        An address, or a file that ``dask scheduler --scheduler-file`` writes.
+
+    Returns
+    -------
+    str
+        Its address.
+
+    Raises
+    ------
+    OSError
+        If the file is not there; it may come.
+    SchedulerError
+        If it names no address.
+
+    """
+    if not scheduler.endswith(".json"):
+        return scheduler
+    with open(scheduler, encoding="utf-8") as file:
+        text = file.read()
+    try:
+        return str(json.loads(text)["address"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{scheduler}: no scheduler file: it names no address"
+        raise SchedulerError(msg) from error
+
+
+def _is_address(scheduler: str) -> bool:
+    scheme, separator, address = scheduler.partition("://")
+    host, _, port = address.rpartition(":")
+    return bool(separator and host) and scheme in {"tcp", "tls"} and port.isdecimal()
+
+
+def _address_of_environment() -> str:
+    address = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if not address or address == "env":
+        msg = f"env: {ENVIRONMENT_VARIABLE} is not set; set it to the address of a scheduler, such as tcp://HOST:8786"
+        raise SchedulerError(msg)
+    return address
