@@ -8,7 +8,7 @@ import numpy as np
 from mimii.features import FloatArray, power_to_db, stack_frames
 from mimii.keys import RECORDS, record_key, row_clip_key, shard_key
 from mimii.loading import Loaded, load_all
-from mimii.records import Record, to_json
+from mimii.records import Record, Written, describe, to_json
 from mimii.shards import encode_chunk, encode_shard
 from mimii.spec import FeatureSpec
 from mimii.statistics import Sums, add_sums, as_json, sum_stacked
@@ -67,7 +67,7 @@ def extract_shard(task: ShardTask) -> Done:
     key = record_key(RECORDS, task.shard)
     task.output.delete(key)  # one of other recordings must not vouch for these bytes
     task.output.put_all(objects)
-    record = _record(task, clips, {name: len(data) for name, data in objects.items()})
+    record = _record(task, clips, describe(objects))
     task.output.put(key, to_json(record))
     return Done(task.shard, task.n_ended, len(shard), record.bad)
 
@@ -109,10 +109,10 @@ def _row_clips(task: ShardTask) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return row_clip
 
 
-def _record(task: ShardTask, clips: Sequence[ClipFrames], sizes: dict[str, int]) -> Record:
+def _record(task: ShardTask, clips: Sequence[ClipFrames], written: dict[str, Written]) -> Record:
     bad = {clip.part.clip: clip.problem for clip in clips if clip.problem}
     unread = tuple(clip.part.clip for clip in clips if clip.unread)
-    return Record(task.stamp, sizes, bad, unread, as_json(_sums(clips, task.spec)))
+    return Record(task.stamp, written, bad, unread, as_json(_sums(clips, task.spec)))
 
 
 def _sums(clips: Sequence[ClipFrames], spec: FeatureSpec) -> Sums:

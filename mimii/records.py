@@ -1,5 +1,6 @@
 """What a task leaves behind when its results are safely written. A task is done when a record says so."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,23 @@ from mimii.work import Stamp, Work, make_stamp
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """An object as it was written.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    sha256 : str
+        Their SHA-256 in hexadecimal, as ``sha256sum`` prints it.
+
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One task that is done.
 
@@ -18,8 +36,8 @@ class Record:
     ----------
     stamp : Stamp
         Which task, of which work, from which recordings.
-    sizes : dict of str to int
-        The objects that it wrote: bytes by key.
+    written : dict of str to Written
+        The objects that it wrote, by key.
     bad : dict of int to str
         Which clips could not be used, and why.
     unread : tuple of int
@@ -30,7 +48,7 @@ class Record:
     """
 
     stamp: Stamp
-    sizes: dict[str, int]
+    written: dict[str, Written]
     bad: dict[int, str] = field(default_factory=dict)
     unread: tuple[int, ...] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -38,7 +56,24 @@ class Record:
     @property
     def size(self) -> int:
         """Bytes of all that was written."""
-        return sum(self.sizes.values())
+        return sum(written.size for written in self.written.values())
+
+
+def describe(objects: Mapping[str, bytes]) -> dict[str, Written]:
+    """Note what a record vouches for.
+
+    Parameters
+    ----------
+    objects : mapping of str to bytes
+        What was written, by key.
+
+    Returns
+    -------
+    dict of str to Written
+        By key.
+
+    """
+    return {key: Written(len(data), hashlib.sha256(data).hexdigest()) for key, data in objects.items()}
 
 
 def to_json(record: Record) -> bytes:
@@ -76,7 +111,7 @@ def from_json(data: bytes) -> Record | None:
         values = json.loads(data)
         return Record(
             stamp=Stamp(**values["stamp"]),
-            sizes={str(key): int(size) for key, size in values["sizes"].items()},
+            written={str(key): Written(**written) for key, written in values["written"].items()},
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             unread=tuple(values["unread"]),
             result=dict(values["result"]),
@@ -112,5 +147,5 @@ def _is_valid(record: Record, task: int, work: Work, sizes: Mapping[str, int]) -
     return (
         (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
         and (not record.bad or stamp.archives == wanted.archives)
-        and all(sizes.get(key) == size for key, size in record.sizes.items())
+        and all(sizes.get(key) == written.size for key, written in record.written.items())
     )

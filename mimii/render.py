@@ -8,7 +8,7 @@ from mimii.features import FloatArray, power_to_db
 from mimii.images import render_image
 from mimii.keys import record_key
 from mimii.loading import load_all
-from mimii.records import Record, to_json
+from mimii.records import Record, Written, describe, to_json
 from mimii.work import Done
 
 _IMAGES_A_BATCH = 128
@@ -41,9 +41,9 @@ def render_batch(task: RenderTask) -> Done:
     task.output.delete(key)  # one of other recordings must not vouch for these images
     for part in (part for part, clip in clips if clip.mel is None):
         _delete_images(task, part)
-    sizes = _write(task, (image for part, clip in clips for image in render_clip(part, clip.mel, task)))
+    written = _write(task, (image for part, clip in clips for image in render_clip(part, clip.mel, task)))
     bad = {part.clip: clip.problem for part, clip in clips if clip.problem}
-    record = Record(task.stamp, sizes, bad, tuple(part.clip for part, clip in clips if clip.unread))
+    record = Record(task.stamp, written, bad, tuple(part.clip for part, clip in clips if clip.unread))
     task.output.put(key, to_json(record))
     return Done(task.stamp.task, len(task.parts), record.size, bad)
 
@@ -74,13 +74,13 @@ def render_clip(part: Part, mel: FloatArray | None, task: RenderTask) -> Iterato
             yield picture.key, render_image(decibel, task.style)
 
 
-def _write(task: RenderTask, images: Iterator[tuple[str, bytes]]) -> dict[str, int]:
-    """Write images, many at a time; return their sizes."""
-    sizes: dict[str, int] = {}
+def _write(task: RenderTask, images: Iterator[tuple[str, bytes]]) -> dict[str, Written]:
+    """Write images, many at a time; return what was written."""
+    written: dict[str, Written] = {}
     while batch := dict(islice(images, _IMAGES_A_BATCH)):
         task.output.put_all(batch)
-        sizes |= {key: len(data) for key, data in batch.items()}
-    return sizes
+        written |= describe(batch)
+    return written
 
 
 def _delete_images(task: RenderTask, part: Part) -> None:
