@@ -18,10 +18,10 @@ from mimii.reading import Reach
 from mimii.s3 import S3Objects
 from mimii.table import shard_task
 from tests.commands import assert_same_bytes, featurize_here, open_table, plan_table, run, wait_for
+from tests.faults import SHORT_HOP, Run
 from tests.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to
 from tests.recordings import write_clip, write_machines
 from tests.servers import client, filesystem, rclone_server
-from tests.test_kill import SHORT_HOP, Run
 
 N_CLIPS = 40
 N_SHARDS = 20

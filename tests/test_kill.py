@@ -1,9 +1,6 @@
 """Killed with SIGKILL, in whole or in part and at any moment: the same bytes in the end, and nothing done twice."""
 
-import os
 import random
-import signal
-import subprocess
 import time
 
 import psutil
@@ -11,8 +8,6 @@ import pytest
 
 from tests.commands import (
     assert_same_bytes,
-    command,
-    environment,
     featurize_here,
     partial_files,
     record_numbers,
@@ -20,11 +15,10 @@ from tests.commands import (
     shard_files,
     wait_for,
 )
+from tests.faults import SHORT_HOP, Run, kill_one
 from tests.recordings import write_machines
 
 N_CLIPS = 200
-SHORT_HOP = ("--hop-length", 32)
-"""Makes 497 rows of a second of sound: with 200 clips, 100 shards."""
 
 
 @pytest.fixture(scope="module")
@@ -40,55 +34,6 @@ def undisturbed(raw, tmp_path_factory):
     assert featurize_here(raw, "--output", output, *SHORT_HOP) == 0
     assert len(shard_files(output)) == N_CLIPS // 2
     return output
-
-
-class Run:
-    """The command as a process in a session of its own, so that what it started can be found when it is dead."""
-
-    def __init__(self, raw, output, said=None):
-        arguments = (raw, "--output", output, "--shard-mib", 1, "--workers", 2, *SHORT_HOP)
-        self.said = said or output.with_name(f"said-{time.monotonic_ns()}")
-        with self.said.open("wb") as log:
-            self.process = subprocess.Popen(
-                command("featurize", *arguments), env=environment(), stdout=log, stderr=log, start_new_session=True
-            )
-
-    def wait(self):
-        return self.process.wait(60)
-
-    def kill(self):
-        self.process.kill()
-        self.wait()
-
-    def ended(self):
-        return self.process.poll() is not None
-
-    def text(self):
-        return self.said.read_text()
-
-    def workers(self):
-        try:
-            children = psutil.Process(self.process.pid).children()
-            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        except psutil.NoSuchProcess:
-            return []
-
-    def alive(self):
-        """Return all processes of the run, also those whose parent has died."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
-
-
-def kill_one(processes):
-    process = processes[0]
-    process.send_signal(signal.SIGKILL)
-    return process.pid
 
 
 @pytest.mark.slow

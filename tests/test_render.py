@@ -18,10 +18,10 @@ from PIL import Image
 from jobs.render import main
 from mimii.synthesis import wav_bytes
 from tests.commands import ROOT, assert_same_bytes, command, contents, environment, partial_files, run, wait_for
+from tests.faults import kill_one
 from tests.recordings import noise, write_clip, write_machines
 from tests.servers import filesystem
 from tests.test_images import naive_gray
-from tests.test_kill import kill_one
 
 N_CLIPS = 64
 WIDE = ("--hop-length", "32")
