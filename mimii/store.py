@@ -10,6 +10,7 @@ zarr is imported where it is used: workers come past here when they start, and d
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from mimii import records, statistics
 from mimii.catalogue import digest_clips
+from mimii.columns import Columns
 from mimii.disk import PARTIAL
-from mimii.keys import RECORDS
+from mimii.keys import FEATURES, RECORDS, shard_key
 from mimii.objects import Objects
 from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
 from mimii.records import Record
@@ -212,6 +214,67 @@ def read_records(objects: Objects, table: Table) -> dict[int, Record]:
     return {index: record for index, record in found.items() if statistics.from_json(record.result)}
 
 
+def read_columns(objects: Objects) -> Columns:
+    """Read all of a finished table but its rows.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the store.
+
+    Returns
+    -------
+    Columns
+        Some hundred bytes a clip.
+
+    Raises
+    ------
+    StoreError
+        If there is no table, or it is not finished.
+
+    """
+    existing = look(objects)
+    if existing is None or not existing.finished:
+        what = "there is no table of features" if existing is None else "the table is not finished"
+        msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
+        raise StoreError(msg)
+    names = [field.name for field in fields(Columns) if field.name != "attributes"]
+    return Columns(existing.attributes, **{name: _read(objects, name) for name in names})
+
+
+def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
+    """Read the rows of one shard, through zarr.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the store.
+    index : int
+        Which shard.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_features)
+        dB; fewer than ``shard_rows`` in the last shard.
+
+    Raises
+    ------
+    OSError
+        If it is not there or cannot be read.
+    ValueError, RuntimeError
+        If it is damaged.
+
+    """
+    array = f"{FEATURES}/{_GROUP}"
+    documents = objects.get_all([array, shard_key(index)])
+    if shard_key(index) not in documents:
+        msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
+        raise FileNotFoundError(msg)
+    features = _open(documents, FEATURES)
+    begin = index * features.shards[0]
+    return np.asarray(features[begin : begin + features.shards[0]])
+
+
 def erase(objects: Objects) -> None:
     """Delete what is in a store; records first and the group's metadata last, so that half of one is known for a store.
 
@@ -243,13 +306,17 @@ def _clip_differences(objects: Objects, table: Table) -> str:
 
 
 def _read(objects: Objects, name: str) -> NDArray[Any]:
+    return np.asarray(_open(objects.get_all(objects.sizes(name)), name)[:])
+
+
+def _open(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types
+    """Open an array of which all that is needed is in memory."""
     import zarr
     from zarr.core.buffer import default_buffer_prototype
 
     buffer = default_buffer_prototype().buffer
-    documents = objects.get_all(objects.sizes(name))
     memory = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in documents.items()})
-    return np.asarray(zarr.open_array(memory, path=name, mode="r")[:])
+    return zarr.open_array(memory, path=name, mode="r")
 
 
 def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record]) -> dict[str, bytes]:
