@@ -11,9 +11,10 @@ import math
 import signal
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -22,6 +23,9 @@ from typing import Any, Generic, TypeVar
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed, get_worker
+from distributed.client import ClosedClientError
+from distributed.comm.core import CommClosedError, FatalCommClosedError
+from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
 
 from jobs.schedulers import (
@@ -35,8 +39,19 @@ from jobs.schedulers import (
     find_address,
     is_cluster_file,
     read_cluster_file,
+    speaks_tls,
 )
-from jobs.versions import MixError, check_versions, make_asker
+from jobs.versions import (
+    PACKAGES,
+    PROJECT,
+    MixError,
+    Versions,
+    check_code,
+    check_versions,
+    code_here,
+    make_code_asker,
+    select_versions,
+)
 
 RETRIES = 2
 """How often a task that failed is tried again."""
@@ -66,6 +81,7 @@ TASKS_FAR_AWAY = 3
 
 _TASKS_A_WORKER = 8
 _SECONDS_TO_CLOSE = 10
+_SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
 _SECONDS_A_TRY = 5
 _SECONDS_BETWEEN_TRIES = 0.5
@@ -75,10 +91,15 @@ _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.profile.enabled": False,
+}
+_DEFAULTS = {
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.comm.timeouts.connect": "60s",
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
 }
+_PARTS = ("client", "scheduler", "worker")
+_HOW_TO_ENCRYPT = "pass --tls-ca-file, --tls-cert and --tls-key, or set distributed.comm.tls in Dask's configuration"
+_LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -147,7 +168,12 @@ def connect(where: Where) -> Iterator[Cluster]:
         If there is no scheduler or no worker in time, or their versions differ.
 
     """
-    with dask.config.set(_CONFIG), threadpool_limits(1), ExitStack() as stack:
+    with (
+        dask.config.set(_CONFIG | _unless_configured(_DEFAULTS)),
+        _hushed(),
+        threadpool_limits(1),
+        ExitStack() as stack,
+    ):
         if where.scheduler == "sync":
             yield Cluster(None, 1)
         elif where.scheduler in HERE:
@@ -156,17 +182,41 @@ def connect(where: Where) -> Iterator[Cluster]:
             yield _reach(where, stack)
 
 
+def _unless_configured(settings: dict[str, str]) -> dict[str, str]:
+    """Leave out what the user has set in Dask's configuration."""
+    defaults = dask.config.merge(*dask.config.defaults)
+    return {
+        name: value
+        for name, value in settings.items()
+        if dask.config.get(name) == dask.config.get(name, config=defaults)
+    }
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep Dask's own lines from users: whatever matters to them is said in words here."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def _start_here(where: Where, stack: ExitStack) -> Cluster:
     n_workers, processes = where.n_workers or default_workers(), where.scheduler == "local"
     first = where.adapt[0] if where.adapt else n_workers
+    security = _security(where.tls if processes else None) or Security()
     with _interrupts_held_back():
         local = LocalCluster(
             n_workers=first if processes else 1,
             threads_per_worker=where.tasks_a_worker * (1 if processes else n_workers),
             processes=processes,
             host="127.0.0.1",
-            protocol="tls://" if where.tls and processes else "tcp://",
-            security=_security(where.tls) if processes else None,
+            protocol="tls://" if security.require_encryption else "tcp://",
+            security=security,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
@@ -181,8 +231,10 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
 
 def _reach(where: Where, stack: ExitStack) -> Cluster:
     scheduler = check_scheduler(where.scheduler)
-    started = _start_elsewhere(scheduler, where, stack) if is_cluster_file(scheduler) else None
-    client = stack.enter_context(_open_client(started, where) if started else _find_client(scheduler, where))
+    if is_cluster_file(scheduler):
+        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where))
+    else:
+        client = stack.enter_context(_find_client(scheduler, where))
     n_threads = _await_workers(client, where)
     _compare_versions(client)
     return Cluster(client, n_threads, client.dashboard_link or "", where.adapt[1] if where.adapt else 0)
@@ -190,35 +242,46 @@ def _reach(where: Where, stack: ExitStack) -> Cluster:
 
 def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
     meant = read_cluster_file(path)
+    stack.enter_context(dask.config.set(_tls_config(where.tls)))
     try:
         with _interrupts_held_back():
-            cluster = _start_operator(meant) if isinstance(meant, Manifest) else _start_class(meant)
+            cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)
+            stack.callback(_close_elsewhere, cluster, path)
+            _scale(cluster, where)
     except Exception as error:  # whatever classes of clusters raise where they cannot start
-        msg = f"{path}: the cluster cannot be started: {type(error).__name__}: {error}"
+        msg = f"{path}: the cluster cannot be started: {error or type(error).__name__}"
         raise WorkError(msg) from error
-    stack.callback(_close, cluster)
+    return cluster
+
+
+def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
+    operator = _import("dask_kubernetes.operator")
+    return operator.KubeCluster(
+        custom_cluster_spec=manifest.document,
+        namespace=manifest.document["metadata"].get("namespace"),
+        resource_timeout=math.ceil(where.patience),
+        quiet=True,
+    )
+
+
+def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
+    return getattr(_import(meant.module), meant.name)(**meant.kwargs)
+
+
+def _import(module: str) -> Any:  # noqa: ANN401
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0].replace("_", "-")
+        msg = f"{module} is not installed: pip install '{package}'"
+        raise ModuleNotFoundError(msg) from error
+
+
+def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401
     if where.adapt:
         cluster.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
     elif where.n_workers:
         cluster.scale(where.n_workers)
-    return cluster
-
-
-def _start_operator(manifest: Manifest) -> Any:  # noqa: ANN401
-    operator = _import("dask_kubernetes.operator", "sound-features[kubernetes]")
-    return operator.KubeCluster(custom_cluster_spec=manifest.document)
-
-
-def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
-    return getattr(_import(meant.module, meant.module.partition(".")[0].replace("_", "-")), meant.name)(**meant.kwargs)
-
-
-def _import(module: str, package: str) -> Any:  # noqa: ANN401
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        msg = f"{module} is not installed: pip install '{package}'"
-        raise WorkError(msg) from error
 
 
 def _find_client(scheduler: str, where: Where) -> Client:
@@ -227,7 +290,7 @@ def _find_client(scheduler: str, where: Where) -> Client:
     told = False
     while True:
         try:
-            return _open_client(find_address(scheduler), where, _SECONDS_A_TRY)
+            return _try_client(find_address(scheduler), where)
         except (OSError, SchedulerError) as error:
             if time.monotonic() > deadline:
                 msg = f"{scheduler}: no scheduler answers there within {where.patience:g} s (--patience): {error}"
@@ -238,21 +301,58 @@ def _find_client(scheduler: str, where: Where) -> Client:
         time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
-def _open_client(scheduler: Any, where: Where, timeout: float | None = None) -> Client:  # noqa: ANN401
+def _try_client(address: str, where: Where) -> Client:
+    """Connect to an address; what waiting would not mend is said at once."""
     try:
-        return Client(scheduler, security=_security(where.tls), set_as_default=False, timeout=timeout)
-    except (TypeError, RuntimeError) as error:
-        if not str(scheduler).startswith("tls://"):
-            raise
-        msg = f"{scheduler}: it wants --tls-ca-file, --tls-cert and --tls-key, or Dask's own configuration of them"
+        return _open_client(address, where, min(_SECONDS_A_TRY, where.patience))
+    except FatalCommClosedError as error:
+        reason = str(error.__cause__ or error)
+        msg = f"{address}: it does not agree to encrypt with these certificates, or does not encrypt at all: {reason}"
         raise WorkError(msg) from error
+    except OSError as error:
+        if address.startswith("tls://") or not speaks_tls(address):
+            raise
+        msg = f"{address}: it encrypts. Name it as tls://{address.partition('://')[2]}, and {_HOW_TO_ENCRYPT}"
+        raise WorkError(msg) from error
+
+
+def _open_client(scheduler: Any, where: Where, timeout: float | None = None) -> Client:  # noqa: ANN401
+    address = scheduler if isinstance(scheduler, str) else str(scheduler.scheduler_address)
+    security = _security(where.tls) or getattr(scheduler, "security", None) or Security()
+    _check_encryption(address, security)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VersionMismatchWarning)  # a mix of versions is refused in words of our own
+        return Client(scheduler, security=security, set_as_default=False, timeout=timeout)
+
+
+def _check_encryption(address: str, security: Security) -> None:
+    """Refuse what Dask would say in its own way, after leaving half a client behind."""
+    encrypted = address.startswith("tls://")
+    if encrypted and not security.get_connection_args("client").get("ssl_context"):
+        msg = f"{address}: it encrypts; {_HOW_TO_ENCRYPT}"
+        raise WorkError(msg)
+    if security.require_encryption and not encrypted:
+        msg = f"{address}: it does not encrypt, which the options or Dask's configuration ask for; start it with TLS"
+        raise WorkError(msg)
 
 
 def _security(tls: Tls | None) -> Security | None:
     if tls is None:
         return None
-    parts = {f"tls_{part}_{what}": file for part in ("client", "scheduler", "worker") for what, file in _files(tls)}
+    parts = {f"tls_{part}_{what}": file for part in _PARTS for what, file in _files(tls)}
     return Security(tls_ca_file=tls.ca_file, require_encryption=True, **parts)
+
+
+def _tls_config(tls: Tls | None) -> dict[str, Any]:
+    """Say it in Dask's configuration, which goes to the parts of a cluster that is started elsewhere."""
+    if tls is None:
+        return {}
+    parts = {f"distributed.comm.tls.{part}.{what}": file for part in _PARTS for what, file in _files(tls)}
+    return parts | {
+        "distributed.comm.tls.ca-file": tls.ca_file,
+        "distributed.comm.require-encryption": True,
+        "distributed.comm.default-scheme": "tls",
+    }
 
 
 def _files(tls: Tls) -> list[tuple[str, str]]:
@@ -284,22 +384,42 @@ def _count_threads(client: Client) -> int:
 
 
 def _compare_versions(client: Client) -> None:
-    ask = make_asker()
     try:
-        on_workers = client.sync(client._run, ask, callback_timeout=_SECONDS_TO_ANSWER)  # noqa: SLF001  run() waits for ever
-        check_versions(ask(), client.run_on_scheduler(ask), on_workers)
+        told = client.sync(client._get_versions, packages=PACKAGES, callback_timeout=_SECONDS_TO_ANSWER)  # noqa: SLF001
+        here, scheduler = select_versions(told["client"]), select_versions(told["scheduler"])
+        workers = {address: select_versions(versions) for address, versions in told["workers"].items()}
+        check_versions(here, scheduler, workers)
+        check_versions(*client.sync(_ask_for_code, client, here, callback_timeout=_SECONDS_TO_ANSWER))
     except MixError as error:
         raise WorkError(str(error)) from error
     except TimeoutError:
         _log.warning("a worker does not tell its versions within %d s; they are not compared", _SECONDS_TO_ANSWER)
 
 
-def _close(cluster: Any) -> None:  # noqa: ANN401  any class of clusters
+async def _ask_for_code(client: Client, versions: Versions) -> tuple[Versions, Versions, dict[str, Versions]]:
+    """Ask for the code of this project as well; a worker that has gone meanwhile does not tell."""
+    ask = make_code_asker()
+    on_scheduler = await client._run_on_scheduler(ask)  # noqa: SLF001  run() waits for ever
+    on_workers = await client._run(ask, on_error="ignore")  # noqa: SLF001
+    workers = {address: versions | {PROJECT: code} for address, code in on_workers.items()}
+    return versions | {PROJECT: code_here()}, versions | {PROJECT: on_scheduler}, workers
+
+
+def _close(cluster: LocalCluster) -> None:
     """Stop a cluster, but do not wait for ever: Dask may, when a worker has just died and is being replaced."""
     try:
         cluster.close(timeout=_SECONDS_TO_CLOSE)
     except TimeoutError:
         _log.info("Dask did not stop its workers within %d s; they end with this process", _SECONDS_TO_CLOSE)
+
+
+def _close_elsewhere(cluster: Any, path: str) -> None:  # noqa: ANN401  any class of clusters
+    """Stop a cluster, and say so where that fails: machines that go on cost money."""
+    try:
+        cluster.close(timeout=_SECONDS_TO_CLOSE_ELSEWHERE)
+    except Exception as error:  # noqa: BLE001  the work is done
+        reason = error or type(error).__name__
+        _log.warning("%s: the cluster was not stopped; look whether any of it still runs: %s", path, reason)
 
 
 @contextmanager
@@ -368,7 +488,9 @@ def run_tasks(
             under_way |= new
             running.update(new)
             yield from cluster.client.gather([future for future in done if not _killed(future)])
-    except CancelledError as error:
+    except MixError as error:
+        raise WorkError(str(error)) from error
+    except (CancelledError, CommClosedError, ClosedClientError) as error:
         msg = f"the connection to the scheduler at {_address(cluster.client)} is lost"
         raise LostError(msg) from error
 
@@ -377,19 +499,20 @@ def _make_submit(
     client: Client, function: Callable[[Task], Result], with_care: Callable[[Task, int | None], Task] | None
 ) -> Callable[[Iterable[_Attempt[Task]]], "dict[Future[Result], _Attempt[Task]]"]:
     """Make what sends tasks off, and tells which future is whose."""
-    numbers, name = itertools.count(), f"{function.__name__}-{uuid.uuid4().hex}"
+    numbers, name, code = itertools.count(), f"{function.__name__}-{uuid.uuid4().hex}", code_here()
 
     def submit(attempts: Iterable[_Attempt[Task]]) -> "dict[Future[Result], _Attempt[Task]]":
         batch = list(attempts)
-        calls = [(function, attempt.task, with_care if attempt.n_careful else None) for attempt in batch]
+        calls = [(function, attempt.task, with_care if attempt.n_careful else None, code) for attempt in batch]
         keys = [(name, next(numbers)) for _ in batch]
         return dict(zip(client.map(_call, calls, key=keys, retries=RETRIES), batch, strict=True)) if batch else {}
 
     return submit
 
 
-def _call(call: tuple[Callable[[Task], Result], Task, Callable[[Task, int | None], Task] | None]) -> Result:
-    function, task, with_care = call
+def _call(call: tuple[Callable[[Task], Result], Task, Callable[[Task, int | None], Task] | None, str]) -> Result:
+    function, task, with_care, code = call
+    check_code(code)  # a worker may have come after all were compared
     if with_care:
         task = with_care(task, get_worker().memory_manager.memory_limit)
     return function(task)
@@ -400,8 +523,14 @@ def _windows(client: Client, most: int) -> Iterator[int]:
     looked, n_threads = -math.inf, 0
     while True:
         if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS:
-            looked, n_threads = time.monotonic(), _count_threads(client)
+            looked = time.monotonic()
+            with suppress(OSError):  # whether the scheduler is lost, the tasks tell
+                n_threads = client.sync(_ask_for_threads, client, callback_timeout=_SECONDS_BETWEEN_LOOKS)
         yield _TASKS_A_WORKER * max(n_threads, most, 1)
+
+
+async def _ask_for_threads(client: Client) -> int:
+    return sum((await client.scheduler.ncores()).values()) if client.scheduler else 0
 
 
 def _killed(future: "Future[Any]") -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 PATIENCE = 300.0
 """Seconds to wait for a scheduler and its first worker."""
 
+_SECONDS_TO_GREET = 5.0
 _SHAPES = """It must be one document, and either a manifest of Dask's operator for Kubernetes,
   apiVersion: kubernetes.dask.org/v1
   kind: DaskCluster
@@ -222,6 +225,35 @@ def find_address(scheduler: str) -> str:
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{scheduler}: no scheduler file: it names no address"
         raise SchedulerError(msg) from error
+
+
+def speaks_tls(address: str) -> bool:
+    """Say whether who listens at an address encrypts.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://HOST:PORT``.
+
+    Returns
+    -------
+    bool
+        False also where nobody listens.
+
+    """
+    host, _, port = address.partition("://")[2].rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return error.reason is not None and "CERTIFICATE" in error.reason
+    except OSError:
+        return False
 
 
 def _is_address(scheduler: str) -> bool:

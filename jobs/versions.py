@@ -2,47 +2,100 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
 
 Versions = dict[str, str]
+
+PACKAGES = ("dask", "distributed", "numpy", "zarr")
+"""What decides whether parts of a cluster understand each other and compute the same."""
+
+PROJECT = "sound-features"
+"""The name of this project in tables of versions."""
+
+ADVICE = "Use the same everywhere: one image, built of the Dockerfile, or one constraints.txt and one copy of the code"
 
 
 class MixError(RuntimeError):
     """Parts of a cluster with different versions; the message is a table of them."""
 
 
-def make_asker() -> Callable[[], Versions]:
-    """Make a function that tells the versions where it is called.
+def select_versions(told: Mapping[str, Any]) -> Versions:
+    """Take what has to be the same out of what a part of a cluster tells of itself.
+
+    Parameters
+    ----------
+    told : mapping
+        Of ``packages`` to a mapping of names to versions, as Dask tells it.
+
+    Returns
+    -------
+    dict of str to str
+        Of Python, without the patch level, and of `PACKAGES`.
+
+    """
+    found = {name: str(told["packages"].get(name) or "missing") for name in ("python", *PACKAGES)}
+    return found | {"python": ".".join(found["python"].split(".")[:2])}
+
+
+def make_code_asker() -> Callable[[], str]:
+    """Make a function that tells this project's code where it is called.
 
     Returns
     -------
     callable
-        Without arguments; of Python (without the patch level), of packages, and a digest of this project's code. It
-        needs nothing to be installed, and is defined here so that it is sent to others whole.
+        Without arguments; a digest. It needs nothing to be installed, and is defined here so that it is sent to others
+        whole, to none but those with the same Python.
 
     """
 
-    def ask() -> Versions:
+    def ask() -> str:
         import hashlib
-        import platform
-        from importlib import metadata, util
+        from importlib import util
         from pathlib import Path
 
-        found = {"python": ".".join(platform.python_version_tuple()[:2])}
-        for name in ("dask", "distributed", "numpy", "zarr"):
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                found[name] = "missing"
         digest = hashlib.sha256()
         for package in ("mimii", "jobs"):
             spec = util.find_spec(package)
             if spec is None or spec.origin is None:
-                return found | {"sound-features": "missing"}
+                return "missing"
             for path in sorted(Path(spec.origin).parent.glob("*.py")):
                 digest.update(path.name.encode() + path.read_bytes())
-        return found | {"sound-features": f"code {digest.hexdigest()[:8]}"}
+        return f"code {digest.hexdigest()[:8]}"
 
     return ask
+
+
+@cache
+def code_here() -> str:
+    """Tell the code of this process.
+
+    Returns
+    -------
+    str
+        A digest, of when it was first asked for.
+
+    """
+    return make_code_asker()()
+
+
+def check_code(expected: str) -> None:
+    """Make sure that this process has the code of another one.
+
+    Parameters
+    ----------
+    expected : str
+        The other's `code_here`.
+
+    Raises
+    ------
+    MixError
+        If it has not.
+
+    """
+    if code_here() != expected:
+        msg = f"a worker has {code_here()} of {PROJECT}, and the job {expected}. {ADVICE}"
+        raise MixError(msg)
 
 
 def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Versions]) -> None:
@@ -65,7 +118,7 @@ def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Ve
     columns = {"here": here, "scheduler": scheduler}
     for kind, count in kinds.most_common():
         example = next(address for address, versions in workers.items() if tuple(versions.items()) == kind)
-        columns[f"{count} workers" if count > 1 else example] = dict(kind)
+        columns[example if count == 1 else f"{count} workers, as {example}"] = dict(kind)
     if any(versions != here for versions in columns.values()):
         raise MixError(_tell(columns))
 
@@ -76,7 +129,4 @@ def _tell(columns: Mapping[str, Versions]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     table = "\n  ".join(lines)
-    return (
-        f"the parts of the cluster have different versions:\n  {table}\n"
-        "Use the same everywhere: one image, built of the Dockerfile, or one constraints.txt"
-    )
+    return f"the parts of the cluster have different versions:\n  {table}\n{ADVICE}"
