@@ -49,6 +49,28 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
     return [_folder(clip, split) + stem for stem, clip, split in zip(stems, clips, splits, strict=True)]
 
 
+def machine_name(who: Identity) -> str:
+    """Name a machine, as far as it is known.
+
+    Parameters
+    ----------
+    who : Identity
+        Of one of its clips.
+
+    Returns
+    -------
+    str
+        ``<machine>-<id>-<snr>``, fit for the name of a file; empty where nothing is known.
+
+    Examples
+    --------
+    >>> machine_name(Identity("valve", "id_06", snr_db=-6.0))
+    'valve-id_06-min6dB'
+
+    """
+    return _safe("-".join(filter(None, (who.machine_type, who.machine_id, _snr(who)))))
+
+
 def _told_apart(stems: Sequence[str], clips: Sequence[Clip], by: Callable[[Clip], str]) -> list[str]:
     """Append a hash of something to those that are the same."""
     counts = Counter(stem.casefold() for stem in stems)
