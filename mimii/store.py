@@ -7,10 +7,12 @@ consolidated metadata of its arrays: a store that has it is finished.
 zarr is imported where it is used: workers come past here when they start, and do not need its quarter of a second.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,14 +32,36 @@ from mimii.table import FORMAT, Table
 if TYPE_CHECKING:
     import zarr
 
+DIGESTS = "column_digests"
+"""The attribute that holds the digests of the columns of a finished store, by name."""
+
 _CLIPS_A_CHUNK = 1 << 16
 _GROUP = "zarr.json"
 _CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
 _CHUNK_KEYS: Any = {"name": "default", "separator": "."}
-_ARRAYS = (
-    *("features", "row_clip", "path", "machine_type", "machine_id", "number", "snr_db", "label", "split"),
-    *("first_row", "n_rows", "status", "feature_mean", "feature_std"),
+SCHEMA: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
+    {
+        "features": (("row", "feature"), "float32"),
+        "row_clip": (("row",), "int32"),
+        "path": (("clip",), "string"),
+        "machine_type": (("clip",), "string"),
+        "machine_id": (("clip",), "string"),
+        "number": (("clip",), "int32"),
+        "snr_db": (("clip",), "float32"),
+        "label": (("clip",), "int8"),
+        "split": (("clip",), "string"),
+        "first_row": (("clip",), "int64"),
+        "n_rows": (("clip",), "int32"),
+        "status": (("clip",), "string"),
+        "feature_mean": (("feature",), "float64"),
+        "feature_std": (("feature",), "float64"),
+    }
 )
+"""The arrays of a table: dimensions and data type of each, by name."""
+
+COLUMNS = tuple(name for name, (dimensions, _) in SCHEMA.items() if "row" not in dimensions)
+"""The arrays that are small: all but those of the rows."""
+
 _TITLE = "Stacked log-mel features of machine sound"
 _ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
 _SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
@@ -239,7 +263,7 @@ def read_columns(objects: Objects) -> Columns:
         msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
         raise StoreError(msg)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
-    return Columns(existing.attributes, **{name: _read(objects, name) for name in names})
+    return Columns(existing.attributes, **{name: read_column(objects, name) for name in names})
 
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
@@ -270,9 +294,81 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     if shard_key(index) not in documents:
         msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
         raise FileNotFoundError(msg)
-    features = _open(documents, FEATURES)
+    features = open_array(documents, FEATURES)
     begin = index * features.shards[0]
     return np.asarray(features[begin : begin + features.shards[0]])
+
+
+def read_column(objects: Objects, name: str) -> NDArray[Any]:
+    """Read one of the small arrays of a store, through zarr.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the store.
+    name : str
+        One of `COLUMNS`.
+
+    Returns
+    -------
+    ndarray
+        All of it.
+
+    Raises
+    ------
+    Exception
+        What zarr and its codecs raise where it is not there, or damaged.
+
+    """
+    return np.asarray(open_array(objects.get_all(objects.sizes(name)), name)[:])
+
+
+def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types
+    """Open an array of which some objects are in memory: zarr then checks all checksums of what is read of it.
+
+    Parameters
+    ----------
+    documents : mapping of str to bytes
+        Its metadata and those of its chunks or shards that will be read, by key.
+    name : str
+        Its name.
+
+    Returns
+    -------
+    zarr.Array
+        To be read. What has no object is fill value.
+
+    Raises
+    ------
+    Exception
+        What zarr raises where the metadata is not there, or makes no sense.
+
+    """
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+
+    buffer = default_buffer_prototype().buffer
+    memory = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in documents.items()})
+    return zarr.open_array(memory, path=name, mode="r")
+
+
+def digest_column(values: NDArray[Any]) -> str:
+    """Digest the values of an array, whatever chunks and codecs they are stored with.
+
+    Parameters
+    ----------
+    values : ndarray
+        Numbers or strings.
+
+    Returns
+    -------
+    str
+        Changes with any of them.
+
+    """
+    is_number = values.dtype.kind in "iuf"
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes() if is_number else "\0".join(values).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def erase(objects: Objects) -> None:
@@ -287,7 +383,7 @@ def erase(objects: Objects) -> None:
     if group := objects.get(_GROUP):
         objects.put(_GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
     objects.delete_below(RECORDS)
-    for name in _ARRAYS:
+    for name in SCHEMA:
         objects.delete_below(name)
     objects.delete_partial()
     objects.delete(_GROUP)
@@ -296,27 +392,13 @@ def erase(objects: Objects) -> None:
 def _clip_differences(objects: Objects, table: Table) -> str:
     new = [as_unicode(clip.path) for clip in table.catalogue.clips]
     try:
-        old = [str(path) for path in _read(objects, "path")]
+        old = [str(path) for path in read_column(objects, "path")]
     except (KeyError, ValueError, OSError):
         return f"clips: others there than the {len(new)} now"
     gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
     changes = [f"{len(some)} {what}, first {some[0]}" for some, what in ((gone, "gone"), (come, "new")) if some]
     details = "; ".join(changes) or "the same paths, but places, lengths, labels or splits have changed"
     return f"clips: {len(old)} there, {len(new)} now ({details})"
-
-
-def _read(objects: Objects, name: str) -> NDArray[Any]:
-    return np.asarray(_open(objects.get_all(objects.sizes(name)), name)[:])
-
-
-def _open(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types
-    """Open an array of which all that is needed is in memory."""
-    import zarr
-    from zarr.core.buffer import default_buffer_prototype
-
-    buffer = default_buffer_prototype().buffer
-    memory = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in documents.items()})
-    return zarr.open_array(memory, path=name, mode="r")
 
 
 def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record]) -> dict[str, bytes]:
@@ -335,21 +417,23 @@ def _documents(
     status: Sequence[str] | None = None,
     statistics: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> dict[str, bytes]:
-    """Write the whole group but its shards in memory; with results, also consolidated metadata."""
+    """Write the whole group but its shards in memory; with results, also their digests and consolidated metadata."""
     import zarr
 
     written: dict[str, Any] = {}
     memory = zarr.storage.MemoryStore(written)
+    columns = _clip_columns(table, status) | dict(
+        zip(("feature_mean", "feature_std"), statistics or _no_statistics(table), strict=True)
+    )
+    digests = {} if status is None else {DIGESTS: {name: digest_column(values) for name, values in columns.items()}}
     with warnings.catch_warnings():
         # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
         warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
         warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
-        group = zarr.create_group(memory, attributes=_attributes(table, sources))
+        group = zarr.create_group(memory, attributes=_attributes(table, sources) | digests)
         _create_rows(group, table)
-        for name, values in _clip_columns(table, status).items():
-            _create_column(group, name, values, "clip")
-        for name, values in zip(("feature_mean", "feature_std"), statistics or _no_statistics(table), strict=True):
-            _create_column(group, name, values, "feature")
+        for name, values in columns.items():
+            _create_column(group, name, values, SCHEMA[name][0][0])
         if status is not None:
             zarr.consolidate_metadata(memory)
     return {key: value.to_bytes() for key, value in written.items()} | {_GROUP: _sorted(written[_GROUP].to_bytes())}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -174,9 +174,57 @@ def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
 
     """
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
-    is_train = (catalogue.n_rows > 0) & np.array([split == TRAIN for split in catalogue.splits], bool)
-    counts = is_train if is_train.any() else ~is_train
-    return Table(catalogue, make_plan(catalogue.n_rows, layout), counts, _fingerprint(catalogue, layout))
+    counts = count_for_statistics(catalogue.n_rows, catalogue.splits)
+    return Table(
+        catalogue,
+        make_plan(catalogue.n_rows, layout),
+        counts,
+        fingerprint(catalogue.spec, layout, digest_clips(catalogue)),
+    )
+
+
+def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which clips count for the statistics of a table.
+
+    Parameters
+    ----------
+    n_rows : ndarray of int, shape (n_clips,)
+        Rows of each clip.
+    splits : sequence of str
+        Each clip's split.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_clips,)
+        Those for training, or all where none of these has rows.
+
+    """
+    is_train: NDArray[np.bool_] = (n_rows > 0) & np.array([split == TRAIN for split in splits], bool)
+    return is_train if is_train.any() else ~is_train
+
+
+def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
+    """Digest all that decides what is in a table.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        What is computed.
+    layout : Layout
+        Rows of chunk and shard.
+    clips_digest : str
+        Of the list of clips, from `mimii.catalogue.digest_clips`.
+    counter : int
+        The `FORMAT` of the table.
+
+    Returns
+    -------
+    str
+        The same for the same table, always.
+
+    """
+    values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
@@ -214,14 +262,3 @@ def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -
     return ShardTask(
         output, reach, catalogue.spec, table.plan.layout, make_stamp(table, index), index, parts, table.n_ended(index)
     )
-
-
-def _fingerprint(catalogue: Catalogue, layout: Layout) -> str:
-    values = (
-        FORMAT,
-        catalogue.spec.as_dict(),
-        layout.chunk_rows,
-        layout.shard_rows,
-        digest_clips(catalogue),
-    )
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
