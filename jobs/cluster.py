@@ -256,6 +256,7 @@ def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa:
 
 def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
     operator = _import("dask_kubernetes.operator")
+    _import("kr8s").api().version()  # fails where there is no Kubernetes, before half a cluster is left behind
     return operator.KubeCluster(
         custom_cluster_spec=manifest.document,
         namespace=manifest.document["metadata"].get("namespace"),
@@ -303,16 +304,19 @@ def _find_client(scheduler: str, where: Where) -> Client:
 
 def _try_client(address: str, where: Where) -> Client:
     """Connect to an address; what waiting would not mend is said at once."""
+    scheme, _, place = address.partition("://")
+    if scheme == "tls" and not speaks_tls(address):
+        msg = f"{address}: it does not encrypt; start it with TLS, or name it as tcp://{place}"
+        raise WorkError(msg)
     try:
         return _open_client(address, where, min(_SECONDS_A_TRY, where.patience))
     except FatalCommClosedError as error:
-        reason = str(error.__cause__ or error)
-        msg = f"{address}: it does not agree to encrypt with these certificates, or does not encrypt at all: {reason}"
+        msg = f"{address}: it does not know these certificates, or they do not know it: {error.__cause__ or error}"
         raise WorkError(msg) from error
     except OSError as error:
-        if address.startswith("tls://") or not speaks_tls(address):
+        if scheme == "tls" or not speaks_tls(address):
             raise
-        msg = f"{address}: it encrypts. Name it as tls://{address.partition('://')[2]}, and {_HOW_TO_ENCRYPT}"
+        msg = f"{address}: it encrypts. Name it as tls://{place}, and {_HOW_TO_ENCRYPT}"
         raise WorkError(msg) from error
 
 

@@ -16,6 +16,7 @@ PATIENCE = 300.0
 """Seconds to wait for a scheduler and its first worker."""
 
 _SECONDS_TO_GREET = 5.0
+_PORTS = 1 << 16
 _SHAPES = """It must be one document, and either a manifest of Dask's operator for Kubernetes,
   apiVersion: kubernetes.dask.org/v1
   kind: DaskCluster
@@ -238,28 +239,29 @@ def speaks_tls(address: str) -> bool:
     Returns
     -------
     bool
-        False also where nobody listens.
+        Whether it is TLS that comes back.
+
+    Raises
+    ------
+    OSError
+        If nobody listens there; somebody may come.
 
     """
     host, _, port = address.partition("://")[2].rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
-    try:
-        with (
-            socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET) as plain,
-            context.wrap_socket(plain),
-        ):
-            return True
-    except ssl.SSLError as error:
-        return error.reason is not None and "CERTIFICATE" in error.reason
-    except OSError:
-        return False
+    with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET) as plain:
+        try:
+            with context.wrap_socket(plain):
+                return True
+        except ssl.SSLError as error:  # it may say, in TLS, that it wants a certificate
+            return any(word in (error.reason or "") for word in ("CERTIFICATE", "ALERT"))
 
 
 def _is_address(scheduler: str) -> bool:
     scheme, separator, address = scheduler.partition("://")
     host, _, port = address.rpartition(":")
-    return bool(separator and host) and scheme in {"tcp", "tls"} and port.isdecimal()
+    return bool(separator and host) and scheme in {"tcp", "tls"} and port.isdecimal() and 0 < int(port) < _PORTS
 
 
 def _address_of_environment() -> str:

@@ -1,6 +1,6 @@
 """Certificates that tests make: an authority, and a part of a cluster that it vouches for."""
 
-import datetime
+import datetime as dt
 from pathlib import Path
 
 from cryptography import x509
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 def write_certificates(folder: Path) -> dict[str, str]:
@@ -39,7 +39,7 @@ def sign(
     *,
     is_authority: bool = False,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(issuer or subject, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - DAY).not_valid_after(now + DAY)
     return builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True).sign(
