@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mimii.catalogue import Catalogue
+from mimii.places import Place
 
 
 class Work(Protocol):
@@ -104,9 +105,25 @@ def make_stamp(work: Work, task: int) -> Stamp:
 
     """
     places = [work.catalogue.clips[clip].place for clip in work.clips_of(task)]
-    inputs = [f"{place.size} {place.version}\n" for place in places]
     archives = {f"{place.url} {place.member.archive_version}\n" for place in places if place.member}
-    return Stamp(work.fingerprint, task, _digest(inputs), _digest(sorted(archives)))
+    return Stamp(work.fingerprint, task, digest_inputs(places), _digest(sorted(archives)))
+
+
+def digest_inputs(places: Sequence[Place]) -> str:
+    """Digest the sizes and versions of the recordings of a task.
+
+    Parameters
+    ----------
+    places : sequence of Place
+        In the order of the task's clips.
+
+    Returns
+    -------
+    str
+        Changes when one of them changes, and not when it is moved as it is.
+
+    """
+    return _digest([f"{place.size} {place.version}\n" for place in places])
 
 
 def _digest(lines: Sequence[str]) -> str:
