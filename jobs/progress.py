@@ -14,6 +14,27 @@ _SECONDS_A_LINE = 5.0
 _COLUMNS = 80
 
 
+def watch(done: Iterable[Done], n_clips: int, n_bad: int = 0) -> Iterator[Done]:
+    """Show how far the work is, as fits whoever looks: a bar on a terminal, or lines.
+
+    Parameters
+    ----------
+    done : iterable of Done
+        Results, as they come.
+    n_clips : int
+        How many clips they will have in all.
+    n_bad : int
+        How many bad ones are known already.
+
+    Returns
+    -------
+    iterator of Done
+        The results.
+
+    """
+    return (show_bar if sys.stderr.isatty() else show_lines)(done, n_clips, n_bad)
+
+
 def show_bar(done: Iterable[Done], n_clips: int, n_bad: int) -> Iterator[Done]:
     """Draw a bar on standard error: clips done, clips a second, time left, bad ones so far.
 

@@ -34,15 +34,11 @@ ReadShard = Callable[[int], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
-class MachineTask:
-    """All that a worker needs to learn a machine.
+class Study:
+    """What all machines of a run have in common.
 
     Attributes
     ----------
-    index : int
-        Which task.
-    machine : Machine
-        Which machine.
     table : Objects
         The table of features.
     output : Objects
@@ -56,12 +52,10 @@ class MachineTask:
     training : Training
         How to learn.
     fingerprint : str
-        For the outcome: of the table and the training.
+        For the outcomes: of the table and the training.
 
     """
 
-    index: int
-    machine: Machine
     table: Objects
     output: Objects
     spec: FeatureSpec
@@ -70,6 +64,26 @@ class MachineTask:
     scale: FloatArray
     training: Training
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTask:
+    """All that a worker needs to learn a machine.
+
+    Attributes
+    ----------
+    index : int
+        Which task.
+    machine : Machine
+        Which machine.
+    study : Study
+        How, and where the results go.
+
+    """
+
+    index: int
+    machine: Machine
+    study: Study
 
     def __str__(self) -> str:
         """Name the machine, for messages."""
@@ -142,22 +156,49 @@ def detect_machine(task: MachineTask) -> Done:
         If the table cannot be read or the output not be written.
 
     """
-    learned, held_back = hold_back(task.machine.train)
-    read = _keep_some(partial(read_shard, task.table), task)
-    arrays = train(partial(_blocks, task, learned, read), task.training)
-    detector = Detector(task.training.kind, arrays, task.shift, task.scale, task.spec, task.machine.name)
-    unknown = _score(held_back, detector, read, task.shard_rows)
+    machine, study = task.machine, task.study
+    learned, held_back = hold_back(machine.train)
+    read = _keep_some(study)
+    arrays = train(partial(_blocks, study, learned, read), study.training)
+    detector = Detector(study.training.kind, arrays, study.shift, study.scale, study.spec, machine.name)
+    unknown = _score(held_back, detector, read, study.shard_rows)
     detector = replace(detector, threshold=choose_threshold(unknown))
-    scores = _score(task.machine.test, detector, read, task.shard_rows)
+    scores = _score(machine.test, detector, read, study.shard_rows)
     model = to_bytes(detector)
-    clips = tuple(span.clip for span in task.machine.test)
+    clips = tuple(span.clip for span in machine.test)
     outcome = Outcome(
-        *(task.fingerprint, task.machine.name, len(model), len(learned), unknown, detector.threshold),
-        *(clips, task.machine.labels, scores),
+        *(study.fingerprint, machine.name, len(model), len(learned), unknown, detector.threshold),
+        *(clips, machine.labels, scores),
     )
-    task.output.put(model_key(task.machine.name), model)
-    task.output.put(outcome_key(task.machine.name), to_json(outcome))
-    return Done(task.index, count_clips(task.machine), len(model), {})
+    study.output.put(model_key(machine.name), model)
+    study.output.put(outcome_key(machine.name), to_json(outcome))
+    return Done(task.index, count_clips(machine), len(model), {})
+
+
+def read_rows(table: Objects, span: Span, shard_rows: int) -> FloatArray:
+    """Read the rows of one clip.
+
+    Parameters
+    ----------
+    table : Objects
+        The table of features.
+    span : Span
+        Which rows.
+    shard_rows : int
+        Of the table.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_features)
+        dB.
+
+    Raises
+    ------
+    OSError
+        If the table cannot be read.
+
+    """
+    return _rows(span, partial(read_shard, table), shard_rows)
 
 
 def hold_back(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
@@ -238,22 +279,22 @@ def from_json(data: bytes) -> Outcome | None:
         return None
 
 
-def _keep_some(read: ReadShard, task: MachineTask) -> ReadShard:
+def _keep_some(study: Study) -> ReadShard:
     """Keep the shards that were read last in memory, as many as fit."""
-    shard_bytes = 4 * task.shard_rows * task.spec.n_features
-    return lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(read)
+    shard_bytes = 4 * study.shard_rows * study.spec.n_features
+    return lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(partial(read_shard, study.table))
 
 
-def _blocks(task: MachineTask, learned: Sequence[Span], read: ReadShard, epoch: int) -> Iterator[FloatArray]:
+def _blocks(study: Study, learned: Sequence[Span], read: ReadShard, epoch: int) -> Iterator[FloatArray]:
     """Yield all rows to learn from, shifted and scaled, some shards' at a time, the shards in random order."""
     by_shard: dict[int, list[Span]] = {}
     for span in learned:
-        for shard in _shards(span, task.shard_rows):
+        for shard in _shards(span, study.shard_rows):
             by_shard.setdefault(shard, []).append(span)
-    order = np.random.default_rng((task.training.seed, epoch)).permutation(np.array(list(by_shard), int)).tolist()
-    parts = (_part(span, shard, read, task.shard_rows) for shard in order for span in by_shard[shard])
+    order = np.random.default_rng((study.training.seed, epoch)).permutation(np.array(list(by_shard), int)).tolist()
+    parts = (_part(span, shard, read, study.shard_rows) for shard in order for span in by_shard[shard])
     for rows in _gather(parts):
-        yield (rows - task.shift) / task.scale
+        yield (rows - study.shift) / study.scale
 
 
 def _gather(parts: Iterable[FloatArray]) -> Iterator[FloatArray]:

@@ -392,3 +392,31 @@ def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
     shape = (max(0, count - frames + 1), frames * n_mels)
     strides = (n_mels * decibel.itemsize, decibel.itemsize)
     return as_strided(decibel, shape, strides, writeable=False)
+
+
+def unstack_rows(rows: FloatArray, frames: int) -> FloatArray:
+    """Recover the frames of a clip from all of its rows: what `stack_frames` was given.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n_rows, frames * n_mels)
+        All rows of one clip, at least one.
+    frames : int
+        Frames in a row.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows + frames - 1, n_mels)
+        dB.
+
+    Examples
+    --------
+    >>> unstack_rows(stack_frames(np.arange(8, dtype=np.float32).reshape(4, 2), 3), 3)
+    array([[0., 1.],
+           [2., 3.],
+           [4., 5.],
+           [6., 7.]], dtype=float32)
+
+    """
+    n_mels = rows.shape[1] // frames
+    return np.concatenate([rows[:-1, :n_mels], rows[-1].reshape(frames, n_mels)])
