@@ -108,6 +108,8 @@ class ShardCheck:
         Which shard.
     n_rows : int
         Rows in it.
+    n_mels : int
+        Mel bands of a frame: what a row shares with the next one is all but these.
     held : tuple of Held or None
         In order; together they are all of its rows. None where that is not known: then only what does not depend on
         it is checked.
@@ -123,6 +125,7 @@ class ShardCheck:
     is_relative: bool
     shard: int
     n_rows: int
+    n_mels: int
     held: tuple[Held, ...] | None
     n_ended: int
 
@@ -186,6 +189,7 @@ def plan_checks(stored: Stored) -> Iterator[ShardCheck]:
             is_relative=stored.spec.scale == "ref_max",
             shard=shard,
             n_rows=min(stored.layout.shard_rows, stored.total_rows - shard * stored.layout.shard_rows),
+            n_mels=stored.spec.n_mels,
             held=held,
             n_ended=n_ended,
         )
@@ -356,6 +360,7 @@ def _check_values(task: ShardCheck, begin: int, values: FloatArray, rows: NDArra
     checked = [Checked("nan", len(values), tuple(found))]
     if task.is_relative:
         checked.append(Checked("range", len(values), tuple(_range_findings(task, first, values))))
+    checked.append(Checked("frames", len(values), tuple(_frame_findings(task, first, values, rows["clip"]))))
     return checked
 
 
@@ -373,6 +378,17 @@ def _range_findings(task: ShardCheck, first: int, values: FloatArray) -> Iterato
     at = np.argwhere(outside)[0]
     problem = f"{int(outside.sum())} values above 0 or below {-TOP_DB:g} dB, the first in row {first + int(at[0])}"
     yield _finding(task, "range", shard_key(task.shard), f"{problem}: {values[tuple(at)]:g}")
+
+
+def _frame_findings(task: ShardCheck, first: int, values: FloatArray, clip: NDArray[Any]) -> Iterator[Finding]:
+    """Hold each row against the next of the chunk: of the same clip, it is one frame further on."""
+    differ = (values[:-1, task.n_mels :] != values[1:, : -task.n_mels]).any(axis=1) & (clip[:-1] == clip[1:])
+    if not differ.any():
+        return
+    at = [row for row in np.flatnonzero(differ) if np.isfinite(values[row : row + 2]).all()]
+    if at:
+        problem = f"{len(at)} rows are not the row before one frame on, the first is row {first + int(at[0]) + 1}"
+        yield _finding(task, "frames", shard_key(task.shard), problem)
 
 
 def _sum(values: FloatArray) -> Sums:

@@ -42,6 +42,7 @@ CHECKS: Mapping[str, str] = MappingProxyType(
         "status": "clip",
         "nan": "row",
         "range": "row",
+        "frames": "row",
         "statistics": "sum",
         "recordings": "shard",
         "librosa": "clip",
