@@ -38,6 +38,7 @@ from jobs.schedulers import (
     check_scheduler,
     find_address,
     is_cluster_file,
+    knock,
     read_cluster_file,
     speaks_tls,
 )
@@ -97,6 +98,9 @@ _DEFAULTS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
 }
+_NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
+"""Dask gives up a worker that is missing so long after it died, though it may only have died again in between."""
+
 _PARTS = ("client", "scheduler", "worker")
 _HOW_TO_ENCRYPT = "pass --tls-ca-file, --tls-cert and --tls-key, or set distributed.comm.tls in Dask's configuration"
 _LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
@@ -209,6 +213,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     n_workers, processes = where.n_workers or default_workers(), where.scheduler == "local"
     first = where.adapt[0] if where.adapt else n_workers
     security = _security(where.tls if processes else None) or Security()
+    stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     with _interrupts_held_back():
         local = LocalCluster(
             n_workers=first if processes else 1,
@@ -232,7 +237,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
 def _reach(where: Where, stack: ExitStack) -> Cluster:
     scheduler = check_scheduler(where.scheduler)
     if is_cluster_file(scheduler):
-        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where))
+        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where, where.patience))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
     n_threads = _await_workers(client, where)
@@ -304,6 +309,7 @@ def _find_client(scheduler: str, where: Where) -> Client:
 
 def _try_client(address: str, where: Where) -> Client:
     """Connect to an address; what waiting would not mend is said at once."""
+    knock(address).close()  # a client that fails leaves more behind
     scheme, _, place = address.partition("://")
     if scheme == "tls" and not speaks_tls(address):
         msg = f"{address}: it does not encrypt; start it with TLS, or name it as tcp://{place}"
@@ -320,7 +326,7 @@ def _try_client(address: str, where: Where) -> Client:
         raise WorkError(msg) from error
 
 
-def _open_client(scheduler: Any, where: Where, timeout: float | None = None) -> Client:  # noqa: ANN401
+def _open_client(scheduler: Any, where: Where, timeout: float) -> Client:  # noqa: ANN401
     address = scheduler if isinstance(scheduler, str) else str(scheduler.scheduler_address)
     security = _security(where.tls) or getattr(scheduler, "security", None) or Security()
     _check_encryption(address, security)
@@ -491,7 +497,14 @@ def run_tasks(
             new = submit([*again, *islice(attempts, max(0, next(windows) - len(under_way) - len(again)))])
             under_way |= new
             running.update(new)
-            yield from cluster.client.gather([future for future in done if not _killed(future)])
+            ended_well = {future: attempt for future, attempt in done.items() if not _killed(future)}
+            try:
+                results = cluster.client.gather(list(ended_well))
+            except KilledWorker:  # over a task done again, since a worker had died before its result was taken
+                under_way |= ended_well
+                running.update(ended_well)
+                continue
+            yield from results
     except MixError as error:
         raise WorkError(str(error)) from error
     except (CancelledError, CommClosedError, ClosedClientError) as error:

@@ -228,6 +228,29 @@ def find_address(scheduler: str) -> str:
         raise SchedulerError(msg) from error
 
 
+def knock(address: str) -> socket.socket:
+    """Connect to an address.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://HOST:PORT``.
+
+    Returns
+    -------
+    socket
+        To be closed.
+
+    Raises
+    ------
+    OSError
+        If nobody listens there; somebody may come.
+
+    """
+    host, _, port = address.partition("://")[2].rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET)
+
+
 def speaks_tls(address: str) -> bool:
     """Say whether who listens at an address encrypts.
 
@@ -247,10 +270,9 @@ def speaks_tls(address: str) -> bool:
         If nobody listens there; somebody may come.
 
     """
-    host, _, port = address.partition("://")[2].rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
-    with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET) as plain:
+    with knock(address) as plain:
         try:
             with context.wrap_socket(plain):
                 return True
