@@ -272,13 +272,16 @@ def _match(options: argparse.Namespace, stored: Stored) -> Matches | None:
 
 
 def _why_not(name: str, stored: Stored, matches: Matches | None) -> str:
+    """Say why a check was not made."""
+    if name in ("librosa", "recordings"):
+        return "not told by the recordings that are found" if matches else "--against names no recordings"
+    if name == "published":
+        return "--complete names no archives"
     if stored.plan is None:
         return "columns and plan have to be right first"
-    if name == "range":
+    if name == "range" and stored.spec.scale != "ref_max":
         return "dB are absolute, and have no bounds"
-    if name in ("librosa", "recordings"):
-        return "--against names no recordings" if matches is None else "not told by the recordings that are found"
-    return "--complete names no archives" if name == "published" else "no shard could be read"
+    return "no shard could be read" if stored.n_shards else "there are no rows"
 
 
 def _size(stored: Stored, seen: _Seen) -> dict[str, int]:
@@ -327,7 +330,7 @@ def _take_in(reports: Iterable[ShardReport], stored: Stored, matches: Matches | 
             merged = merge([*merged.values(), *report.checked, *filter(None, [told])])
             sums, n_bytes = add_sums([sums, report.sums], stored.layout.n_features), n_bytes + report.n_bytes
             n_untold += matches is not None and told is None
-            yield Done(report.shard, report.n_ended, report.n_bytes, {})
+            yield Done(report.shard, report.n_ended, report.n_bytes, _name_bad(report))
 
     show = _show_nothing if quiet or not stored.plan else show_bar if sys.stderr.isatty() else show_lines
     n_clips = int((stored.columns["n_rows"] > 0).sum()) if stored.plan else 0
@@ -335,6 +338,12 @@ def _take_in(reports: Iterable[ShardReport], stored: Stored, matches: Matches | 
         pass
     ordered = (Checked(part.check, part.n, tuple(sorted(part.findings, key=_shard))) for part in merged.values())
     return _Seen(tuple(ordered), sums, n_untold, n_bytes)
+
+
+def _name_bad(report: ShardReport) -> dict[int, str]:
+    """Name what is bad, for progress: clips by number, shards by a number below 0."""
+    found = (finding for part in report.checked for finding in part.findings)
+    return {-1 - report.shard if one.clip is None else one.clip: one.problem for one in found}
 
 
 def _shard(finding: Finding) -> int:

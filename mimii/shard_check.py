@@ -312,8 +312,7 @@ def _check_rows(task: ShardCheck, shard: bytes) -> tuple[list[Checked], Sums]:
     checked, sums = list[Checked](), list[Sums]()
     for begin, values in _read_chunks(task, shard):
         if isinstance(values, str):
-            n_chunks = -(-task.n_rows // task.layout.chunk_rows)
-            problem = f"chunk {begin // task.layout.chunk_rows} of {n_chunks} cannot be read: {values}"
+            problem = f"chunk {begin // task.layout.chunk_rows}, counted from 0, cannot be read: {values}"
             checked.append(Checked("chunks", 1, (_finding(task, "chunks", shard_key(task.shard), problem),)))
             continue
         checked.append(Checked("chunks", 1))
