@@ -1,4 +1,4 @@
-"""The whole job on Dask clusters of separate processes: parts come, go, die, differ, encrypt, the bytes are the same."""
+"""The whole job on clusters of separate processes: they come, go, die, differ, encrypt, and the bytes are the same."""
 
 import contextlib
 import os

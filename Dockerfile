@@ -1,0 +1,44 @@
+# Scheduler and workers of a Dask cluster, with the versions of constraints.txt: the same as make installs for the job.
+#
+#   docker build --tag registry.example.com/sound-features:latest .
+#
+# Build it with the Python of the job, and anew when the code or constraints.txt changes: the job refuses workers
+# whose versions or code differ from its own.
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /build
+COPY constraints.txt ./
+# All that is in constraints.txt is fetched and checked by its hash, ...
+RUN pip wheel --no-cache-dir --require-hashes --requirement constraints.txt --wheel-dir /wheels
+COPY pyproject.toml README.md LICENSE ./
+COPY mimii mimii
+COPY jobs jobs
+# ... and of that alone, what the project needs is installed: tools for its development stay behind.
+RUN python -m venv /opt/sound-features \
+    && /opt/sound-features/bin/pip install --no-cache-dir --no-index --find-links /wheels .
+
+FROM python:${PYTHON}-slim
+# What was written for older versions of Dask calls its programs by their old names: dask-cloudprovider does.
+RUN useradd --uid 1000 --create-home sounds \
+    && for part in scheduler worker; do \
+        printf '#!/bin/sh\nexec dask %s "$@"\n' "$part" > "/usr/local/bin/dask-$part" \
+        && chmod 755 "/usr/local/bin/dask-$part"; \
+    done
+COPY --from=build /opt/sound-features /opt/sound-features
+ENV PATH=/opt/sound-features/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    # The environment of workers, as in cluster.yaml: one thread for each library, and an allocator that keeps what it has.
+    OMP_NUM_THREADS=1 \
+    OPENBLAS_NUM_THREADS=1 \
+    MKL_NUM_THREADS=1 \
+    NUMBA_NUM_THREADS=1 \
+    BLOSC_NTHREADS=1 \
+    MALLOC_ARENA_MAX=1 \
+    MALLOC_TRIM_THRESHOLD_=1073741824 \
+    MALLOC_MMAP_THRESHOLD_=33554432 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+USER 1000
+WORKDIR /home/sounds
+# Say which part it is: "dask scheduler", or "dask worker ADDRESS".
+CMD ["dask", "--help"]
