@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,7 +19,7 @@ from jobs import render, verify
 from mimii.plan import Layout
 from mimii.records import describe, from_json, to_json
 from mimii.shards import encode_chunk, encode_shard
-from tests.commands import assert_same_bytes, featurize_here, run
+from tests.commands import ROOT, assert_same_bytes, featurize_here, run
 from tests.recordings import noise, write_clip, write_machines
 from tests.servers import client, filesystem
 
@@ -579,3 +580,60 @@ def test_a_store_without_rows_is_right_where_no_clip_could_be_used(tmp_path, che
     status, document = check(tmp_path / "out", "--against", tmp_path / "raw")
     assert status == 0
     assert document["checks"]["chunks"] == {"checked": False, "why_not": "there are no rows"}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Clips of odd lengths, which straddle shards; one of these turns out to be bad."""
+    root = tmp_path_factory.mktemp("odd") / "raw"
+    for index, n_samples in enumerate((160_000, 100_001, 700_123, 16_000, 54_321)):
+        write_clip(root / f"normal/{index}.wav", index, n_samples)
+    samples = noise(77, 650_000)[:, 0] / 32768
+    samples[-1] = np.nan
+    soundfile.write(root / "normal/5.wav", samples, 16_000, subtype="FLOAT")
+    output = root.parent / "out"
+    assert featurize_here(root, "--output", output, "--max-bad", 1, "--quiet", "--split", "none") == 0
+    return root, output
+
+
+def test_clips_that_straddle_shards_are_right(odd, check):
+    root, output = odd
+    status, document = check(output, "--against", root)
+    assert status == 0, document
+    assert document["shards"] > 3
+    assert document["checks"]["status"]["looked_at"] > 6
+    assert document["checks"]["librosa"]["looked_at"] == 5
+
+
+def test_what_is_far_from_librosa_is_in_the_shard_that_has_it(odd, tmp_path, check):
+    root, output = odd
+    store = Path(shutil.copytree(output, tmp_path / "out"))
+    table = zarr.open_group(store, mode="r")
+    first, count, [shard_rows, _] = int(table["first_row"][2]), int(table["n_rows"][2]), table["features"].shards
+    row = first + count - 1
+    assert first // shard_rows < row // shard_rows
+    array = zarr.open_array(store / "features", mode="r+")
+    array[row, 5] -= 0.5
+    status, document = check(store, "--against", root)
+    assert status == 1
+    [finding] = findings(document)["librosa"]
+    assert (finding["clip"], finding["shard"]) == (2, row // shard_rows)
+    assert f"in row {count - 1} of the clip, feature 5" in finding["problem"]
+
+
+def test_an_interrupt_ends_with_130(finished, check, monkeypatch):
+    def interrupt(_task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "check_shard", interrupt)
+    status, said = check(finished)
+    assert status == 130
+    assert "Nothing was changed" in said
+
+
+def test_the_page_names_every_check_and_only_options_that_are_there():
+    page = (ROOT / "docs/verify.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(verify.CHECKS)
+    options = set(re.findall(r"--[a-z][a-z-]*", verify.make_parser().format_help()))
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib"}
+    assert {"--against", "--sample", "--seed", "--complete", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", page))
