@@ -1,0 +1,44 @@
+"""``python -m jobs``: which jobs there are, with a line for each: the first one of its own docstring.
+
+Files are read and not imported, so that the list is there at once.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_MAKES_IT_A_JOB = "make_parser"
+_HINT = "python -m jobs.NAME --help tells the options of one; docs/ has a page for each, with an example."
+
+
+def list_jobs() -> dict[str, str]:
+    """Find the modules here that are commands, by their `make_parser`.
+
+    Returns
+    -------
+    dict of str to str
+        By name, in the order of the alphabet: the first line of the docstring.
+
+    """
+    return dict(_find_jobs(Path(__file__).parent))
+
+
+def main() -> int:
+    """Print the list; return the exit status."""
+    jobs = list_jobs()
+    width = max(map(len, jobs))
+    lines = (f"  python -m jobs.{name:<{width}}  {summary}" for name, summary in jobs.items())
+    print("\n".join(["jobs:", *lines, "", _HINT]))
+    return 0
+
+
+def _find_jobs(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == _MAKES_IT_A_JOB for node in tree.body):
+            yield path.stem, (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
