@@ -1,11 +1,11 @@
-"""A Dask cluster as whoever operates one starts it: ``dask scheduler`` and ``dask worker``, each a process of its own."""
+"""A Dask cluster as whoever operates one starts it: ``dask scheduler`` and ``dask worker``, processes of their own."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,12 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def start(log: Path, *arguments: object, **variables: str) -> Program:
-    """Start a Python module as a program."""
+def start(log: Path, *arguments: object, within: Sequence[str] = (), **variables: str) -> Program:
+    """Start a Python module as a program, by itself or within what another command makes for it."""
     with log.open("ab") as file:
         return Program(
             subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
+                [*within, sys.executable, "-m", *map(str, arguments)],
                 env=environment(**variables),
                 stdout=file,
                 stderr=file,
