@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-from jobs.cluster import TASKS_FAR_AWAY, LostError, WorkError, connect, run_tasks
+from jobs.cluster import TASKS_FAR_AWAY, Cluster, LostError, WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
 from jobs.progress import show_bar, show_lines
@@ -279,36 +280,42 @@ def _do_all(
     job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, todo: Sequence[int], where: Where
 ) -> Iterator[Done]:
     """Do tasks; where the scheduler is lost, connect again and do those that have no record yet."""
-    left, n_in_vain = dict.fromkeys(todo), 0
+    left, lost, n_in_vain = dict.fromkeys(todo), False, 0
     while left:
         try:
-            for done in _do_some(job, options, work, list(left), where):
-                del left[done.task]
-                n_in_vain = 0
-                yield done
+            with connect(where) as cluster:
+                meanwhile = _done_meanwhile(job, options, work, left) if lost else []
+                for done in chain(meanwhile, _do_some(job, options, work, left, cluster)):
+                    del left[done.task]
+                    n_in_vain = 0
+                    yield done
         except LostError as error:
-            n_in_vain += 1
+            lost, n_in_vain = True, n_in_vain + 1
             if n_in_vain == _MOST_IN_VAIN:
                 raise
             _log.warning("%s; connecting again", error)
-            records = job.storage.read_records(open_output(options), work)
-            for task in left.keys() & records.keys():
-                del left[task]
-                yield Done(task, work.n_ended(task), records[task].size, records[task].bad)
+
+
+def _done_meanwhile(
+    job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, left: Iterable[int]
+) -> list[Done]:
+    """Find tasks that have ended without word of it: workers finish what they are at when their scheduler dies."""
+    records = job.storage.read_records(open_output(options), work)
+    ended = [task for task in left if task in records and not records[task].unread]
+    return [Done(task, work.n_ended(task), records[task].size, records[task].bad) for task in ended]
 
 
 def _do_some(
-    job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, todo: Sequence[int], where: Where
+    job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, left: Iterable[int], cluster: Cluster
 ) -> Iterator[Done]:
     """Do tasks, as long as the scheduler is there."""
-    output, reach = open_output(options), source_reach(options)
+    output, reach, todo = open_output(options), source_reach(options), list(left)
     tasks = (job.task(work, task, output, reach) for task in todo)
-    with connect(where) as cluster:
-        if not options.quiet:
-            dashboard = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
-            things, workers = numbered(len(todo), job.things), numbered(cluster.n_workers, "worker")
-            print(f"{things} on {workers}{dashboard}", file=sys.stderr)
-        yield from run_tasks(cluster, job.kernel, tasks, without_killers)
+    if todo and not options.quiet:
+        dashboard = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
+        things, workers = numbered(len(todo), job.things), numbered(cluster.n_workers, "worker")
+        print(f"{things} on {workers}{dashboard}", file=sys.stderr)
+    yield from run_tasks(cluster, job.kernel, tasks, without_killers)
 
 
 def _tasks_a_worker(options: argparse.Namespace, work: Work) -> int:

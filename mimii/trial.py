@@ -5,23 +5,34 @@ memory. One that kills the child has a fault from then on, and the task goes on 
 """
 
 import json
+import os
 import pickle
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mimii.loading import Loaded, Part, Task, load_all
 
 _SHARE_OF_MEMORY = 0.8
-_KILLED = "reading it kills the process ({name})"
+_KILLED = "reading it kills the process ({how})"
 _KILLED_FOR_MEMORY = "not enough memory for it: the process that read it was killed"
-
+_READY = "ready"
 
 AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a child told before its end."""
+
+    ready: bool
+    loaded: Sequence[Loaded]
+    error: str
+    status: int
 
 
 def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
@@ -39,6 +50,11 @@ def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
     Task
         With a fault for each of these recordings: it reads the others only.
 
+    Raises
+    ------
+    OSError
+        If no child can be started, or one fails and no recording is to blame: storage that cannot be used, say.
+
     """
     faults = dict(task.faults)
     left = list(task.parts)
@@ -51,32 +67,52 @@ def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
 
 def _try(parts: Sequence[Part], task: Task, memory: int | None) -> tuple[int, dict[int, Loaded]]:
     """Let a child read recordings until one kills it; return how many it has tried, and the faults."""
-    asked = pickle.dumps((replace(task, parts=tuple(parts)), memory))  # type: ignore[type-var]
-    done = subprocess.run([sys.executable, "-m", __name__], input=asked, stdout=subprocess.PIPE, check=False)
-    tried = [Loaded(None, *json.loads(line)) for line in done.stdout.splitlines() if line.endswith(b"]")]
-    faults = {part.clip: loaded for part, loaded in zip(parts, tried, strict=False) if loaded.problem}
-    if len(tried) == len(parts):
-        return len(parts), faults
-    if done.returncode >= 0:
-        msg = f"cannot read recordings in a process of its own: it ended with status {done.returncode}"
+    trial = _start(replace(task, parts=tuple(parts)), memory)  # type: ignore[type-var]
+    faults = {part.clip: loaded for part, loaded in zip(parts, trial.loaded, strict=False) if loaded.problem}
+    n_tried = len(trial.loaded)
+    if n_tried == len(parts):
+        return n_tried, faults
+    if trial.error or not trial.ready:
+        msg = f"cannot read recordings in a process of its own: {trial.error or f'it ended with {trial.status}'}"
         raise OSError(msg)
-    killer = parts[len(tried)]
-    return len(tried) + 1, faults | {killer.clip: _fault(-done.returncode)}
+    return n_tried + 1, faults | {parts[n_tried].clip: _fault(trial.status)}
 
 
-def _fault(number: int) -> Loaded:
-    if number == signal.SIGKILL:
+def _start(task: Task, memory: int | None) -> _Trial:
+    """Read the recordings of a task in a child, as far as it comes."""
+    asked = pickle.dumps((task, memory))
+    done = subprocess.run([sys.executable, "-m", __name__], input=asked, stdout=subprocess.PIPE, check=False)
+    told = [json.loads(line) for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
+    loaded = [Loaded(None, *about) for about in told if isinstance(about, list)]
+    error = next((str(about["error"]) for about in told if isinstance(about, dict)), "")
+    return _Trial(_READY in told, loaded, error, done.returncode)
+
+
+def _fault(status: int) -> Loaded:
+    if status == -signal.SIGKILL:
         return Loaded(None, _KILLED_FOR_MEMORY, unread=True)
-    return Loaded(None, _KILLED.format(name=signal.Signals(number).name))
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return Loaded(None, _KILLED.format(how=how))
 
 
 def _read_all() -> None:
     """Read the recordings that the parent process names; tell it of each one what is wrong with it."""
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not for the parent
+
+    def tell(what: object) -> None:
+        print(json.dumps(what), file=told, flush=True)
+
     task, memory = pickle.load(sys.stdin.buffer)  # noqa: S301  from the parent process
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory * _SHARE_OF_MEMORY),) * 2)
-    for loaded in load_all(task):
-        print(json.dumps([loaded.problem, loaded.unread]), flush=True)
+    tell(_READY)
+    try:
+        for loaded in load_all(task):
+            tell([loaded.problem, loaded.unread])
+    except Exception as error:
+        tell({"error": f"{type(error).__name__}: {error}"})
+        raise
 
 
 if __name__ == "__main__":

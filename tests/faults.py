@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ _DEADLY = """
 import os, signal, sys
 
 import mimii.audio
+import mimii.s3
 
 read = mimii.audio.read_stretches
 deeds = {deeds!r}
@@ -24,6 +27,7 @@ deeds = {deeds!r}
 
 def read_stretches(file, header, channel):
     deed = deeds.get(os.path.basename(file.name))
+    os.write(1, b'["libraries", "print"]\\n')
     if deed in signal.Signals.__members__:
         os.kill(os.getpid(), signal.Signals[deed])
     elif deed == "exit":
@@ -32,6 +36,8 @@ def read_stretches(file, header, channel):
         kept = []
         while True:
             kept.append(os.urandom(1 << 24))
+    elif deed == "storage":
+        raise mimii.s3.StorageError("the storage is gone")
     elif deed:
         raise mimii.audio.AudioError(deed)
     return read(file, header, channel)
@@ -44,8 +50,8 @@ mimii.audio.read_stretches = read_stretches
 def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     """Return the environment in which recordings, by name, do harm to the process that reads their samples.
 
-    The name of a signal kills it, ``exit`` ends it, ``memory`` makes it take all there is. Any other text does no harm:
-    for that reason the recording cannot be used. Reading a header is safe.
+    The name of a signal kills it, ``exit`` ends it, ``memory`` makes it take all there is, ``storage`` fails it. Any
+    other text does no harm: for that reason the recording cannot be used. Reading a header is safe.
     """
     folder.mkdir()
     named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
@@ -112,3 +118,22 @@ def kill_one(processes):
     process = processes[0]
     process.send_signal(signal.SIGKILL)
     return process.pid
+
+
+def is_root() -> bool:
+    """Say whether a small disk can be mounted."""
+    return os.geteuid() == 0
+
+
+@contextmanager
+def full_disk(folder: Path, size: int, room: int) -> Iterator[Path]:
+    """Mount a small disk with some room left; yield the file that fills it."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)  # noqa: S607
+    try:
+        ballast = folder / "ballast"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size - room)
+        yield ballast
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
