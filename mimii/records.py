@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mimii.keys import record_key
 from mimii.objects import Objects
 from mimii.work import Stamp, Work, make_stamp
+
+_RECORDS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,34 @@ def read_records(objects: Objects, work: Work) -> dict[int, Record]:
         By task, in order. A task that is not in it is not done.
 
     """
+    return dict(each_record(objects, work))
+
+
+def each_record(objects: Objects, work: Work) -> Iterator[tuple[int, Record]]:
+    """Read the records that are valid, some at a time: results may be large, and tasks many.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    work : Work
+        What is to be there.
+
+    Yields
+    ------
+    tuple of int and Record
+        Task and record, in the order of the tasks. A task that is left out is not done.
+
+    """
     sizes = objects.sizes()
-    tasks = {record_key(work.records, task): task for task in range(work.n_tasks)}
-    records = {tasks[key]: from_json(data) for key, data in objects.get_all(tasks.keys() & sizes.keys()).items()}
-    return {task: record for task, record in sorted(records.items()) if record and _is_valid(record, task, work, sizes)}
+    for first in range(0, work.n_tasks, _RECORDS_AT_ONCE):
+        tasks = range(first, min(first + _RECORDS_AT_ONCE, work.n_tasks))
+        keys = {task: record_key(work.records, task) for task in tasks}
+        found = objects.get_all([key for key in keys.values() if key in sizes])
+        for task, key in keys.items():
+            record = from_json(found.get(key, b""))
+            if record and _is_valid(record, task, work, sizes):
+                yield task, record
 
 
 def _is_valid(record: Record, task: int, work: Work, sizes: Mapping[str, int]) -> bool:

@@ -9,9 +9,10 @@ zarr is imported where it is used: workers come past here when they start, and d
 
 import hashlib
 import json
+import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from mimii.objects import Objects
 from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
 from mimii.records import Record
 from mimii.shards import ZSTD_LEVEL
+from mimii.statistics import Sums
 from mimii.table import FORMAT, Table
 
 if TYPE_CHECKING:
@@ -180,11 +182,14 @@ def finish(objects: Objects, table: Table, sources: Sequence[str]) -> dict[int, 
         If a shard is not done.
 
     """
-    done = read_records(objects, table)
+    done, sums = {}, statistics.no_sums(table.catalogue.spec.n_features)
+    for index, record, part in _each_with_sums(objects, table):
+        done[index] = record
+        sums = statistics.add_sums((sums, part), table.catalogue.spec.n_features)
     if missing := [index for index in range(table.plan.n_shards) if index not in done]:
         msg = f"{objects.root}: {len(missing)} of {table.plan.n_shards} shards are not done, the first is {missing[0]}"
         raise UnfinishedError(msg)
-    documents = _final_documents(table, sources, done)
+    documents = _final_documents(table, sources, done, sums)
     group = documents.pop(_GROUP)
     objects.put_all(documents)
     objects.delete_partial()
@@ -215,7 +220,7 @@ def is_finished(objects: Objects, existing: Existing | None, table: Table, done:
     """
     if existing is None or not existing.finished or len(done) < table.plan.n_shards:
         return False
-    return objects.sizes().keys() >= _final_documents(table, [], done).keys()
+    return objects.sizes().keys() >= _small_keys(table)
 
 
 def read_records(objects: Objects, table: Table) -> dict[int, Record]:
@@ -231,11 +236,10 @@ def read_records(objects: Objects, table: Table) -> dict[int, Record]:
     Returns
     -------
     dict of int to Record
-        By shard, in order. A shard that is not in it is not done.
+        By shard, in order, without their sums: these take kilobytes each. A shard that is not in it is not done.
 
     """
-    found = records.read_records(objects, table)
-    return {index: record for index, record in found.items() if statistics.from_json(record.result)}
+    return {index: record for index, record, _ in _each_with_sums(objects, table)}
 
 
 def read_columns(objects: Objects) -> Columns:
@@ -401,13 +405,26 @@ def _clip_differences(objects: Objects, table: Table) -> str:
     return f"clips: {len(old)} there, {len(new)} now ({details})"
 
 
-def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record]) -> dict[str, bytes]:
+def _each_with_sums(objects: Objects, table: Table) -> Iterator[tuple[int, Record, Sums]]:
+    """Read the records that are valid; the sums go apart, so that nobody keeps them all in memory."""
+    for index, record in records.each_record(objects, table):
+        if sums := statistics.from_json(record.result):
+            yield index, replace(record, result={}), sums
+
+
+def _small_keys(table: Table) -> set[str]:
+    """Name all objects of a finished store but its shards and records."""
+    lengths = {"clip": len(table.catalogue.clips), "feature": table.catalogue.spec.n_features}
+    n_chunks = {name: math.ceil(lengths[SCHEMA[name][0][0]] / _CLIPS_A_CHUNK) for name in COLUMNS}
+    chunks = {f"{name}/c.{chunk}" for name, count in n_chunks.items() for chunk in range(count)}
+    return {_GROUP} | {f"{name}/{_GROUP}" for name in SCHEMA} | chunks
+
+
+def _final_documents(table: Table, sources: Sequence[str], done: Mapping[int, Record], sums: Sums) -> dict[str, bytes]:
     problems = list(table.catalogue.problems)
     for record in done.values():
         for clip, problem in record.bad.items():
             problems[clip] = problem
-    parts = filter(None, (statistics.from_json(record.result) for record in done.values()))
-    sums = statistics.add_sums(parts, table.catalogue.spec.n_features)
     return _documents(table, sources, [problem or "ok" for problem in problems], statistics.mean_and_std(sums))
 
 
