@@ -135,10 +135,49 @@ class Plan:
         end = min(begin + self.layout.shard_rows, self.total_rows)
         return Shard(index, begin, end - begin, tuple(self._pieces(begin, end)))
 
-    def _pieces(self, begin: int, end: int) -> Iterator[Piece]:
+    def clips_of(self, index: int) -> NDArray[np.int64]:
+        """Say of which clips a shard holds rows: as `shard` does, but faster.
+
+        Parameters
+        ----------
+        index : int
+            Which shard.
+
+        Returns
+        -------
+        ndarray of int64
+            In order.
+
+        """
+        begin = index * self.layout.shard_rows
+        clips = self._between(begin, begin + self.layout.shard_rows)
+        return clips.start + np.flatnonzero(self.n_rows[clips.start : clips.stop])
+
+    def n_ended(self, index: int) -> int:
+        """Count the clips whose last row is in a shard.
+
+        Parameters
+        ----------
+        index : int
+            Which shard.
+
+        Returns
+        -------
+        int
+            Over all shards each clip that has rows counts once.
+
+        """
+        clips = self.clips_of(index)
+        end = (index + 1) * self.layout.shard_rows
+        return int(np.count_nonzero(self.first_row[clips] + self.n_rows[clips] <= end))
+
+    def _between(self, begin: int, end: int) -> range:
+        """Return the clips that may have some of these rows: those that do, and ones that have none at all."""
         first = int(np.searchsorted(self.first_row, begin, side="right")) - 1
-        last = int(np.searchsorted(self.first_row, end, side="left"))
-        for clip in range(first, last):
+        return range(first, int(np.searchsorted(self.first_row, end, side="left")))
+
+    def _pieces(self, begin: int, end: int) -> Iterator[Piece]:
+        for clip in self._between(begin, end):
             at, count = int(self.first_row[clip]), int(self.n_rows[clip])
             start, stop = max(begin - at, 0), min(end - at, count)
             if start < stop:

@@ -69,7 +69,8 @@ class Table:
             In order.
 
         """
-        return [piece.clip for piece in self.plan.shard(task).pieces]
+        clips: list[int] = self.plan.clips_of(task).tolist()
+        return clips
 
     def n_ended(self, task: int) -> int:
         """Count the clips whose last row is in a shard.
@@ -85,7 +86,7 @@ class Table:
             Over all shards each clip counts once, also those that straddle two.
 
         """
-        return sum(piece.stop == int(self.plan.n_rows[piece.clip]) for piece in self.plan.shard(task).pieces)
+        return self.plan.n_ended(task)
 
 
 @dataclass(frozen=True, slots=True)
