@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from jobs.survey import Survey
 from mimii.catalogue import Catalogue
 from mimii.clips import LABEL_NAMES, Identity
@@ -49,7 +51,7 @@ class Run:
 
 def summarize(work: Work, output: str, done: Mapping[int, Record], todo: Sequence[int], seconds: float) -> Run:
     """Sum up what a run did, from the records that are at the output and the tasks that were done now."""
-    clips = {clip for task in todo for clip in work.clips_of(task)}
+    clips = np.unique(np.fromiter((clip for task in todo for clip in work.clips_of(task)), np.int64))
     bad = {clip: problem for clip, problem in enumerate(work.catalogue.problems) if problem}
     for record in done.values():
         bad |= record.bad

@@ -4,14 +4,13 @@ import argparse
 import logging
 import math
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.options import DEFAULT_SOURCE, SHORT_PATIENCE, source_access
 from mimii import s3
 from mimii.catalogue import Catalogue, commonest_sample_rate, make_catalogue
-from mimii.clips import Clip
+from mimii.clips import Clip, Identity
 from mimii.features import count_empty_bands
 from mimii.lists import read_list
 from mimii.probing import probe_alike, probe_all
@@ -62,12 +61,18 @@ def list_clips(options: argparse.Namespace) -> list[Clip]:
     sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
         raise SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
-    clips = {str(clip.place): clip for clip in [*find_clips(sources, access), *listed]}
+    clips = arrange_clips([*find_clips(sources, access), *listed])
     if not clips:
         where = ", ".join([*sources, *filter(None, [options.list])])
         raise SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
-    _warn_of_copies(list(clips.values()))
-    return sorted(clips.values(), key=lambda clip: clip.path)
+    return clips
+
+
+def arrange_clips(clips: Iterable[Clip]) -> list[Clip]:
+    """Take each place once, and sort by path; warn where clips are there twice by what they are."""
+    by_place = {str(clip.place): clip for clip in clips}
+    _warn_of_copies(by_place.values())
+    return sorted(by_place.values(), key=lambda clip: clip.path)
 
 
 def source_names(options: argparse.Namespace) -> list[str]:
@@ -129,15 +134,18 @@ def _warn_of_empty_bands(spec: FeatureSpec) -> None:
         )
 
 
-def _warn_of_copies(clips: Sequence[Clip]) -> None:
+def _warn_of_copies(clips: Iterable[Clip]) -> None:
     """Warn where clips are there twice, as when an archive lies beside what was unpacked from it."""
-    by_identity = defaultdict(list)
+    first: dict[Identity, Clip] = {}
+    copies: dict[Identity, tuple[Clip, Clip]] = {}
     for clip in clips:
         if clip.identity.number >= 0 and clip.identity.machine_id and not math.isnan(clip.identity.snr_db):
-            by_identity[clip.identity].append(clip)
-    copies = [same for same in by_identity.values() if len(same) > 1]
+            other = first.setdefault(clip.identity, clip)
+            if other is not clip:
+                copies.setdefault(clip.identity, (other, clip))
     if copies:
+        one, other = next(iter(copies.values()))
         _log.warning(
             "%d clips are there more than once by what they are, such as %s and %s: all are taken",
-            *(len(copies), printable(copies[0][0].path), printable(copies[0][1].path)),
+            *(len(copies), printable(one.path), printable(other.path)),
         )

@@ -135,7 +135,7 @@ def probe_alike(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probe
         If S3 cannot be used.
 
     """
-    groups = _groups(clips)
+    groups = group_alike(clips)
     probes = _probe(clips, [group[0] for group in groups], access)
     doubtful = [index for group in groups if probes[group[0]].header is None for index in group[1:]]
     probes |= _probe(clips, doubtful, access)
@@ -144,7 +144,20 @@ def probe_alike(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probe
     return Probes(tuple(of_clips[index] for index in range(len(clips))), n_read)
 
 
-def _groups(clips: Sequence[Clip]) -> list[list[int]]:
+def group_alike(clips: Sequence[Clip]) -> list[list[int]]:
+    """Group clips that are alike; see `probe_alike`.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Any.
+
+    Returns
+    -------
+    list of list of int
+        Which clips are in each group; each clip is in one.
+
+    """
     groups: Mapping[object, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
         groups[_likeness(clip) or index].append(index)
