@@ -146,6 +146,19 @@ class _Attempt(Generic[Task]):
     n_careful: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Call(Generic[Task, Result]):
+    function: Callable[[Task], Result]
+    task: Task
+    with_care: Callable[[Task, int | None], Task] | None
+    code: str
+    key: tuple[str, int]
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        """Tell calls apart by their keys: Dask would walk through all of the task, which takes longer than all else."""
+        return self.key
+
+
 def default_workers() -> int:
     """Return how many workers this machine has room for: one a core, as far as this process may use them."""
     return CPU_COUNT
@@ -520,19 +533,21 @@ def _make_submit(
 
     def submit(attempts: Iterable[_Attempt[Task]]) -> "dict[Future[Result], _Attempt[Task]]":
         batch = list(attempts)
-        calls = [(function, attempt.task, with_care if attempt.n_careful else None, code) for attempt in batch]
         keys = [(name, next(numbers)) for _ in batch]
+        calls = [
+            _Call(function, attempt.task, with_care if attempt.n_careful else None, code, key)
+            for attempt, key in zip(batch, keys, strict=True)
+        ]
         return dict(zip(client.map(_call, calls, key=keys, retries=RETRIES), batch, strict=True)) if batch else {}
 
     return submit
 
 
-def _call(call: tuple[Callable[[Task], Result], Task, Callable[[Task, int | None], Task] | None, str]) -> Result:
-    function, task, with_care, code = call
-    check_code(code)  # a worker may have come after all were compared
-    if with_care:
-        task = with_care(task, get_worker().memory_manager.memory_limit)
-    return function(task)
+def _call(call: _Call[Task, Result]) -> Result:
+    check_code(call.code)  # a worker may have come after all were compared
+    if call.with_care:
+        return call.function(call.with_care(call.task, get_worker().memory_manager.memory_limit))
+    return call.function(call.task)
 
 
 def _windows(client: Client, most: int) -> Iterator[int]:
