@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from jobs.cluster import TASKS_FAR_AWAY, Cluster, LostError, WorkError, connect, run_tasks
 from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
-from jobs.progress import show_bar, show_lines
+from jobs.progress import watch
 from jobs.report import Run, describe_plan, describe_run, numbered, summarize
 from jobs.schedulers import SchedulerError, Where
 from jobs.survey import Survey, read_survey, source_names
@@ -328,7 +328,7 @@ def _watch(done: Iterator[Done], work: Work, todo: Sequence[int], *, quiet: bool
         return done
     n_clips = sum(work.n_ended(task) for task in todo)
     n_bad = sum(map(bool, work.catalogue.problems))
-    return (show_bar if sys.stderr.isatty() else show_lines)(done, n_clips, n_bad)
+    return watch(done, n_clips, n_bad)
 
 
 def _interrupt(_signal_number: int, _frame: object) -> None:
