@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import xarray
 
-from jobs import featurize, fetch, render
+from jobs import detect, featurize, fetch, render, verify
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -67,7 +67,7 @@ def test_code_of_the_readme_runs_on_the_demo(demo, block):
 
 
 def test_the_readme_names_every_option_and_no_other():
-    helps = (job.make_parser().format_help() for job in (featurize, fetch, render))
+    helps = (job.make_parser().format_help() for job in (detect, featurize, fetch, render, verify))
     options = {option for text in helps for option in re.findall(r"--[a-z][a-z-]*", text)}
     named = set(re.findall(r"--[a-z][a-z-]*", README))
     assert options - {"--help"} <= named
