@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.certificates import write_certificates
 from tests.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
 from tests.dask_processes import HOST, Program, running
 from tests.recordings import write_machines
@@ -112,16 +113,16 @@ def raw(tmp_path_factory):
     return folder
 
 
-def write_cluster(path, connect_options, *, python=sys.executable, **more):
-    loopback = {"host": HOST, "dashboard_address": f"{HOST}:0"}
+def write_cluster(path, connect_options, *, python=sys.executable):
+    here = {"host": HOST, "dashboard_address": f"{HOST}:0"}
     kwargs = {
         "hosts": [HOST, HOST, HOST],
         "connect_options": connect_options,
         "remote_python": python,
-        "scheduler_options": {"port": 0} | loopback,
-        "worker_options": {"nthreads": 1, "memory_limit": "1GiB"} | loopback,
+        "scheduler_options": {"port": 0} | here,
+        "worker_options": {"nthreads": 1, "memory_limit": "1GiB"} | here,
     }
-    path.write_text(yaml.safe_dump({"module": "distributed", "class": "SSHCluster", "kwargs": kwargs | more}))
+    path.write_text(yaml.safe_dump({"module": "distributed", "class": "SSHCluster", "kwargs": kwargs}))
     return path
 
 
@@ -141,14 +142,23 @@ def left_over(machine):
     ]
 
 
-def test_the_job_runs_on_machines_reached_by_ssh(raw, machine, remote_python, tmp_path):
-    assert featurize_here(raw, "--output", tmp_path / "here", "--quiet") == 0
+@pytest.fixture(scope="module")
+def undisturbed(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "table"
+    assert featurize_here(raw, "--output", output, "--quiet") == 0
+    return output
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_the_job_runs_on_machines_reached_by_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
+    options = write_certificates(tmp_path / "tls") if encrypted else {}
     path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python)
-    done = featurize(raw, tmp_path / "there", "--scheduler", path)
+    arguments = [part for pair in options.items() for part in pair]
+    done = featurize(raw, tmp_path / "table", "--scheduler", path, *arguments)
     assert done.returncode == 0, done.stderr
     assert "shards on 2 workers, dashboard http://127.0.0.1:" in done.stderr or "on 1 worker" in done.stderr
     assert [line for line in done.stderr.splitlines() if "distributed" in line or "asyncssh" in line] == []
-    assert_same_bytes(tmp_path / "here", tmp_path / "there")
+    assert_same_bytes(undisturbed, tmp_path / "table")
     wait_for(lambda: not left_over(machine), "nothing is left over there")
 
 
