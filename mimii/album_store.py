@@ -52,7 +52,7 @@ def look(objects: Objects) -> Existing | None:
     try:
         if data is None and all(name == PARTIAL for name in objects.names()):
             return None
-        about = json.loads(data or b"")
+        about = json.loads(data or objects.get(_ABOUT) or b"")  # another run may have begun between the looks
         if about["title"] == _TITLE and about["fingerprint"]:
             return Existing("set of images", about, finished=bool(about["finished"]))
     except (ValueError, KeyError, TypeError, NotADirectoryError):

@@ -93,8 +93,13 @@ class DiskObjects:
             path.unlink(missing_ok=True)
 
     def delete_partial(self) -> None:
-        """Delete what writers that were killed have left behind."""
-        self.delete_below(PARTIAL)
+        """Delete what writers that were killed have left behind; one that is alive writes its own once more."""
+        folder = Path(self.root, PARTIAL)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # one that is alive has written there meanwhile
+                folder.rmdir()
 
     def check(self) -> None:
         """Make sure that objects can be written, read and deleted."""

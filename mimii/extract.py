@@ -8,7 +8,7 @@ import numpy as np
 from mimii.features import FloatArray, power_to_db, stack_frames
 from mimii.keys import RECORDS, record_key, row_clip_key, shard_key
 from mimii.loading import Loaded, load_all
-from mimii.records import Record, Written, describe, to_json
+from mimii.records import Record, Written, describe, to_json, withdraw
 from mimii.shards import encode_chunk, encode_shard
 from mimii.spec import FeatureSpec
 from mimii.statistics import Sums, add_sums, as_json, sum_stacked
@@ -65,7 +65,7 @@ def extract_shard(task: ShardTask) -> Done:
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
     objects = {shard_key(task.shard): shard, row_clip_key(task.shard): encode_chunk(_row_clips(task))}
     key = record_key(RECORDS, task.shard)
-    task.output.delete(key)  # one of other recordings must not vouch for these bytes
+    withdraw(task.output, key, task.stamp)
     task.output.put_all(objects)
     record = _record(task, clips, describe(objects))
     task.output.put(key, to_json(record))

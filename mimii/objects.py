@@ -54,7 +54,7 @@ class Objects(Protocol):
         ...
 
     def delete_partial(self) -> None:
-        """Delete what writers that were killed have left behind; nobody may be writing."""
+        """Delete what writers that were killed have left behind."""
         ...
 
     def check(self) -> None:

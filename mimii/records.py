@@ -122,6 +122,26 @@ def from_json(data: bytes) -> Record | None:
         return None
 
 
+def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
+    """Delete the record of other recordings: it must not vouch for what is written from now on.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    key : str
+        Of the record.
+    stamp : Stamp
+        What the new record will bear. One that bears it already stays: it vouches for the same bytes, and another run
+        may be counting records just now.
+
+    """
+    data = objects.get(key)
+    record = None if data is None else from_json(data)
+    if data is not None and (record is None or record.stamp != stamp or record.unread):
+        objects.delete(key)
+
+
 def read_records(objects: Objects, work: Work) -> dict[int, Record]:
     """Read the records that are valid: of this work, of these recordings, with all that they vouch for in place.
 

@@ -8,7 +8,7 @@ from mimii.features import FloatArray, power_to_db
 from mimii.images import render_image
 from mimii.keys import record_key
 from mimii.loading import load_all
-from mimii.records import Record, Written, describe, to_json
+from mimii.records import Record, Written, describe, to_json, withdraw
 from mimii.work import Done
 
 _IMAGES_A_BATCH = 128
@@ -38,7 +38,7 @@ def render_batch(task: RenderTask) -> Done:
     """
     clips = list(zip(task.parts, load_all(task), strict=True))
     key = record_key(RECORDS, task.stamp.task)
-    task.output.delete(key)  # one of other recordings must not vouch for these images
+    withdraw(task.output, key, task.stamp)
     for part in (part for part, clip in clips if clip.mel is None):
         _delete_images(task, part)
     written = _write(task, (image for part, clip in clips for image in render_clip(part, clip.mel, task)))

@@ -92,7 +92,7 @@ def look(objects: Objects) -> Existing | None:
     try:
         if data is None and all(name == PARTIAL for name in objects.names()):
             return None
-        group = json.loads(data or b"")
+        group = json.loads(data or objects.get(_GROUP) or b"")  # another run may have begun between the looks
         attributes = group["attributes"]
         if attributes["title"] == _TITLE and attributes["fingerprint"]:
             return Existing("table", attributes, bool(group.get("consolidated_metadata")))

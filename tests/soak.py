@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from tests.servers import client, rclone_server
 LIMIT = 300.0
 """Seconds that anything may take before it counts as stuck."""
 
-HOW = ("--hop-length", 32, "--n-fft", 8192)
+HOW = {"featurize": ("--hop-length", 32, "--n-fft", 8192), "render": ("--hop-length", 8, "--n-fft", 4096)}
 """Much to compute for few bytes: workers are killed in the middle of tasks."""
 
 BUCKET = "factory"
@@ -117,7 +118,7 @@ class Round:
 
     def start(self, *options: object, source: object = None, url: object = None, **variables: str) -> Run:
         said = self.folder / f"said-{len(self.runs)}"
-        where = {"said": said, "job": self.fault.job, "how": HOW}
+        where = {"said": said, "job": self.fault.job, "how": HOW[self.fault.job]}
         run = Run(source or self.raw, url or self.output, *options, **where, **self.soak.variables, **variables)
         self.stack.callback(run.end)
         self.runs.append(run)
@@ -230,10 +231,8 @@ def kill_drivers(round_: Round) -> None:
     for index, moment in enumerate(round_.fault.moments):
         if not round_.reached(run, moment):
             break
-        doomed = (
-            run.alive() if index % 2 else [psutil.Process(run.process.pid)]
-        )  # a machine that goes down, or a driver
-        for process in doomed:
+        whole_machine = index % 2 == 1
+        for process in run.alive() if whole_machine else [psutil.Process(run.process.pid)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
                 round_.tally.kills += 1
@@ -261,6 +260,7 @@ def restart_schedulers(round_: Round) -> None:
 def freeze_worker(round_: Round) -> None:
     run = round_.start()
     if round_.reached(run, round_.fault.moments[0]):
+        wait_for(lambda: run.ended() or run.workers(), "a worker", LIMIT)
         workers = run.workers()
         victim = workers[int(round_.fault.choice * len(workers))]
         freeze(victim)
@@ -465,6 +465,8 @@ class Soak:
                 FAULTS[fault.name].play(round_)
             except (AssertionError, subprocess.TimeoutExpired) as error:
                 round_.tally.wrong.append(f"stuck: {error}")
+            except Exception as error:  # noqa: BLE001  the other rounds are worth having all the same
+                round_.tally.wrong.append(f"the soak itself failed: {traceback.format_exception(error)[-2:]}")
             if any("Traceback" in run.text() for run in round_.runs):
                 round_.tally.wrong.append("a traceback")
             round_.tally.check(not round_.tally.needless, "finished tasks were done again")
@@ -474,7 +476,7 @@ class Soak:
 
 
 def _run_undisturbed(raw: object, output: object, said: Path, job: str, variables: dict[str, str]) -> None:
-    run = Run(raw, output, "--scheduler", "sync", said=said, job=job, how=HOW, **variables)
+    run = Run(raw, output, "--scheduler", "sync", said=said, job=job, how=HOW[job], **variables)
     try:
         assert run.wait(LIMIT) == 0, run.text()
     finally:
