@@ -4,6 +4,8 @@ Timed in one run and on the same clips, each as a process of its own, start-up i
 and pickles; the same over a pool of processes; and python -m jobs.featurize. All have one thread for each numerical
 library, which is faster for each of them. Then the cost of a clip when all is warm, in a plain process and in Dask
 workers, and with --floor that of a program in C that does no more than it must.
+
+With --job scale: what a job costs by its number of clips. See docs/scale.md.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from jobs.baselines import Cost, make_benchmark_table
 from jobs.benchmark_archives import compare_archives
 from jobs.benchmark_images import compare_images
 from jobs.benchmark_remote import compare_remote
+from jobs.benchmark_scale import compare_scale
 from jobs.cluster import ONE_THREAD, WORKER_ENVIRONMENT, default_workers
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
 from jobs.report import format_bytes, format_table, numbered
@@ -48,8 +51,16 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
     )
     parser.add_argument("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
-    parser.add_argument("--job", choices=("featurize", "render"), default="featurize", help="default: featurize")
-    parser.add_argument("--clips", type=count, metavar="N", help="use the first N; default: all")
+    parser.add_argument(
+        "--job",
+        choices=("featurize", "render", "scale"),
+        default="featurize",
+        help="scale: what a job costs by its number of clips, with nothing to compute where no SOURCE is named; "
+        "default: featurize",
+    )
+    parser.add_argument(
+        "--clips", type=count, nargs="+", metavar="N", help="use the first N; default: all. Of scale: each size to try"
+    )
     parser.add_argument("--workers", type=count, metavar="N", default=default_workers(), help="default: one a core")
     parser.add_argument("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
     parser.add_argument(
@@ -66,12 +77,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = make_parser().parse_args(arguments)
-    sources = [*options.sources, *options.source] or [DEFAULT_SOURCE]
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.job != "scale" and len(options.clips or ()) > 1:
+        parser.error("--clips takes more than one number with --job scale only")
+    sources = [*options.sources, *options.source]
     try:
-        clips = find_clips(sources, source_access(options))
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-            _choose(clips, options.job)(_usable(clips, sources)[: options.clips], options, Path(scratch))
+            if options.job == "scale":
+                compare_scale(sources, options, Path(scratch))
+            else:
+                _compare(sources or [DEFAULT_SOURCE], options, Path(scratch))
     except SourceError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE
@@ -79,6 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _compare(sources: Sequence[str], options: argparse.Namespace, scratch: Path) -> None:
+    clips = find_clips(sources, source_access(options))
+    most = options.clips[0] if options.clips else None
+    _choose(clips, options.job)(_usable(clips, sources)[:most], options, scratch)
 
 
 def _choose(clips: Sequence[Clip], job: str) -> Callable[[Sequence[Clip], argparse.Namespace, Path], None]:
