@@ -67,7 +67,7 @@ def test_with_recordings_the_whole_command_is_timed_on_links_to_them(tmp_path):
     done = run(
         *("benchmark", tmp_path / "raw", "--job", "scale", "--clips", 100, 200, "--workers", 1, "--rounds", 1),
         *("--scratch", tmp_path),
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     rows = numbers(done.stdout)
