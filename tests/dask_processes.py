@@ -92,8 +92,9 @@ def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Progr
 def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
     """Start a worker for it, with a nanny."""
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
-    where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, "--nthreads", 1, "--no-dashboard")
-    return start(log, "dask", "worker", *where, "--local-directory", folder / "scratch", *arguments, **variables)
+    where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, "--dashboard-address", f"{HOST}:0")
+    more = ("--nthreads", 1, "--local-directory", folder / "scratch")
+    return start(log, "dask", "worker", *where, *more, *arguments, **variables)
 
 
 def address_of(folder: Path) -> str:
