@@ -1,6 +1,7 @@
 """The files that start clusters: each is what it is for, and they agree with each other and with the code."""
 
 import inspect
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -301,3 +302,27 @@ def test_the_image_answers_to_the_old_names_of_dasks_programs():
     assert "for part in scheduler worker;" in run
     assert 'exec dask %s "$@"' in run
     assert '"/usr/local/bin/dask-$part"' in run
+
+
+STUBBORN = """
+from distributed import LocalCluster
+
+
+class Stubborn(LocalCluster):
+    def close(self, timeout=None):
+        super().close(timeout)
+        raise RuntimeError("machine 7 is still there")
+"""
+
+
+def test_a_cluster_that_does_not_stop_is_told_of_after_the_work(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"module": "stubborn", "class": "Stubborn", "kwargs": kwargs}))
+    variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert f"WARNING: {path}: the cluster was not stopped; look whether any of it still runs: machine 7" in done.stderr
+    assert "Traceback" not in done.stderr

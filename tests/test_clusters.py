@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 
+import dask
 import psutil
 import pytest
 
+from jobs.cluster import connect
+from jobs.schedulers import Where
 from tests.certificates import write_certificates
 from tests.commands import (
     ROOT,
@@ -387,3 +390,12 @@ def test_workers_are_started_as_the_work_demands(raw, undisturbed, tmp_path):
         assert it.end() == 0, it.text()
     assert "on 1 worker, " in it.text()
     assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+@pytest.mark.parametrize(("said", "used"), [({}, "60s"), ({"distributed.comm.timeouts.connect": "7s"}, "7s")])
+def test_what_the_user_configured_of_dask_is_left_as_it_is(said, used):
+    with dask.config.set(said):
+        before = dask.config.get("distributed.comm.timeouts.connect")
+        with connect(Where("threads", 1)):
+            assert dask.config.get("distributed.comm.timeouts.connect") == used
+        assert dask.config.get("distributed.comm.timeouts.connect") == before
