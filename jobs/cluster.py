@@ -260,7 +260,8 @@ def _reach(where: Where, stack: ExitStack) -> Cluster:
 
 def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
     meant = read_cluster_file(path)
-    stack.enter_context(dask.config.set(_tls_config(where.tls)))
+    given_up = {} if where.adapt else _NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
+    stack.enter_context(dask.config.set(_tls_config(where.tls) | given_up))
     try:
         with _interrupts_held_back():
             cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)

@@ -1,5 +1,6 @@
 """Runs of the commands that come to harm, and recordings that do harm to whoever reads them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,12 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
     (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def cluster_file(**kwargs: object) -> str:
+    """Return a cluster file for workers on this machine, which listen to it alone."""
+    listening = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    return json.dumps({"module": "distributed", "class": "LocalCluster", "kwargs": listening | kwargs})
 
 
 class Run:

@@ -24,7 +24,7 @@ from tests.commands import (
     wait_for,
 )
 from tests.dask_processes import dask_cluster, freeze, start_scheduler, start_worker, thaw
-from tests.faults import SHORT_HOP, Run, full_disk, is_root
+from tests.faults import SHORT_HOP, Run, cluster_file, full_disk, is_root
 from tests.recordings import write_machines
 
 N_CLIPS = 80
@@ -65,11 +65,13 @@ def start(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturbed, tmp_path, start):
-    output = tmp_path / "out"
+@pytest.mark.parametrize("started_by", ["option", "file"])
+def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturbed, tmp_path, start, started_by):
+    output, file = tmp_path / "out", tmp_path / "cluster.yaml"
+    file.write_text(cluster_file(n_workers=1))
     # Dask looks so long after a death whether the worker is there again, and gives it up otherwise.
     impatient = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
-    run = start(raw, "--workers", 1, **impatient)
+    run = start(raw, *(("--workers", 1) if started_by == "option" else ("--scheduler", file)), **impatient)
     for _ in range(3):
         n_done = len(record_numbers(output))
         wait_for(lambda n_done=n_done: len(record_numbers(output)) > n_done and run.workers(), "progress")

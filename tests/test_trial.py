@@ -14,7 +14,7 @@ from mimii.disk import DiskObjects
 from mimii.table import shard_task
 from mimii.trial import without_killers
 from tests.commands import assert_same_bytes, open_table, plan_table, wait_for
-from tests.faults import Run, deadly_recordings
+from tests.faults import Run, cluster_file, deadly_recordings
 from tests.recordings import write_machines
 
 N_CLIPS = 24
@@ -49,8 +49,7 @@ def unreadable(raw, folder, **reasons):
 def small_cluster(folder, memory):
     """Write a cluster file for two workers with little memory."""
     file = folder / "cluster.yaml"
-    kwargs = f"{{n_workers: 2, threads_per_worker: 1, memory_limit: {memory}, dashboard_address: '127.0.0.1:0'}}"
-    file.write_text(f"module: distributed\nclass: LocalCluster\nkwargs: {kwargs}\n")
+    file.write_text(cluster_file(n_workers=2, threads_per_worker=1, memory_limit=memory))
     return file
 
 
