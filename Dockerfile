@@ -37,7 +37,9 @@ ENV PATH=/opt/sound-features/bin:$PATH \
     MALLOC_ARENA_MAX=1 \
     MALLOC_TRIM_THRESHOLD_=1073741824 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+    # That of schedulers: Dask keeps the last thousand messages to each worker, with tasks in them, where a hundred do.
+    DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=100
 USER 1000
 WORKDIR /home/sounds
 # Say which part it is: "dask scheduler", or "dask worker ADDRESS".

@@ -77,10 +77,15 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
 }
 """Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
 
+SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
+"""For schedulers that are started elsewhere. Dask keeps the last thousand messages to each worker, for its own
+developers; a message holds tasks of 13 kB, and there may be a thousand workers."""
+
 TASKS_FAR_AWAY = 3
 """How many tasks a worker has under way where they wait for S3: one computes while others begin and end."""
 
 _TASKS_A_WORKER = 8
+_STARTS = 3
 _SECONDS_TO_CLOSE = 10
 _SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
@@ -94,6 +99,7 @@ _CONFIG = {
     "distributed.worker.profile.enabled": False,
 }
 _DEFAULTS = {
+    "distributed.admin.low-level-log-length": 100,  # see SCHEDULER_ENVIRONMENT
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.comm.timeouts.connect": "60s",
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
@@ -199,7 +205,7 @@ def connect(where: Where) -> Iterator[Cluster]:
             yield _reach(where, stack)
 
 
-def _unless_configured(settings: dict[str, str]) -> dict[str, str]:
+def _unless_configured(settings: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the user has set in Dask's configuration."""
     defaults = dask.config.merge(*dask.config.defaults)
     return {
@@ -228,7 +234,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     security = _security(where.tls if processes else None) or Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     with _interrupts_held_back():
-        local = LocalCluster(
+        local = _start_local(
             n_workers=first if processes else 1,
             threads_per_worker=where.tasks_a_worker * (1 if processes else n_workers),
             processes=processes,
@@ -245,6 +251,20 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     return Cluster(
         client, first if where.adapt else n_workers, local.dashboard_link, where.adapt[1] if where.adapt else 0
     )
+
+
+def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
+    """Start workers on this machine; where one is killed while it starts, Dask stops them all: then once more."""
+    for _ in range(_STARTS - 1):
+        try:
+            return LocalCluster(**how)
+        except RuntimeError as error:
+            _log.warning("workers do not start: %s; once more", error.__cause__ or error)
+    try:
+        return LocalCluster(**how)
+    except RuntimeError as error:
+        msg = f"workers do not start on this machine, tried {_STARTS} times: {error.__cause__ or error}"
+        raise WorkError(msg) from error
 
 
 def _reach(where: Where, stack: ExitStack) -> Cluster:

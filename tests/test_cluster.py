@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -181,6 +182,14 @@ def test_workers_have_an_allocator_that_keeps_memory_and_one_thread_a_library(lo
         assert variables == WORKER_ENVIRONMENT
 
 
+def messages_kept(dask_scheduler):
+    return [comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()]
+
+
+def test_a_scheduler_keeps_few_of_the_messages_to_a_worker(local):
+    assert set(local.client.run_on_scheduler(messages_kept)) == {100}
+
+
 @pytest.mark.parametrize("scheduler", CONNECTED)
 def test_everything_listens_on_loopback_only(scheduler):
     before = listening()
@@ -196,13 +205,13 @@ def test_everything_listens_on_loopback_only(scheduler):
 
 def listening():
     """Return process, address and port of what this process and those that it started listen on."""
-    me = psutil.Process()
-    return {
-        (process.pid, connection.laddr.ip, connection.laddr.port)
-        for process in [me, *me.children(recursive=True)]
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    me, found = psutil.Process(), set()
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            for connection in process.net_connections(kind="inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((process.pid, connection.laddr.ip, connection.laddr.port))
+    return found
 
 
 @pytest.mark.parametrize("scheduler", CONNECTED)

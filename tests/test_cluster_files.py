@@ -13,7 +13,7 @@ import yaml
 from dask.utils import parse_bytes
 from distributed import LocalCluster, Nanny, Scheduler, SSHCluster, Worker
 
-from jobs.cluster import WORKER_ENVIRONMENT
+from jobs.cluster import SCHEDULER_ENVIRONMENT, WORKER_ENVIRONMENT
 from jobs.schedulers import ClusterClass, Manifest, read_cluster_file
 from tests.commands import ROOT, assert_same_bytes, featurize, featurize_here
 from tests.recordings import write_machines
@@ -118,6 +118,7 @@ def test_programs_are_those_that_dask_still_has(manifest):
 
 def test_workers_of_the_manifest_have_the_environment_of_workers_here(manifest):
     assert WORKER_ENVIRONMENT.items() <= environment_of(container(manifest, "worker")).items()
+    assert environment_of(container(manifest, "scheduler")) == SCHEDULER_ENVIRONMENT
 
 
 def test_a_worker_is_one_thread_on_one_core_with_memory_to_spare(manifest):
@@ -294,7 +295,7 @@ def test_the_image_is_small_runs_as_nobody_special_and_takes_python_as_an_argume
 
 def test_the_image_has_the_environment_of_workers():
     [words] = [words for name, words in instructions() if name == "ENV"]
-    assert WORKER_ENVIRONMENT.items() <= dict(word.split("=", 1) for word in words).items()
+    assert (WORKER_ENVIRONMENT | SCHEDULER_ENVIRONMENT).items() <= dict(word.split("=", 1) for word in words).items()
 
 
 def test_the_image_answers_to_the_old_names_of_dasks_programs():
