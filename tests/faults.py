@@ -47,6 +47,17 @@ def read_stretches(file, header, channel):
 mimii.audio.read_stretches = read_stretches
 """
 
+_DEADLY_START = """
+import os, pathlib, signal, sys
+
+if "spawn_main" in " ".join(sys.orig_argv):
+    deaths = pathlib.Path({folder!r}, "deaths")
+    if not deaths.exists() or len(deaths.read_text()) < {times}:
+        with deaths.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     """Return the environment in which recordings, by name, do harm to the process that reads their samples.
@@ -57,6 +68,13 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     folder.mkdir()
     named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
     (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def deadly_starts(folder: Path, times: int) -> dict[str, str]:
+    """Return the environment in which the first processes that are to be workers are killed before they are."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_DEADLY_START.format(folder=str(folder), times=times))
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 

@@ -24,7 +24,7 @@ from tests.commands import (
     wait_for,
 )
 from tests.dask_processes import dask_cluster, freeze, start_scheduler, start_worker, thaw
-from tests.faults import SHORT_HOP, Run, cluster_file, full_disk, is_root
+from tests.faults import SHORT_HOP, Run, cluster_file, deadly_starts, full_disk, is_root
 from tests.recordings import write_machines
 
 N_CLIPS = 80
@@ -78,6 +78,23 @@ def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturb
         run.workers()[0].kill()
     assert run.wait() == 0, run.text()
     assert_same_bytes(output, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_started_once_more(raw, undisturbed, tmp_path, start):
+    run = start(raw, **deadly_starts(tmp_path / "deadly", 1))
+    assert run.wait() == 0, run.text()
+    assert "once more" in run.text()
+    assert "Traceback" not in run.text()
+    assert_same_bytes(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.slow
+def test_workers_that_never_start_end_the_run_in_words(raw, start, tmp_path):
+    run = start(raw, **deadly_starts(tmp_path / "deadly", 100))
+    assert run.wait() == 1, run.text()
+    assert "featurize: workers do not start on this machine, tried 3 times" in run.text()
+    assert "Traceback" not in run.text()
 
 
 @pytest.mark.slow
