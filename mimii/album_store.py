@@ -12,11 +12,10 @@ from typing import Any
 from mimii.album import FORMAT, RECORDS, Album, style_as_dict
 from mimii.catalogue import digest_clips
 from mimii.clips import LABEL_NAMES, UNKNOWN
-from mimii.disk import PARTIAL
 from mimii.manifests import Labelled, classes_document, images_document, manifest
 from mimii.naming import ALL, UNLABELLED
 from mimii.objects import Objects
-from mimii.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
+from mimii.outputs import Existing, UnfinishedError, as_unicode, find_existing, provenance
 from mimii.records import Record, read_records
 from mimii.splits import TEST, TRAIN
 
@@ -48,17 +47,7 @@ def look(objects: Objects) -> Existing | None:
         If something else is there.
 
     """
-    data = objects.get(_ABOUT)
-    try:
-        if data is None and all(name == PARTIAL for name in objects.names()):
-            return None
-        about = json.loads(data or objects.get(_ABOUT) or b"")  # another run may have begun between the looks
-        if about["title"] == _TITLE and about["fingerprint"]:
-            return Existing("set of images", about, finished=bool(about["finished"]))
-    except (ValueError, KeyError, TypeError, NotADirectoryError):
-        pass
-    msg = f"{objects.root}: there is something that is not a set of images; it is left alone. Choose another --output"
-    raise StoreError(msg)
+    return find_existing(objects, _ABOUT, _TITLE, "set of images")
 
 
 def differences(existing: Existing, album: Album, _objects: Objects) -> list[str]:

@@ -12,12 +12,11 @@ from typing import Any
 from mimii.clips import LABEL_NAMES
 from mimii.columns import Columns
 from mimii.detection import MODELS, OUTCOMES, Outcome, from_json, outcome_key
-from mimii.disk import PARTIAL
 from mimii.evaluation import Evaluation, average, published_auc
 from mimii.learning import Training, digest_training
 from mimii.machines import Machine
 from mimii.objects import Objects
-from mimii.outputs import Existing, StoreError, provenance
+from mimii.outputs import Existing, find_existing, provenance
 
 SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
 VERDICTS = {False: "normal", True: "abnormal"}
@@ -74,17 +73,7 @@ def look(objects: Objects) -> Existing | None:
         If something else is there.
 
     """
-    data = objects.get(_ABOUT)
-    try:
-        if data is None and all(name == PARTIAL for name in objects.names()):
-            return None
-        about = json.loads(data or b"")
-        if about["title"] == _TITLE and about["fingerprint"]:
-            return Existing("run of detection", about, finished=bool(about["finished"]))
-    except (ValueError, KeyError, TypeError, NotADirectoryError):
-        pass
-    msg = f"{objects.root}: there is something that is not of jobs.detect; it is left alone. Choose another --output"
-    raise StoreError(msg)
+    return find_existing(objects, _ABOUT, _TITLE, "run of detection")
 
 
 def describe(columns: Columns, training: Training, table: str) -> dict[str, Any]:

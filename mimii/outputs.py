@@ -1,5 +1,6 @@
 """What is at an output before a run, what may be wrong with it, and where results say that they come from."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii import __version__
+from mimii.disk import PARTIAL
+from mimii.objects import Objects
 
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
@@ -42,6 +45,44 @@ class Existing:
     kind: str
     attributes: Mapping[str, Any]
     finished: bool
+
+
+def find_existing(objects: Objects, key: str, title: str, kind: str) -> Existing | None:
+    """Look at what is at an output that a JSON document tells of.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    key : str
+        Of the document; it has a title, a fingerprint, and whether all is finished.
+    title : str
+        That of results of this kind.
+    kind : str
+        What they are, for people.
+
+    Returns
+    -------
+    Existing or None
+        None where there is nothing yet.
+
+    Raises
+    ------
+    StoreError
+        If something else is there.
+
+    """
+    data = objects.get(key)
+    try:
+        if data is None and all(name == PARTIAL for name in objects.names()):
+            return None
+        about = json.loads(data or b"")
+        if about["title"] == title and about["fingerprint"]:
+            return Existing(kind, about, finished=bool(about["finished"]))
+    except (ValueError, KeyError, TypeError, NotADirectoryError):
+        pass
+    msg = f"{objects.root}: there is something that is not a {kind}; it is left alone. Choose another --output"
+    raise StoreError(msg)
 
 
 def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> dict[str, Any]:
