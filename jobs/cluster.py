@@ -273,8 +273,11 @@ def _reach(where: Where, stack: ExitStack) -> Cluster:
         client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where, where.patience))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
-    n_threads = _await_workers(client, where)
-    _compare_versions(client)
+    try:
+        n_threads = _await_workers(client, where)
+        _compare_versions(client)
+    except (OSError, CancelledError, ClosedClientError) as error:
+        raise _lost(client) from error
     return Cluster(client, n_threads, client.dashboard_link or "", where.adapt[1] if where.adapt else 0)
 
 
@@ -405,22 +408,26 @@ def _files(tls: Tls) -> list[tuple[str, str]]:
 
 def _await_workers(client: Client, where: Where) -> int:
     """Wait for the first worker; return how many tasks run at a time."""
-    scheduler = _address(client)
-    if not client.nthreads():
+    scheduler, deadline = _address(client), time.monotonic() + where.patience
+    if not _count_threads(client):
         _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, where.patience)
-        try:
-            client.wait_for_workers(1, timeout=where.patience)
-        except TimeoutError as error:
+    while not (n_threads := _count_threads(client)):
+        if time.monotonic() > deadline:
             msg = (
                 f"{scheduler}: no worker came within {where.patience:g} s (--patience); "
                 f"start some with 'dask worker {scheduler}'"
             )
-            raise WorkError(msg) from error
-    return _count_threads(client)
+            raise WorkError(msg)
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+    return n_threads
 
 
 def _address(client: Client) -> str:
     return str(client.scheduler.address) if client.scheduler else "?"
+
+
+def _lost(client: Client) -> LostError:
+    return LostError(f"the connection to the scheduler at {_address(client)} is lost")
 
 
 def _count_threads(client: Client) -> int:
@@ -542,8 +549,7 @@ def run_tasks(
     except MixError as error:
         raise WorkError(str(error)) from error
     except (CancelledError, CommClosedError, ClosedClientError) as error:
-        msg = f"the connection to the scheduler at {_address(cluster.client)} is lost"
-        raise LostError(msg) from error
+        raise _lost(cluster.client) from error
 
 
 def _make_submit(

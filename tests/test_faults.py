@@ -133,6 +133,23 @@ def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw
 
 
 @pytest.mark.slow
+def test_a_scheduler_that_dies_before_the_first_worker_came_is_waited_for(raw, undisturbed, tmp_path, start):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    first = start_scheduler(folder)
+    run = start(raw, "--scheduler", folder / "scheduler.json")
+    wait_for(lambda: "no worker yet" in run.text() or run.ended(), "a driver that waits")
+    first.kill()
+    again = [start_scheduler(folder), start_worker(folder)]
+    try:
+        assert run.wait(90) == 0, run.text()
+    finally:
+        for program in (first, *again):
+            program.kill()
+    assert_same_bytes(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not is_root(), reason="a small disk is mounted by root alone")
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on_when_there_is_room(raw, undisturbed, tmp_path, start, share):
