@@ -1,0 +1,132 @@
+"""What the pages of the documentation promise: links, code, and that no reason is missing."""
+
+import ast
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import pytest
+import xarray
+
+from jobs.__main__ import list_jobs
+from mimii.store import SCHEMA
+from tests.commands import ROOT, build, plan_table
+from tests.recordings import write_machines
+
+DOCS = ROOT / "docs"
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+REASONS_ARE_IN = ("audio", "catalogue", "features", "loading", "problems", "sources", "trial", "zips")
+NO_REASONS = {
+    "{}: not a member of an archive",
+    "not a whole zip archive ({}): still being downloaded, or cut off",
+    "its directory claims to be {} bytes long",
+    "{}: no such file or folder",
+    "{}: there is nothing",
+    "{}: {}. Move it away, or complete it: python -m jobs.fetch goes on with a broken download",
+    "{}: cannot be looked at: {}",
+    "cannot read recordings in a process of its own: {}",
+    "it ended with {}",
+    # parts of reasons
+    "{} samples at {} Hz",
+    "to more than",
+    "to {} and not to",
+    "exit status {}",
+}
+"""What people are told when a job stops, and pieces of reasons that are told whole elsewhere."""
+
+
+def sentences(module: str) -> set[str]:
+    """Return the texts in a module that are for people: strings of words, with {} for what is put in."""
+    tree = ast.parse((ROOT / "mimii" / f"{module}.py").read_text(encoding="utf-8"))
+    left_out = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    left_out |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    texts = (text_of(node) for node in ast.walk(tree) if id(node) not in left_out)
+    return {text for text in texts if re.search(r"[a-z]{2} [a-z{]", text)}
+
+
+def text_of(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant):
+        return re.sub(r"\{\w+\}", "{}", node.value) if isinstance(node.value, str) else ""
+    parts = node.values if isinstance(node, ast.JoinedStr) else []
+    return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+
+
+def documented_reasons() -> list[str]:
+    return re.findall(r"^\| `(.+?)` \|", PAGES["bad_clips"], re.MULTILINE)
+
+
+def reasons_of(module: str) -> set[str]:
+    return {re.sub(r"\{\}", "...", text) for text in sentences(module) - NO_REASONS}
+
+
+@pytest.mark.parametrize("module", REASONS_ARE_IN)
+def test_every_reason_of_a_bad_clip_is_documented(module):
+    assert reasons_of(module)
+    assert reasons_of(module) - set(documented_reasons()) == set()
+
+
+def test_every_documented_reason_is_in_the_code():
+    assert set(documented_reasons()) - set().union(*map(reasons_of, REASONS_ARE_IN)) == set()
+
+
+def test_every_job_has_a_page():
+    for job in list_jobs():
+        page = {"synthesize": "fetch", "benchmark": "benchmarks"}.get(job, job)
+        assert f"jobs.{job}" in PAGES[page]
+
+
+def test_every_page_is_in_the_index():
+    assert {f"{page}.md" for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\((\w+\.md)\)", PAGES["README"]))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if not re.match(r"[a-z]+:", link):
+            target, _, heading = link.partition("#")
+            path = DOCS / target if target else DOCS / f"{page}.md"
+            assert path.exists(), link
+            assert not heading or heading in headings(path), link
+
+
+def headings(path: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_schema_is_that_of_the_store():
+    rows = re.findall(r"^\| (`.+?`) \| ([\w, ]+) \| ([\w, ]+) \|", PAGES["store"], re.MULTILINE)
+    told = {}
+    for names, dimensions, types in rows:
+        listed = re.findall(r"`(\w+)`", names)
+        kinds = types.split(", ") * (len(listed) if ", " not in types else 1)
+        told |= {name: (tuple(dimensions.split(", ")), kind) for name, kind in zip(listed, kinds, strict=True)}
+    assert told == dict(SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Make a table of more clips than the examples ask for."""
+    folder = tmp_path_factory.mktemp("store")
+    write_machines(folder / "raw", 24, n_samples=160_000)
+    return build(plan_table(folder / "raw"), folder / "features.zarr")
+
+
+def test_the_attributes_are_those_of_the_store(table):
+    named = re.findall(
+        r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`(?:, `\w+`)?) \|[^|]*\|$", PAGES["store"], re.MULTILINE))
+    )
+    assert set(xarray.open_zarr(table).attrs) == set(named)
+
+
+def test_the_code_that_reads_a_store_runs(table, capsys):
+    names = {"STORE": os.fspath(table)}
+    missing = [name for name in ("torch", "keras") if importlib.util.find_spec(name) is None]
+    n_run = 0
+    for code in re.findall(r"```python\n(.*?)```", PAGES["store"], re.DOTALL):
+        if not any(re.search(rf"import .*\b{name}\b", code) for name in missing):
+            exec(code, names)  # noqa: S102  the project's own page
+            n_run += 1
+    assert n_run >= 5
+    assert "(309, 320)" in capsys.readouterr().out
