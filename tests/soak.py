@@ -39,18 +39,22 @@ HOW = {"featurize": ("--hop-length", 32, "--n-fft", 8192), "render": ("--hop-len
 BUCKET = "factory"
 _RECORDS = {"featurize": "features/records", "render": "records"}
 _HOG = """
-import sys
+import sys, time
 import numpy as np
-from distributed import Client, wait
+from distributed import Client
 with Client(sys.argv[1], timeout=30) as client:
+    client.wait_for_workers(2, timeout=30)
     address = sorted(client.scheduler_info(n_workers=-1)["workers"])[int(sys.argv[2])]
     held = client.submit(np.ones, 100_000_000, workers=[address], pure=False)
-    wait([held], timeout=float(sys.argv[3]))
+    deadline = time.monotonic() + float(sys.argv[3])
+    while address in client.scheduler_info(n_workers=-1)["workers"] and time.monotonic() < deadline:
+        time.sleep(0.1)
 """
 _RETIRE = """
 import sys
 from distributed import Client
 with Client(sys.argv[1], timeout=30) as client:
+    client.wait_for_workers(2, timeout=30)
     address = sorted(client.scheduler_info(n_workers=-1)["workers"])[int(sys.argv[2])]
     client.retire_workers([address], close_workers=True)
 """
