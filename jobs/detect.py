@@ -237,17 +237,22 @@ def _tell(results: Results, output: str, n_learned: int) -> None:
     kept = len(results) - n_learned
     print(f"\nmachines  {n_learned:,} learned, {kept:,} there already")
     print(f"look at   {output}/{findings.REPORT}")
-    print(f"use       python -m jobs.detect --score-only {output} NEW_RECORDINGS")
+    print(f"use       python -m jobs.detect --score-only {output} FOLDER")
+    if any(not math.isnan(_published(machine)) for machine, _ in results):
+        print("published is of the baseline that came with MIMII, for the clips of MIMII alone")
 
 
 def _row(machine: Machine, outcome: Outcome) -> tuple[str, ...]:
     one = outcome.evaluation
-    published = published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
     counts = (f"{one.n_normal:,}", f"{one.n_abnormal:,}")
     return (
-        *(machine.name, *counts, _number(one.auc), _number(one.partial_auc), _number(published)),
+        *(machine.name, *counts, _number(one.auc), _number(one.partial_auc), _number(_published(machine))),
         *map(_number, (one.precision, one.recall, one.f1)),
     )
+
+
+def _published(machine: Machine) -> float:
+    return published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 Scale = Literal["ref_max", "add_eps", "max_eps"]
-"""How mel power becomes dB; see `mimii.features.to_db`."""
+"""How mel power becomes dB; see `mimii.features.power_to_db`."""
 
 TOP_DB = 80.0
 
@@ -38,7 +38,7 @@ class FeatureSpec:
     power : float
         Exponent of the magnitude spectrogram: 1 for magnitude, 2 for power.
     scale : {"ref_max", "add_eps", "max_eps"}
-        How mel power becomes dB; see `mimii.features.to_db`.
+        How mel power becomes dB; see `mimii.features.power_to_db`.
 
     Raises
     ------
