@@ -5,7 +5,7 @@ Files are read and not imported, so that the list is there at once.
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _MAKES_IT_A_JOB = "make_parser"
@@ -24,13 +24,18 @@ def list_jobs() -> dict[str, str]:
     return dict(_find_jobs(Path(__file__).parent))
 
 
-def main() -> int:
-    """Print the list; return the exit status."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Print the list; return the exit status, 2 where something is asked for that is no job."""
     jobs = list_jobs()
+    if arguments and arguments[0] not in {"-h", "--help"}:
+        meant = f"python -m jobs.{arguments[0]}" if arguments[0] in jobs else "one of these, as python -m jobs.NAME"
+        print(f"{arguments[0]}: run {meant}", file=sys.stderr)
+    else:
+        arguments = ()
     width = max(map(len, jobs))
     lines = (f"  python -m jobs.{name:<{width}}  {summary}" for name, summary in jobs.items())
     print("\n".join(["jobs:", *lines, "", _HINT]))
-    return 0
+    return 2 if arguments else 0
 
 
 def _find_jobs(folder: Path) -> Iterator[tuple[str, str]]:
@@ -41,4 +46,4 @@ def _find_jobs(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

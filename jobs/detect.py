@@ -8,13 +8,14 @@ to listen to. With --score-only, models that were learned before score new recor
 import argparse
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from jobs.cluster import connect, run_tasks
+from jobs.cluster import LostError, connect, run_tasks
 from jobs.detect_new import score_new
 from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import (
@@ -36,17 +37,20 @@ from mimii.detection import MachineTask, Outcome, Study, count_clips, detect_mac
 from mimii.detectors import KINDS
 from mimii.evaluation import published_auc
 from mimii.findings import Results
+from mimii.keys import RECORDS
 from mimii.learning import Training
 from mimii.listening import listen
 from mimii.machines import Machine, find_machines
 from mimii.objects import Objects, open_objects
-from mimii.outputs import StoreError
+from mimii.outputs import StoreError, UnfinishedError
 from mimii.page import find_hardest, write_page
+from mimii.records import digest_written
 from mimii.store import read_columns
 from mimii.work import Done
 
 DEFAULT_TABLE, DEFAULT_OUTPUT = "data/processed/features.zarr", "data/processed/detect"
 _NAME = "detect"
+_MOST_IN_VAIN = 3
 _log = logging.getLogger(__name__)
 _EPILOG = f"""
 exit status: {OK} done; {FAILED} failed; 2 wrong usage; 3 with --score-only, some recordings could not be read;
@@ -146,16 +150,16 @@ def _detect(options: argparse.Namespace) -> int:
     table = open_objects(options.places[0], source_access(options))
     columns = read_columns(open_objects(options.places[0], source_access(options, SHORT_PATIENCE)))
     machines = _find_machines(columns, options.places[0])
-    about = findings.describe(columns, training, options.places[0])
+    wanted = findings.fingerprint(columns, digest_written(table, RECORDS), training)
+    about = findings.describe(columns, training, options.places[0], wanted)
     if existing and (changes := findings.differences(existing, about)):
         _make_way(options, output, changes)
         existing = None
-    outcomes = findings.read_outcomes(output, machines, about["fingerprint"])
+    outcomes = findings.read_outcomes(output, machines, wanted)
     todo = [machine for machine in machines if machine.name not in outcomes]
-    if todo or not (existing and existing.finished):
+    if todo or not findings.is_finished(output, existing):
         findings.begin(output, about)
-        _learn(options, todo, _study(columns, table, output, training))
-        outcomes = findings.read_outcomes(output, machines, about["fingerprint"])
+        outcomes |= _learn_all(options, todo, _study(columns, table, output, training, wanted))
         results = [(machine, outcomes[machine.name]) for machine in machines]
         findings.finish(output, about, _documents(options, columns, training, results, table))
     if not options.quiet:
@@ -186,14 +190,37 @@ def _make_way(options: argparse.Namespace, output: Objects, changes: Sequence[st
     findings.erase(output)
 
 
-def _study(columns: Columns, table: Objects, output: Objects, training: Training) -> Study:
+def _study(columns: Columns, table: Objects, output: Objects, training: Training, wanted: str) -> Study:
     spec, n_features = columns.spec, columns.spec.n_features
     shift, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
     if training.normalize:
         shift = columns.feature_mean.astype(np.float32)
         scale = np.where(columns.feature_std > 0, columns.feature_std, 1).astype(np.float32)
-    wanted = findings.fingerprint(columns, training)
     return Study(table, output, spec, columns.shard_rows, shift, scale, training, wanted)
+
+
+def _learn_all(options: argparse.Namespace, machines: Sequence[Machine], study: Study) -> dict[str, Outcome]:
+    """Learn machines; where the scheduler is lost, connect again and learn those that have no outcome yet."""
+    left, n_in_vain = list(machines), 0
+    while left:
+        try:
+            _learn(options, left, study)
+            break
+        except LostError as error:
+            before, left = left, _without_outcome(left, study)
+            n_in_vain = n_in_vain + 1 if len(left) == len(before) else 0
+            if n_in_vain == _MOST_IN_VAIN:
+                raise
+            _log.warning("%s; connecting again", error)
+    if missing := _without_outcome(machines, study):
+        msg = f"{options.output}: {numbered(len(missing), 'machine')} not learned, the first is {missing[0].name}"
+        raise UnfinishedError(msg)
+    return findings.read_outcomes(study.output, machines, study.fingerprint)
+
+
+def _without_outcome(machines: Sequence[Machine], study: Study) -> list[Machine]:
+    outcomes = findings.read_outcomes(study.output, machines, study.fingerprint)
+    return [machine for machine in machines if machine.name not in outcomes]
 
 
 def _learn(options: argparse.Namespace, machines: Sequence[Machine], study: Study) -> None:
@@ -237,7 +264,7 @@ def _tell(results: Results, output: str, n_learned: int) -> None:
     kept = len(results) - n_learned
     print(f"\nmachines  {n_learned:,} learned, {kept:,} there already")
     print(f"look at   {output}/{findings.REPORT}")
-    print(f"use       python -m jobs.detect --score-only {output} FOLDER")
+    print(f"use       python -m jobs.detect --score-only {shlex.quote(output)} FOLDER")
     if any(not math.isnan(_published(machine)) for machine, _ in results):
         print("published is of the baseline that came with MIMII, for the clips of MIMII alone")
 

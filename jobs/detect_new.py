@@ -18,7 +18,7 @@ from mimii.catalogue import Catalogue, make_catalogue
 from mimii.clips import Clip
 from mimii.detection import MODELS
 from mimii.detectors import Detector, DetectorError
-from mimii.findings import SCORES, VERDICTS
+from mimii.findings import SCORES, VERDICTS, check_free
 from mimii.naming import machine_name
 from mimii.objects import Objects, open_objects
 from mimii.outputs import StoreError, as_unicode
@@ -58,6 +58,8 @@ def score_new(options: argparse.Namespace) -> int:
         If the work cannot be finished.
 
     """
+    if options.output:
+        check_free(open_output(options, SHORT_PATIENCE), overwrite=options.overwrite)
     models, detectors = _read_models(options)
     clips = find_clips(options.places, source_access(options, SHORT_PATIENCE))
     if not clips:
@@ -82,7 +84,8 @@ def _read_models(options: argparse.Namespace) -> tuple[Objects, dict[str, Detect
     """Read one model, or all of an output; return where they are, and the detectors by key."""
     folder, _, name = options.score_only.rpartition("/")
     is_one = name.endswith(_MODEL)
-    models = open_objects((folder or ".") if is_one else options.score_only, source_access(options, SHORT_PATIENCE))
+    root = (folder or ".") if is_one else options.score_only
+    models = open_objects(root, source_access(options, SHORT_PATIENCE))
     keys = [name] if is_one else [key for key in sorted(models.sizes(MODELS)) if key.endswith(_MODEL)]
     try:
         detectors = {key: read_model(models, key) for key in keys}
@@ -92,7 +95,7 @@ def _read_models(options: argparse.Namespace) -> tuple[Objects, dict[str, Detect
     if not detectors:
         msg = f"{options.score_only}: no model there; name an .npz file, or an --output of jobs.detect"
         raise StoreError(msg)
-    return models, detectors
+    return open_objects(root, source_access(options)), detectors
 
 
 def _catalogue(clips: Sequence[Clip], detector: Detector, options: argparse.Namespace) -> Catalogue:

@@ -149,7 +149,7 @@ def check_scheduler(scheduler: str) -> str:
 
     """
     if scheduler == "env":
-        return check_scheduler(_address_of_environment())
+        return _check_address(_address_of_environment())
     if is_cluster_file(scheduler):
         read_cluster_file(scheduler)
     elif not (scheduler in HERE or scheduler.endswith(".json") or _is_address(scheduler)):
@@ -222,10 +222,14 @@ def find_address(scheduler: str) -> str:
     with open(scheduler, encoding="utf-8") as file:
         text = file.read()
     try:
-        return str(json.loads(text)["address"])
+        address = str(json.loads(text)["address"])
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{scheduler}: no scheduler file: it names no address"
         raise SchedulerError(msg) from error
+    if not _is_address(address):
+        msg = f"{scheduler}: {address} cannot be reached from here; it must be tcp://HOST:PORT or tls://HOST:PORT"
+        raise SchedulerError(msg)
+    return address
 
 
 def knock(address: str) -> socket.socket:
@@ -278,6 +282,15 @@ def speaks_tls(address: str) -> bool:
                 return True
         except ssl.SSLError as error:  # it may say, in TLS, that it wants a certificate
             return any(word in (error.reason or "") for word in ("CERTIFICATE", "ALERT"))
+
+
+def _check_address(address: str) -> str:
+    if not (address.endswith(".json") or _is_address(address)):
+        msg = (
+            f"env: {ENVIRONMENT_VARIABLE} is {address!r}; it must be tcp://HOST:PORT, tls://HOST:PORT or a *.json file"
+        )
+        raise SchedulerError(msg)
+    return address
 
 
 def _is_address(scheduler: str) -> bool:

@@ -6,6 +6,8 @@ From the store alone: metadata, records, bytes, checksums, rows and statistics a
 
 import argparse
 import importlib.util
+import math
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -221,7 +223,8 @@ def _look_at_others(objects: Objects) -> Checked:
     if objects.sizes(RECORDS):
         problem = (
             "is missing, or is not that of a table, though there are records of one: it cannot be mended. Delete the "
-            "whole store first"
+            f"whole store first: {'aws s3 rm --recursive' if is_remote(objects.root) else 'rm -r'} "
+            f"{shlex.quote(objects.root)}"
         )
         return Checked("metadata", 1, (Finding("metadata", _GROUP, problem),))
     try:
@@ -257,10 +260,15 @@ def _conclude(options: argparse.Namespace, stored: Stored, checked: Sequence[Che
     counts = count_clips(stored.columns) if stored.plan else {}
     if options.complete and stored.plan:
         parts.append(check_published(counts, dict.fromkeys(sum(options.complete, ()))))
-    checks, largest = merge(parts), max(differences, key=lambda one: one.decibel, default=None)
+    checks, largest = merge(parts), _largest(differences)
     skipped = {name: _why_not(name, stored, matches) for name in CHECKS if name not in checks}
     notes = [*_notes(stored, matches, seen.n_untold), *filter(None, [note_published(counts)])]
     return Verdict(options.output, checks, skipped, _size(stored, seen), notes, largest)
+
+
+def _largest(differences: Sequence[Difference]) -> Difference | None:
+    """Return the largest difference; one that could not be made, NaN, hides no other."""
+    return max(differences, key=lambda one: (not math.isnan(one.decibel), one.decibel), default=None)
 
 
 def _match(options: argparse.Namespace, stored: Stored) -> Matches | None:

@@ -156,10 +156,19 @@ def encode_flac(samples: Samples, sample_rate: int) -> bytes:
     bytes
         The file.
 
+    Raises
+    ------
+    AudioError
+        If FLAC does not have this sample rate.
+
     """
     file = io.BytesIO()
     peak = np.abs(samples).max(initial=0) or 1
-    soundfile.write(file, samples / peak * _LOUDEST, sample_rate, format="FLAC", subtype="PCM_16")
+    try:
+        soundfile.write(file, samples / peak * _LOUDEST, sample_rate, format="FLAC", subtype="PCM_16")
+    except soundfile.LibsndfileError as error:
+        msg = f"FLAC does not take {sample_rate} Hz"
+        raise AudioError(msg) from error
     return file.getvalue()
 
 

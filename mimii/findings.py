@@ -16,7 +16,7 @@ from mimii.evaluation import Evaluation, average, published_auc
 from mimii.learning import Training, digest_training
 from mimii.machines import Machine
 from mimii.objects import Objects
-from mimii.outputs import Existing, find_existing, provenance
+from mimii.outputs import Existing, StoreError, find_existing, provenance
 
 SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
 VERDICTS = {False: "normal", True: "abnormal"}
@@ -33,13 +33,15 @@ _SCORE_COLUMNS = (
 Results = Sequence[tuple[Machine, Outcome]]
 
 
-def fingerprint(columns: Columns, training: Training) -> str:
+def fingerprint(columns: Columns, content: str, training: Training) -> str:
     """Digest all that decides what comes out: the table with its content, and how it is learned.
 
     Parameters
     ----------
     columns : Columns
         Of the table.
+    content : str
+        A digest of its rows, of `mimii.records.digest_written`.
     training : Training
         How detectors are trained.
 
@@ -49,9 +51,9 @@ def fingerprint(columns: Columns, training: Training) -> str:
         16 characters.
 
     """
-    values = (_FORMAT, columns.attributes["fingerprint"], columns.status.tolist(), digest_training(training))
-    content = columns.feature_mean.tobytes() + columns.feature_std.tobytes()
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + content).hexdigest()[:16]
+    values = (_FORMAT, columns.attributes["fingerprint"], columns.status.tolist(), content, digest_training(training))
+    statistics = columns.feature_mean.tobytes() + columns.feature_std.tobytes()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + statistics).hexdigest()[:16]
 
 
 def look(objects: Objects) -> Existing | None:
@@ -76,7 +78,7 @@ def look(objects: Objects) -> Existing | None:
     return find_existing(objects, _ABOUT, _TITLE, "run of detection")
 
 
-def describe(columns: Columns, training: Training, table: str) -> dict[str, Any]:
+def describe(columns: Columns, training: Training, table: str, wanted: str) -> dict[str, Any]:
     """Say what an output is.
 
     Parameters
@@ -87,6 +89,8 @@ def describe(columns: Columns, training: Training, table: str) -> dict[str, Any]
         How detectors are trained.
     table : str
         Where the table is.
+    wanted : str
+        The fingerprint.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def describe(columns: Columns, training: Training, table: str) -> dict[str, Any]
         As JSON takes it.
 
     """
-    about = {"title": _TITLE, "format": _FORMAT, "fingerprint": fingerprint(columns, training)}
+    about = {"title": _TITLE, "format": _FORMAT, "fingerprint": wanted}
     about |= {"training": digest_training(training), "spec": columns.spec.as_dict()}
     return about | provenance([table], "results", _SOFTWARE)
 
@@ -125,6 +129,50 @@ def differences(existing: Existing, about: Mapping[str, Any]) -> list[str]:
         if there.get(group, {}).get(name) != value
     ]
     return found or ["the table: its clips or their features have changed"]
+
+
+def is_finished(objects: Objects, existing: Existing | None) -> bool:
+    """Say whether an output is whole: it says so, and its documents are there.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    existing : Existing or None
+        What `look` saw there.
+
+    Returns
+    -------
+    bool
+        False also where there is nothing yet.
+
+    """
+    return existing is not None and existing.finished and {SCORES, RESULTS, REPORT} <= set(objects.names())
+
+
+def check_free(objects: Objects, *, overwrite: bool) -> None:
+    """Make sure that scores of new recordings do not take the place of other results.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    overwrite : bool
+        Whether scores of other new recordings may go.
+
+    Raises
+    ------
+    StoreError
+        If there are results; the message says what to do.
+
+    """
+    names = objects.names()
+    if _ABOUT in names:
+        msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
+        raise StoreError(msg)
+    if SCORES in names and not overwrite:
+        msg = f"{objects.root} holds scores already; choose another --output, or replace them with --overwrite"
+        raise StoreError(msg)
 
 
 def begin(objects: Objects, about: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The clips of a table by machine: which are for training, which for testing."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,8 +106,3 @@ def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
 def _span(columns: Columns, clip: int) -> Span:
     first = int(columns.first_row[clip])
     return Span(clip, first, first + int(columns.n_rows[clip]))
-
-
-def describe_snr(snr_db: float) -> str:
-    """Write an SNR for people: ``-6 dB``; empty where unknown."""
-    return "" if math.isnan(snr_db) else f"{snr_db:g} dB"

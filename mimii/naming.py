@@ -60,7 +60,8 @@ def machine_name(who: Identity) -> str:
     Returns
     -------
     str
-        ``<machine>-<id>-<snr>``, fit for the name of a file; empty where nothing is known.
+        ``<machine>-<id>-<snr>``, fit for the name of a file; empty where nothing is known. Where characters had to be
+        replaced, or a part has a hyphen of its own, a hash comes behind it: no two machines have the same name.
 
     Examples
     --------
@@ -68,7 +69,11 @@ def machine_name(who: Identity) -> str:
     'valve-id_06-min6dB'
 
     """
-    return _safe("-".join(filter(None, (who.machine_type, who.machine_id, _snr(who)))))
+    parts = (who.machine_type, who.machine_id, _snr(who))
+    name = "-".join(filter(None, parts))
+    if name == _safe(name) and not any("-" in part for part in parts):
+        return name
+    return f"{_safe(name)}-{_hash(repr(parts))}"
 
 
 def _told_apart(stems: Sequence[str], clips: Sequence[Clip], by: Callable[[Clip], str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Whole objects under a root: on a disk or on S3, in the same words."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -75,7 +76,7 @@ def open_objects(root: str, access: Access) -> Objects:
     Returns
     -------
     Objects
-        May be sent to other processes.
+        May be sent to other processes, whatever folder they work in.
 
     """
-    return S3Objects(root, access) if is_remote(root) else DiskObjects(root)
+    return S3Objects(root, access) if is_remote(root) else DiskObjects(os.path.abspath(root))

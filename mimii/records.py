@@ -122,6 +122,30 @@ def from_json(data: bytes) -> Record | None:
         return None
 
 
+def digest_written(objects: Objects, prefix: str) -> str:
+    """Digest what all tasks of an output have written, by their records.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of the output.
+    prefix : str
+        Below which the records are.
+
+    Returns
+    -------
+    str
+        16 characters; changes when a byte of the results does.
+
+    """
+    digest = hashlib.sha256()
+    for key, data in sorted(objects.get_all(objects.sizes(prefix)).items()):
+        record = from_json(data)
+        written = sorted((name, one.sha256) for name, one in record.written.items()) if record else []
+        digest.update(f"{key} {written}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
     """Delete the record of other recordings: it must not vouch for what is written from now on.
 

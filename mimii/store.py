@@ -267,7 +267,11 @@ def read_columns(objects: Objects) -> Columns:
         msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
         raise StoreError(msg)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
-    return Columns(existing.attributes, **{name: read_column(objects, name) for name in names})
+    try:
+        return Columns(existing.attributes, **{name: read_column(objects, name) for name in names})
+    except (ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
+        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify tells more"
+        raise StoreError(msg) from error
 
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
@@ -288,9 +292,7 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     Raises
     ------
     OSError
-        If it is not there or cannot be read.
-    ValueError, RuntimeError
-        If it is damaged.
+        If it is not there, cannot be read, or is damaged.
 
     """
     array = f"{FEATURES}/{_GROUP}"
@@ -298,9 +300,13 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     if shard_key(index) not in documents:
         msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
         raise FileNotFoundError(msg)
-    features = open_array(documents, FEATURES)
-    begin = index * features.shards[0]
-    return np.asarray(features[begin : begin + features.shards[0]])
+    try:
+        features = open_array(documents, FEATURES)
+        begin = index * features.shards[0]
+        return np.asarray(features[begin : begin + features.shards[0]])
+    except (ValueError, RuntimeError) as error:
+        msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify tells more"
+        raise OSError(msg) from error
 
 
 def read_column(objects: Objects, name: str) -> NDArray[Any]:

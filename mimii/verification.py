@@ -162,7 +162,7 @@ def describe_store(documents: Mapping[str, bytes]) -> Described:
     """
     group = json.loads(documents[_GROUP])
     own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
-    consolidated = (group.get("consolidated_metadata") or {}).get("metadata", {})
+    consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
     return Described(group["attributes"], consolidated, {name: value for name, value in own.items() if value})
 
 
@@ -259,7 +259,7 @@ def _array_problem(described: Described, name: str) -> str:
     if (own.get("dimension_names"), own.get("data_type")) != (list(dimensions), data_type):
         there = f"{own.get('data_type')} over {own.get('dimension_names')}"
         return f"is of {there}, and has to be of {data_type} over {list(dimensions)}"
-    if any(len(lengths) != len(dimensions) for lengths in (own.get("shape", ()), _chunk_shape(own))):
+    if any(len(lengths) != len(dimensions) for lengths in (own.get("shape") or (), _chunk_shape(own))):
         return f"has no shape or no chunks over {list(dimensions)}"
     return ""
 
@@ -379,7 +379,7 @@ def check_columns(columns: Mapping[str, NDArray[Any] | str], described: Describe
         One finding for each column that is not right.
 
     """
-    digests = described.attributes.get(DIGESTS, {})
+    digests = described.attributes.get(DIGESTS) or {}
     found = []
     for name, values in columns.items():
         if problem := values if isinstance(values, str) else _column_problem(name, values, digests.get(name)):

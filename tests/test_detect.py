@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs import detect, synthesize
+from mimii.access import DEFAULT_ACCESS
 from mimii.detectors import from_bytes
+from mimii.objects import open_objects
 from tests.commands import (
     ROOT,
     assert_same_bytes,
@@ -195,6 +199,48 @@ def test_killed_at_any_moment_the_same_bytes_in_the_end(table, tmp_path):
     assert {path for path in done if path.stat().st_mtime_ns == done[path]} == set(done)
     assert_same_bytes(output, tmp_path / "whole")
     assert partial_files(output) == []
+
+
+def test_a_replaced_recording_for_testing_is_scored_again(raw, tmp_path, capsys):
+    mine, store, output = tmp_path / "raw", tmp_path / "features.zarr", tmp_path / "out"
+    shutil.copytree(raw, mine)
+    assert featurize_here(mine, "--output", store) == 0
+    assert detect_here(store, "--output", output, "--model", "pca") == 0
+    before = read_csv((output / "scores.csv").read_text())
+    [replaced] = [Path(line["path"]) for line in before if line["label"] == "abnormal"][:1]
+    replaced.write_bytes(next(replaced.parents[1].glob("normal/*.wav")).read_bytes())
+    assert featurize_here(mine, "--output", store) == 0
+    assert detect_here(store, "--output", output, "--model", "pca") == 2
+    assert "the table: its clips or their features have changed" in capsys.readouterr().err
+    assert detect_here(store, "--output", output, "--model", "pca", "--overwrite") == 0
+    after = read_csv((output / "scores.csv").read_text())
+    changed = [one["path"] for one, other in zip(after, before, strict=True) if one["score"] != other["score"]]
+    assert changed == [str(replaced)]
+
+
+@pytest.mark.parametrize("lost", ["report.html", "results.csv", "scores.csv"])
+def test_a_document_that_is_lost_is_written_again(found, table, tmp_path, lost):
+    output = tmp_path / "out"
+    shutil.copytree(found, output)
+    (output / lost).unlink()
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    assert_same_bytes(output, found)
+
+
+def test_scores_of_new_recordings_do_not_take_the_place_of_others(found, raw, tmp_path, capsys):
+    before = contents(found)
+    assert detect_here("--score-only", found, raw, "--output", found) == 2
+    assert "holds a run of detection, which stays" in capsys.readouterr().err
+    assert contents(found) == before
+    how = ("--score-only", found, next(raw.rglob("fan/id_00")), "--output", tmp_path / "new")
+    assert [detect_here(*how), detect_here(*how), detect_here(*how, "--overwrite")] == [0, 2, 0]
+
+
+def test_relative_places_are_those_of_whoever_names_them(found, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    assert detect_here(table.name, "--output", os.path.relpath(tmp_path / "out"), "--model", "pca") == 0
+    assert (tmp_path / "out/scores.csv").read_bytes() == (found / "scores.csv").read_bytes()
+    assert os.path.isabs(open_objects("some/folder", DEFAULT_ACCESS).root)
 
 
 def test_other_results_are_refused_with_what_differs_and_overwrite_replaces(table, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """One machine: learned from the right rows alone, scored as its detector scores, done when its outcome is there."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -174,8 +175,23 @@ def test_a_machine_is_done_when_its_outcome_says_so_and_its_model_is_there(table
 
 def test_what_changes_the_results_changes_the_fingerprint(table):
     columns = read_columns(DiskObjects(str(table)))
-    base = findings.fingerprint(columns, Training())
+    base = findings.fingerprint(columns, "content", Training())
     others = [Training("pca"), Training(epochs=3), Training(seed=1), Training(normalize=True)]
-    assert base not in {findings.fingerprint(columns, training) for training in others}
-    assert base != findings.fingerprint(replace(columns, feature_mean=columns.feature_mean + 1e-9), Training())
-    assert findings.fingerprint(columns, Training("pca", 3)) == findings.fingerprint(columns, Training("pca", 4))
+    assert base not in {findings.fingerprint(columns, "content", training) for training in others}
+    assert base != findings.fingerprint(columns, "other content", Training())
+    changed = replace(columns, feature_mean=columns.feature_mean + 1e-9)
+    assert base != findings.fingerprint(changed, "content", Training())
+    one, other = (findings.fingerprint(columns, "content", Training("pca", epochs)) for epochs in (3, 4))
+    assert one == other
+
+
+def test_a_damaged_shard_is_named(table, tmp_path):
+    copied = tmp_path / "table"
+    shutil.copytree(table, copied)
+    shard = copied / "features/c.1.0"
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+    machine = machine_of(copied, n_train=10)
+    with pytest.raises(OSError, match=r"features/c\.1\.0: damaged: .*jobs\.verify tells more"):
+        detect_machine(MachineTask(0, machine, study(copied, tmp_path / "out")))

@@ -1,12 +1,13 @@
 """Which clips of a table belong to which machine, for training or for testing."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 from mimii.columns import Columns
-from mimii.machines import Machine, Span, describe_snr, find_machines
+from mimii.machines import Machine, Span, find_machines
 
 
 def columns(clips):
@@ -75,14 +76,24 @@ def test_clips_of_unknown_machines_are_one_machine():
     assert len(machine.train) == 3
 
 
-def test_names_are_fit_for_files():
-    [machine] = find_machines(columns([("a/b c", "../x", 0, 0, "train", "ok")]))
-    assert machine.name == "a_b_c-.._x-0dB"
+@pytest.mark.parametrize(
+    "ids",
+    [
+        *(("../x y", "../x+y"), ("Halle 1", "Halle+1"), ("a" * 200, "a" * 201)),
+        ("\u673a\u5668\u4e00", "\u673a\u5668\u4e8c"),
+    ],
+)
+def test_names_are_fit_for_files_and_tell_machines_apart(ids):
+    found = find_machines(columns([("fan", one, 0, 0, "train", "ok") for one in ids]))
+    names = {machine.name for machine in found}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"fan-[A-Za-z0-9._-]+", name) and len(name) < 100 for name in names)
+
+
+def test_hyphens_do_not_make_two_machines_one():
+    found = find_machines(columns([("a-b", "c", 0, 0, "train", "ok"), ("a", "b-c", 0, 0, "train", "ok")]))
+    assert len({machine.name for machine in found}) == 2
 
 
 def test_no_clip_no_machine():
     assert find_machines(columns([("fan", "id_00", 6, 1, "train", "ok")])) == []
-
-
-def test_an_snr_is_written_for_people():
-    assert [describe_snr(snr) for snr in (-6.0, 0.0, 2.5, math.nan)] == ["-6 dB", "0 dB", "2.5 dB", ""]
