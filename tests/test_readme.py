@@ -71,7 +71,7 @@ def test_the_readme_names_every_option_and_no_other():
     options = {option for text in helps for option in re.findall(r"--[a-z][a-z-]*", text)}
     named = set(re.findall(r"--[a-z][a-z-]*", README))
     assert options - {"--help"} <= named
-    assert named <= options | {"--clips", "--job"}
+    assert named <= options | {"--clips", "--job", "--kills"}
 
 
 def test_no_placeholder_is_left_in_the_readme():
