@@ -42,9 +42,13 @@ def output(table, tmp_path):
 
 
 def numbers(text):
-    """Read a table of numbers: by the name of the row, one of each column."""
-    rows = (re.split(r"  +", line.strip()) for line in text.splitlines())
-    return {name: [float(cell.replace(",", "")) for cell in cells] for name, *cells in rows if cells}
+    """Read the rows of a table that are numbers, by the name of the row: one of each column."""
+    rows = (re.split(r"  +", line.strip().replace(",", "")) for line in text.splitlines())
+    return {
+        name: [float(cell) for cell in cells]
+        for name, *cells in rows
+        if cells and all(re.fullmatch(r"-?[\d.]+", cell) for cell in cells)
+    }
 
 
 def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_a_time():
