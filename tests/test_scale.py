@@ -43,11 +43,11 @@ def output(table, tmp_path):
 
 def numbers(text):
     """Read the rows of a table that are numbers, by the name of the row: one of each column."""
-    rows = (re.split(r"  +", line.strip().replace(",", "")) for line in text.splitlines())
+    rows = (re.split(r"  +", line.strip()) for line in text.splitlines())
     return {
-        name: [float(cell) for cell in cells]
+        name: [float(cell.replace(",", "")) for cell in cells]
         for name, *cells in rows
-        if cells and all(re.fullmatch(r"-?[\d.]+", cell) for cell in cells)
+        if cells and all(re.fullmatch(r"-?[\d.,]+", cell) for cell in cells)
     }
 
 
