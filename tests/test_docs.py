@@ -27,6 +27,7 @@ NO_REASONS = {
     "{}: cannot be looked at: {}",
     "cannot read recordings in a process of its own: {}",
     "it ended with {}",
+    "FLAC does not take {} Hz",  # of the sound in a report
     # parts of reasons
     "{} samples at {} Hz",
     "to more than",
