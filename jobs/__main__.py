@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Print the list; return the exit status, 2 where something is asked for that is no job."""
     jobs = list_jobs()
     if arguments and arguments[0] not in {"-h", "--help"}:
-        meant = f"python -m jobs.{arguments[0]}" if arguments[0] in jobs else "one of these, as python -m jobs.NAME"
-        print(f"{arguments[0]}: run {meant}", file=sys.stderr)
+        meant = f"meant is python -m jobs.{arguments[0]}" if arguments[0] in jobs else "there is no such job"
+        print(f"{arguments[0]}: {meant}", file=sys.stderr)
     else:
         arguments = ()
     width = max(map(len, jobs))

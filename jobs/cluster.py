@@ -77,9 +77,12 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
 }
 """Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
 
-SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
-"""For schedulers that are started elsewhere. Dask keeps the last thousand messages to each worker, for its own
-developers; a message holds tasks of 13 kB, and there may be a thousand workers."""
+MESSAGES_KEPT = 100
+"""How many of the last messages to each worker a scheduler keeps. Dask keeps a thousand, for its own developers; one
+holds tasks of 13 kB, and there may be a thousand workers."""
+
+SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": str(MESSAGES_KEPT)}
+"""For schedulers that are started elsewhere."""
 
 TASKS_FAR_AWAY = 3
 """How many tasks a worker has under way where they wait for S3: one computes while others begin and end."""
@@ -99,7 +102,7 @@ _CONFIG = {
     "distributed.worker.profile.enabled": False,
 }
 _DEFAULTS = {
-    "distributed.admin.low-level-log-length": 100,  # see SCHEDULER_ENVIRONMENT
+    "distributed.admin.low-level-log-length": MESSAGES_KEPT,
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.comm.timeouts.connect": "60s",
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
@@ -308,7 +311,11 @@ def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
 
 
 def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
-    return getattr(_import(meant.module), meant.name)(**meant.kwargs)
+    cluster = getattr(_import(meant.module), meant.name)(**meant.kwargs)
+    if not hasattr(cluster, "scheduler_address"):
+        msg = f"{meant.module}.{meant.name} is no class of Dask clusters"
+        raise TypeError(msg)
+    return cluster
 
 
 def _import(module: str) -> Any:  # noqa: ANN401

@@ -1,17 +1,34 @@
 """The sound of clips of a table, for people to listen to, where the recordings are still at hand."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mimii.access import Access
 from mimii.audio import encode_flac, read_channel
 from mimii.clips import Clip
-from mimii.page import Heard
 from mimii.problems import AudioError, unreadable
 from mimii.reading import open_part
 from mimii.s3 import StorageError
 from mimii.sources import SourceError, find_listed
 
 _MOST_BYTES = 20 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The sound of a clip.
+
+    Attributes
+    ----------
+    flac : bytes
+        A FLAC file; empty where there is none.
+    problem : str
+        Why there is none.
+
+    """
+
+    flac: bytes
+    problem: str = ""
 
 
 def listen(paths: Sequence[str], channel: int, access: Access) -> list[Heard]:
@@ -39,9 +56,7 @@ def _listen(path: str, channel: int, access: Access) -> Heard:
     try:
         [clip] = find_listed([path], access)
         return Heard(b"", clip.problem) if clip.problem else _encode(clip, channel, access)
-    except AudioError as error:
-        return Heard(b"", str(error))
-    except (SourceError, StorageError) as error:
+    except (AudioError, SourceError, StorageError) as error:
         return Heard(b"", str(error))
     except OSError as error:
         return Heard(b"", unreadable(error))

@@ -20,6 +20,7 @@ from mimii.evaluation import published_auc, roc_curve
 from mimii.features import FloatArray, unstack_rows
 from mimii.findings import Results, averages
 from mimii.learning import Training
+from mimii.listening import Heard
 from mimii.machines import Machine
 
 MOST_SHOWN = 12
@@ -35,23 +36,6 @@ _HEADER = (
     *("machine", "normal", "abnormal", "AUC", "pAUC", "published AUC", "threshold"),
     *("found", "false", "precision", "recall", "F1"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The sound of a clip.
-
-    Attributes
-    ----------
-    flac : bytes
-        A FLAC file; empty where there is none.
-    problem : str
-        Why there is none.
-
-    """
-
-    flac: bytes
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

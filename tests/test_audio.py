@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.audio import STRETCH, read_channel, read_header, read_stretches
+from mimii.audio import STRETCH, encode_flac, read_channel, read_header, read_stretches
 from mimii.problems import AudioError
 from mimii.synthesis import wav_bytes
 from tests.recordings import noise
@@ -427,3 +427,21 @@ def test_a_long_length_of_rf64_is_taken_from_where_it_stands():
     soundfile.write(whole, samples, 16_000, format="RF64", subtype="PCM_16")
     _, read = read_channel(whole, 1)
     np.testing.assert_array_equal(read, samples[:, 1] / np.float32(32768))
+
+
+def test_flac_keeps_the_sound_and_is_loud():
+    samples = np.sin(np.arange(8000) / 7).astype(np.float32) / 1000
+    found, sample_rate = soundfile.read(io.BytesIO(encode_flac(samples, 8000)))
+    assert sample_rate == 8000
+    assert np.corrcoef(found, samples)[0, 1] > 0.9999
+    assert abs(found).max() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_silence_is_written_as_silence():
+    found, _ = soundfile.read(io.BytesIO(encode_flac(np.zeros(100, np.float32), 16_000)))
+    assert not found.any()
+
+
+def test_a_sample_rate_that_flac_does_not_have_is_told():
+    with pytest.raises(AudioError, match="FLAC does not take 768000 Hz"):
+        encode_flac(np.zeros(100, np.float32), 768_000)

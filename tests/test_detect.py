@@ -30,6 +30,7 @@ from tests.commands import (
     run,
     wait_for,
 )
+from tests.dask_processes import dask_cluster, running, start
 from tests.recordings import write_clip
 from tests.servers import filesystem
 
@@ -241,6 +242,26 @@ def test_relative_places_are_those_of_whoever_names_them(found, table, tmp_path,
     assert detect_here(table.name, "--output", os.path.relpath(tmp_path / "out"), "--model", "pca") == 0
     assert (tmp_path / "out/scores.csv").read_bytes() == (found / "scores.csv").read_bytes()
     assert os.path.isabs(open_objects("some/folder", DEFAULT_ACCESS).root)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(table, tmp_path):
+    how = (table, "--epochs", 40)
+    assert detect_here(*how, "--output", tmp_path / "whole", "--quiet") == 0
+    folder, output = tmp_path / "cluster", tmp_path / "out"
+    log = tmp_path / "said"
+    with dask_cluster(folder, 1) as (scheduler, _):
+        arguments = (*how, "--output", output, "--scheduler", folder / "scheduler.json", "--patience", 60)
+        with running(start(log, "jobs.detect", *arguments)) as it:
+            wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome", 60)
+            scheduler.kill()
+            wait_for(lambda: "connecting again" in it.text(), "the job sees it", 60)
+            kept = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
+            with dask_cluster(folder, 1):
+                assert it.process.wait(90) == 0, it.text()
+    assert 0 < len(kept) < 4, "lost too late to show anything"
+    assert {path for path in kept if path.stat().st_mtime_ns == kept[path]} == set(kept)
+    assert_same_bytes(output, tmp_path / "whole")
 
 
 def test_other_results_are_refused_with_what_differs_and_overwrite_replaces(table, tmp_path, capsys):

@@ -35,6 +35,15 @@ def test_a_job_takes_one_whole_line(job, capsys):
     assert JOBS[job].endswith(".")
 
 
+@pytest.mark.parametrize(("asked", "said"), [("nope", "no such job"), ("verify", "meant is python -m jobs.verify")])
+def test_what_is_no_way_to_start_a_job_ends_with_2(asked, said, capsys):
+    assert main([asked]) == 2
+    told = capsys.readouterr()
+    assert f"{asked}: " in told.err
+    assert said in told.err
+    assert "jobs.featurize" in told.out
+
+
 def test_the_list_is_printed_without_importing_a_job():
     script = "import sys, jobs.__main__ as m; m.main(); print([name for name in sys.modules if 'jobs.' in name])"
     command = [sys.executable, "-c", script]

@@ -15,9 +15,9 @@ from mimii.audio import encode_flac
 from mimii.columns import Columns
 from mimii.detection import Outcome
 from mimii.learning import Training
-from mimii.listening import listen
+from mimii.listening import Heard, listen
 from mimii.machines import Machine, Span
-from mimii.page import MOST_SHOWN, Heard, find_hardest, write_page
+from mimii.page import MOST_SHOWN, find_hardest, write_page
 from mimii.spec import FeatureSpec
 from tests.browser import look_at
 from tests.recordings import noise, write_clip

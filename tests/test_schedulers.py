@@ -81,7 +81,7 @@ def test_env_is_the_address_in_the_environment(monkeypatch):
     assert check_scheduler("env") == "tls://10.0.0.1:8786"
 
 
-@pytest.mark.parametrize("value", [None, "", "env", "10.0.0.1:8786"])
+@pytest.mark.parametrize("value", [None, "", "env", "10.0.0.1:8786", "local", "sync", "inproc://a"])
 def test_env_without_an_address_says_what_to_set(monkeypatch, value):
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     if value is not None:
@@ -289,3 +289,9 @@ def test_where_nobody_listens_nobody_is_told_from_anybody():
 def test_sync_does_not_ask_for_any_cluster(tmp_path):
     write_machines(tmp_path / "raw", 4)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "table") == 0
+
+
+def test_a_scheduler_file_of_a_scheduler_within_a_process_is_refused(tmp_path):
+    (tmp_path / "scheduler.json").write_text('{"address": "inproc://10.0.0.1/77/1"}')
+    with pytest.raises(SchedulerError, match=r"inproc://10\.0\.0\.1/77/1 cannot be reached from here"):
+        find_address(str(tmp_path / "scheduler.json"))

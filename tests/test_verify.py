@@ -175,6 +175,13 @@ DAMAGES = {
     "swapped records": (lambda store: swap(record(store, 2), record(store, 3)), {"records": 2}),
     "swapped shards and records": (swap_all, {"records": 2, "nan": 2}),
     "swapped shards that records vouch for": (name_both_others, {"nan": 2}),
+    "no digests of columns, and no shape": (
+        lambda store: [
+            rewrite_json(store / "zarr.json", lambda group: group["attributes"].update(column_digests=None)),
+            rewrite_json(store / "zarr.json", lambda group: group["consolidated_metadata"].update(metadata=None)),
+        ],
+        {"metadata": 14},
+    ),
     "a record of another table": (
         lambda store: rewrite_record(store, 0, lambda old: replace(old, stamp=replace(old.stamp, fingerprint="f00"))),
         {"records": 1},
@@ -388,6 +395,17 @@ def test_other_parameters_are_compared_by_them(raw, tmp_path, check):
     assert make(raw, tmp_path / "out", *other) == 0
     status, document = check(tmp_path / "out", "--against", raw)
     assert status == 0, document
+
+
+def test_a_clip_that_cannot_be_compared_hides_no_difference_of_others(finished, raw, tmp_path, check):
+    shutil.copytree(raw, tmp_path / "raw")
+    first = next(path for path in sorted((tmp_path / "raw").rglob("*.wav")) if path.stat().st_size > 1000)
+    first.write_bytes(b"no sound")
+    status, document = check(finished, "--against", tmp_path / "raw", "--sample", N_CLIPS)
+    assert status == 1
+    [finding] = findings(document)["librosa"]
+    assert "cannot be read with librosa" in finding["problem"]
+    assert 0 < document["largest_difference"]["db"] < 1e-3
 
 
 def test_a_wrong_value_is_far_from_librosa(damaged, raw, check):
