@@ -120,7 +120,8 @@ class Album:
         list of Picture
             None of a clip that cannot be used. With a window of S seconds, image k begins at k S seconds and is S
             seconds wide; the last one ends with the clip, and so overlaps with the one before where S does not divide
-            the clip. A clip shorter than S has one image of all of it.
+            the clip; it is left out where it would show no other frames. A clip shorter than S has one image of all of
+            it.
 
         """
         total, suffix = int(self.catalogue.n_rows[clip]), SUFFIXES[self.style.format]
@@ -129,7 +130,7 @@ class Album:
         hops = self.window * self.catalogue.spec.sample_rate / self.catalogue.spec.hop_length
         count = max(1, math.ceil(int(self.catalogue.n_samples[clip]) / (hops * self.catalogue.spec.hop_length) - 1e-9))
         width = min(round(hops), total)
-        starts = [min(round(index * hops), total - width) for index in range(count)]
+        starts = sorted({min(round(index * hops), total - width) for index in range(count)})
         return [
             Picture(f"{self.names[clip]}-w{index:04d}{suffix}", start, start + width)
             for index, start in enumerate(starts)

@@ -4,6 +4,8 @@ import re
 import stat
 import sys
 
+import pytest
+
 from tests.archives import pack_folder
 from tests.commands import run
 from tests.proxy import proxy_to
@@ -18,6 +20,7 @@ pathlib.Path(output, "0.zst").write_bytes(b"".join(pathlib.Path(clip).read_bytes
 """
 
 
+@pytest.mark.slow
 def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=80_000)
     floor = tmp_path / "floor"
@@ -36,6 +39,7 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
         assert all(float(number) >= 0 for number in numbers[name])
 
 
+@pytest.mark.slow
 def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pillow(tmp_path):
     write_machines(tmp_path / "raw", 40)
     done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1, timeout=120)
@@ -69,6 +73,7 @@ def test_a_program_that_fails_ends_it_with_1(tmp_path):
     assert "/bin/false" in done.stderr
 
 
+@pytest.mark.slow
 def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=80_000)
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw" / "6_dB_fan")
@@ -80,6 +85,7 @@ def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     assert float(rows["2 Dask workers"]) > 0
 
 
+@pytest.mark.slow
 def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
     write_machines(tmp_path / "objects" / "factory" / "raw", 40)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.02) as proxy:

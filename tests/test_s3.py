@@ -311,6 +311,7 @@ def test_options_that_make_no_sense_are_refused(pairs):
         parse_options(pairs)
 
 
+@pytest.mark.slow
 def test_connections_that_died_while_nobody_looked_are_no_dead_server(tmp_path, use):
     (tmp_path / "objects" / "factory").mkdir(parents=True)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.05) as proxy:

@@ -51,6 +51,7 @@ def numbers(text):
     }
 
 
+@pytest.mark.slow
 def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_a_time():
     done = run("benchmark", "--job", "scale", "--clips", N_CLIPS, "--workers", 1, timeout=250)
     assert done.returncode == 0, done.stderr
@@ -66,6 +67,7 @@ def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_
     assert rows["99 % done: first new result, s after the plan"] > rows["99 % done: read the records, s"] > [0]
 
 
+@pytest.mark.slow
 def test_with_recordings_the_whole_command_is_timed_on_links_to_them(tmp_path):
     write_machines(tmp_path / "raw", 4, n_samples=16_000)
     done = run(
