@@ -21,7 +21,7 @@ def list_jobs() -> dict[str, str]:
         By name, in the order of the alphabet: the first line of the docstring.
 
     """
-    return dict(_find_jobs(Path(__file__).parent))
+    return dict(sorted(_find_jobs(Path(__file__).parent)))
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -39,10 +39,11 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def _find_jobs(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*/__main__.py")]):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == _MAKES_IT_A_JOB for node in tree.body):
-            yield path.stem, (ast.get_docstring(tree) or "").partition("\n")[0]
+            name = path.parent.name if path.stem == "__main__" else path.stem
+            yield name, (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

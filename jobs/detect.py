@@ -15,9 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from jobs.cluster import LostError, connect, run_tasks
 from jobs.detect_new import score_new
-from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import (
     SHORT_PATIENCE,
     add_cluster_options,
@@ -31,22 +29,24 @@ from jobs.options import (
 from jobs.progress import watch
 from jobs.report import format_table, numbered
 from jobs.run import FAILED, INTERRUPTED, OK, run_command
-from mimii import findings
-from mimii.columns import Columns
-from mimii.detection import MachineTask, Outcome, Study, count_clips, detect_machine, read_rows
-from mimii.detectors import KINDS
-from mimii.evaluation import published_auc
-from mimii.findings import Results
-from mimii.keys import RECORDS
-from mimii.learning import Training
-from mimii.listening import listen
-from mimii.machines import Machine, find_machines
-from mimii.objects import Objects, open_objects
-from mimii.outputs import StoreError, UnfinishedError
-from mimii.page import find_hardest, write_page
-from mimii.records import digest_written
-from mimii.store import read_columns
-from mimii.work import Done
+from mimii.detection import findings
+from mimii.detection.detection import MachineTask, Outcome, Study, count_clips, detect_machine, read_rows
+from mimii.detection.detectors import KINDS
+from mimii.detection.evaluation import published_auc
+from mimii.detection.findings import Results
+from mimii.detection.learning import Training
+from mimii.detection.listening import listen
+from mimii.detection.machines import Machine, find_machines
+from mimii.detection.page import find_hardest, write_page
+from mimii.engine.cluster import LostError, connect, run_tasks
+from mimii.engine.interrupts import deferred_interrupts, until_interrupted
+from mimii.engine.outputs import StoreError, UnfinishedError
+from mimii.engine.records import digest_written
+from mimii.engine.work import Done
+from mimii.storage.objects import Objects, open_objects
+from mimii.table.columns import Columns
+from mimii.table.keys import RECORDS
+from mimii.table.store import read_columns
 
 DEFAULT_TABLE, DEFAULT_OUTPUT = "data/processed/features.zarr", "data/processed/detect"
 _NAME = "detect"

@@ -9,26 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from jobs.cluster import TASKS_FAR_AWAY, connect, run_tasks
-from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import SHORT_PATIENCE, open_output, source_access, where_to_run
 from jobs.report import describe_bad, numbered
 from jobs.run import BAD_CLIPS, OK, fail
-from mimii.catalogue import Catalogue, make_catalogue
-from mimii.clips import Clip
-from mimii.detection import MODELS
-from mimii.detectors import Detector, DetectorError
-from mimii.findings import SCORES, VERDICTS, check_free
-from mimii.naming import machine_name
-from mimii.objects import Objects, open_objects
-from mimii.outputs import StoreError, as_unicode
-from mimii.places import is_remote
-from mimii.probing import probe_alike
-from mimii.reading import Reach
-from mimii.scoring import Part, Scored, ScoreTask, read_model, score_batch
-from mimii.sources import SourceError, find_clips
-from mimii.splits import no_split
-from mimii.trial import without_killers
+from mimii.detection.detection import MODELS
+from mimii.detection.detectors import Detector, DetectorError
+from mimii.detection.findings import SCORES, VERDICTS, check_free
+from mimii.detection.scoring import Part, Scored, ScoreTask, read_model, score_batch
+from mimii.engine.cluster import TASKS_FAR_AWAY, connect, run_tasks
+from mimii.engine.interrupts import deferred_interrupts, until_interrupted
+from mimii.engine.outputs import StoreError, as_unicode
+from mimii.engine.trial import without_killers
+from mimii.recordings.catalogue import Catalogue, make_catalogue
+from mimii.recordings.clips import Clip
+from mimii.recordings.headers import probe_alike
+from mimii.recordings.naming import machine_name
+from mimii.recordings.sources import SourceError, find_clips
+from mimii.recordings.splits import no_split
+from mimii.storage.objects import Objects, open_objects
+from mimii.storage.places import is_remote
+from mimii.storage.reading import Reach
 
 _CLIPS_A_TASK = 32
 _FETCH_WINDOW = 16

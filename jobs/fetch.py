@@ -22,9 +22,10 @@ from pathlib import Path
 from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
 from jobs.report import format_bytes, format_table, numbered
 from jobs.watch import Downloads
-from mimii import s3
-from mimii.access import Access
-from mimii.downloads import (
+from mimii.recordings.zenodo import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
+from mimii.storage import s3
+from mimii.storage.access import Access
+from mimii.storage.downloads import (
     DownloadError,
     Patience,
     Silent,
@@ -37,8 +38,7 @@ from mimii.downloads import (
     published_size,
     transfer,
 )
-from mimii.places import is_remote
-from mimii.zenodo import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
+from mimii.storage.places import is_remote
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 AT_ONCE = 2

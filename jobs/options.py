@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable
 
-from jobs.cluster import default_workers
-from jobs.schedulers import (
+from mimii.engine.cluster import default_workers
+from mimii.engine.schedulers import (
     HERE,
     SchedulerError,
     Tls,
@@ -15,13 +15,13 @@ from jobs.schedulers import (
     check_scheduler,
     is_cluster_file,
 )
-from jobs.schedulers import (
+from mimii.engine.schedulers import (
     PATIENCE as CLUSTER_PATIENCE,
 )
-from mimii.access import PATIENCE, Access, OptionError, Options, parse_options
-from mimii.objects import Objects, open_objects
-from mimii.reading import Reach
-from mimii.spec import PRESETS
+from mimii.features.spec import PRESETS
+from mimii.storage.access import PATIENCE, Access, OptionError, Options, parse_options
+from mimii.storage.objects import Objects, open_objects
+from mimii.storage.reading import Reach
 
 DEFAULT_SOURCE = "data/raw"
 POLICIES = ("baseline", "stratified", "none")

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from mimii.work import Done
+from mimii.engine.work import Done
 
 _SECONDS_A_LINE = 5.0
 _COLUMNS = 80

@@ -24,18 +24,18 @@ from jobs.report import Run
 from jobs.run import EXIT_STATUS, OK, Job, run_command, run_job
 from jobs.survey import source_names
 from jobs.vision_check import check_output, check_plan, describe_check
-from mimii import album_store
-from mimii.album import Album, make_album, render_task
-from mimii.catalogue import Catalogue
-from mimii.contact_sheet import contact_sheet
-from mimii.drawings import colour_table
-from mimii.images import Style
-from mimii.limits import Violation
-from mimii.objects import Objects
-from mimii.places import is_remote
-from mimii.records import Record, read_records
-from mimii.render import render_batch
-from mimii.splits import TRAIN
+from mimii.engine.records import Record, read_records
+from mimii.images import album_store
+from mimii.images.album import Album, make_album, render_task
+from mimii.images.contact_sheet import contact_sheet
+from mimii.images.drawings import colour_table
+from mimii.images.limits import Violation
+from mimii.images.pixels import Style
+from mimii.images.render import render_batch
+from mimii.recordings.catalogue import Catalogue
+from mimii.recordings.splits import TRAIN
+from mimii.storage.objects import Objects
+from mimii.storage.places import is_remote
 
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"

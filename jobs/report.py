@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.survey import Survey
-from mimii.catalogue import Catalogue
-from mimii.clips import LABEL_NAMES, Identity
-from mimii.problems import printable
-from mimii.records import Record
-from mimii.splits import TEST, TRAIN
-from mimii.work import Work
+from mimii.engine.records import Record
+from mimii.engine.work import Work
+from mimii.recordings.catalogue import Catalogue
+from mimii.recordings.clips import LABEL_NAMES, Identity
+from mimii.recordings.splits import TEST, TRAIN
+from mimii.storage.problems import printable
 
 _MOST_BAD_A_REASON = 10
 

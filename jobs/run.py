@@ -15,24 +15,24 @@ from io import TextIOWrapper
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-from jobs.cluster import TASKS_FAR_AWAY, Cluster, LostError, WorkError, connect, run_tasks
-from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
 from jobs.progress import watch
 from jobs.report import Run, describe_plan, describe_run, numbered, summarize
-from jobs.schedulers import SchedulerError, Where
 from jobs.survey import Survey, read_survey, source_names
-from mimii.catalogue import Catalogue
-from mimii.loading import Task
-from mimii.objects import Objects
-from mimii.outputs import Existing, StoreError, UnfinishedError
-from mimii.places import is_remote
-from mimii.reading import Reach
-from mimii.records import Record
-from mimii.sources import SourceError
-from mimii.spec import SpecError
-from mimii.trial import without_killers
-from mimii.work import Done, Work
+from mimii.engine.cluster import TASKS_FAR_AWAY, Cluster, LostError, WorkError, connect, run_tasks
+from mimii.engine.interrupts import deferred_interrupts, until_interrupted
+from mimii.engine.outputs import Existing, StoreError, UnfinishedError
+from mimii.engine.records import Record
+from mimii.engine.schedulers import SchedulerError, Where
+from mimii.engine.trial import without_killers
+from mimii.engine.work import Done, Work
+from mimii.features.loading import Task
+from mimii.features.spec import SpecError
+from mimii.recordings.catalogue import Catalogue
+from mimii.recordings.sources import SourceError
+from mimii.storage.objects import Objects
+from mimii.storage.places import is_remote
+from mimii.storage.reading import Reach
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STATUS = """\
@@ -48,7 +48,7 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class Storage(Protocol[AnyWork_contra]):
-    """How results are kept: `mimii.store` and `mimii.albums` are such modules; see there."""
+    """How results are kept: `mimii.table.store` and `mimii.albums` are such modules; see there."""
 
     def look(self, objects: Objects) -> Existing | None:
         """Look at what is at the output."""

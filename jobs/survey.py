@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.options import DEFAULT_SOURCE, SHORT_PATIENCE, source_access
-from mimii import s3
-from mimii.catalogue import Catalogue, commonest_sample_rate, make_catalogue
-from mimii.clips import Clip, Identity
-from mimii.features import count_empty_bands
-from mimii.lists import read_list
-from mimii.probing import probe_alike, probe_all
-from mimii.problems import printable
-from mimii.sources import SourceError, find_clips
-from mimii.spec import PRESETS, FeatureSpec
-from mimii.splits import baseline_split, no_split, stratified_split
+from mimii.features.mel import count_empty_bands
+from mimii.features.spec import PRESETS, FeatureSpec
+from mimii.recordings.catalogue import Catalogue, commonest_sample_rate, make_catalogue
+from mimii.recordings.clips import Clip, Identity
+from mimii.recordings.headers import probe_alike, probe_all
+from mimii.recordings.lists import read_list
+from mimii.recordings.sources import SourceError, find_clips
+from mimii.recordings.splits import baseline_split, no_split, stratified_split
+from mimii.storage import s3
+from mimii.storage.problems import printable
 
 _PROBES = {"auto": probe_alike, "all": probe_all}
 _log = logging.getLogger(__name__)

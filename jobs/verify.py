@@ -16,8 +16,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from jobs.cluster import TASKS_FAR_AWAY, Cluster, WorkError, connect, run_tasks
-from jobs.interrupts import deferred_interrupts, until_interrupted
 from jobs.options import (
     SHORT_PATIENCE,
     add_cluster_options,
@@ -33,19 +31,29 @@ from jobs.progress import show_bar, show_lines
 from jobs.report import numbered
 from jobs.run import FAILED, INTERRUPTED, OK, fail, run_command
 from jobs.verify_report import Verdict, describe_verdict, verdict_as_json
-from mimii import album_store, store
-from mimii.comparison import ClipCheck, Difference, check_recordings, compare_clip, draw_sample, plan_comparison
-from mimii.keys import RECORDS
-from mimii.matching import Matches, match_clips
-from mimii.objects import Objects
-from mimii.outputs import StoreError
-from mimii.places import is_remote
-from mimii.plan import make_plan
-from mimii.published import check_published, count_clips, note_published
-from mimii.shard_check import ShardReport, Stored, check_shard, plan_checks
-from mimii.sources import find_clips
-from mimii.statistics import Sums, add_sums, no_sums
-from mimii.verification import (
+from mimii.engine.cluster import TASKS_FAR_AWAY, Cluster, WorkError, connect, run_tasks
+from mimii.engine.interrupts import deferred_interrupts, until_interrupted
+from mimii.engine.outputs import StoreError
+from mimii.engine.work import Done
+from mimii.images import album_store
+from mimii.recordings.sources import find_clips
+from mimii.recordings.zenodo import Archive, NameOfArchiveError, select
+from mimii.storage.objects import Objects
+from mimii.storage.places import is_remote
+from mimii.table import store
+from mimii.table.keys import RECORDS
+from mimii.table.plan import make_plan
+from mimii.table.statistics import Sums, add_sums, no_sums
+from mimii.verification.comparison import (
+    ClipCheck,
+    Difference,
+    check_recordings,
+    compare_clip,
+    draw_sample,
+    plan_comparison,
+)
+from mimii.verification.matching import Matches, match_clips
+from mimii.verification.metadata import (
     CHECKS,
     Checked,
     Finding,
@@ -62,8 +70,8 @@ from mimii.verification import (
     read_layout,
     read_spec,
 )
-from mimii.work import Done
-from mimii.zenodo import Archive, NameOfArchiveError, select
+from mimii.verification.published import check_published, count_clips, note_published
+from mimii.verification.shard_check import ShardReport, Stored, check_shard, plan_checks
 
 _NAME = "verify"
 _DEFAULT_SAMPLE = 20

@@ -4,4 +4,6 @@ Data flows one way: source -> clip -> plan -> kernel -> store. Nothing here know
 processes or machines; that is what the ``jobs`` package is for.
 """
 
-__version__ = "0.1.0"
+from mimii._version import __version__
+
+__all__ = ["__version__"]

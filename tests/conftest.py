@@ -7,8 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from mimii import s3
-from tests.servers import S3Address, Server, moto_server, rclone_server
+from mimii.storage import s3
+from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import psutil
 
-from tests.commands import contents, open_table, shards_of, wait_for
-from tests.dask_processes import Program, address_of, freeze, start_scheduler, start_worker, thaw
-from tests.faults import Run, full_disk, is_root
-from tests.proxy import SLOW_DOWN, CutAnswer, CutRequest, proxy_to
-from tests.recordings import write_clip, write_machines
-from tests.servers import client, rclone_server
+from tests.helpers.commands import contents, open_table, shards_of, wait_for
+from tests.helpers.dask_processes import Program, address_of, freeze, start_scheduler, start_worker, thaw
+from tests.helpers.faults import Run, full_disk, is_root
+from tests.helpers.proxy import SLOW_DOWN, CutAnswer, CutRequest, proxy_to
+from tests.helpers.recordings import write_clip, write_machines
+from tests.helpers.servers import client, rclone_server
 
 LIMIT = 300.0
 """Seconds that anything may take before it counts as stuck."""

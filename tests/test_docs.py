@@ -10,13 +10,22 @@ import pytest
 import xarray
 
 from jobs.__main__ import list_jobs
-from mimii.store import SCHEMA
-from tests.commands import ROOT, build, plan_table
-from tests.recordings import write_machines
+from mimii.table.store import SCHEMA
+from tests.helpers.commands import ROOT, build, plan_table
+from tests.helpers.recordings import write_machines
 
 DOCS = ROOT / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-REASONS_ARE_IN = ("audio", "catalogue", "features", "loading", "problems", "sources", "trial", "zips")
+REASONS_ARE_IN = (
+    "features/decode",
+    "features/loading",
+    "features/mel",
+    "recordings/catalogue",
+    "recordings/sources",
+    "storage/problems",
+    "storage/zips",
+    "engine/trial",
+)
 NO_REASONS = {
     "{}: not a member of an archive",
     "not a whole zip archive ({}): still being downloaded, or cut off",

@@ -82,9 +82,3 @@ def test_every_file_of_the_readme_is_there():
     for name in re.findall(r"`((?:jobs|mimii|notebooks)/[\w./]+)`", README):
         assert (ROOT / name).exists(), name
     assert all(os.path.exists(ROOT / picture) for picture in re.findall(r"!\[.*?\]\((.*?)\)", README))
-
-
-def test_every_module_is_in_the_readme():
-    modules = [path.relative_to(ROOT) for folder in ("jobs", "mimii") for path in (ROOT / folder).glob("*.py")]
-    missing = [str(module) for module in modules if module.name != "__init__.py" and f"`{module}`" not in README]
-    assert not missing

@@ -14,8 +14,8 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 
-from tests.commands import environment, wait_for
-from tests.proxy import (
+from tests.helpers.commands import environment, wait_for
+from tests.helpers.proxy import (
     ACCESS_DENIED,
     EXPIRED_TOKEN,
     INTERNAL_ERROR,
@@ -28,7 +28,7 @@ from tests.proxy import (
     Stall,
     proxy_to,
 )
-from tests.servers import HOST, client, filesystem, rclone_server
+from tests.helpers.servers import HOST, client, filesystem, rclone_server
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 1024
@@ -135,7 +135,7 @@ def test_an_object_half_sent_when_rclone_is_killed_does_not_show(tmp_path, key):
 
 def test_servers_end_with_the_process_that_started_them(tmp_path):
     program = (
-        "from tests.servers import moto_server, rclone_server\n"
+        "from tests.helpers.servers import moto_server, rclone_server\n"
         "with moto_server() as moto, rclone_server('.') as rclone: print(moto.port, rclone.port, flush=True); input()"
     )
     with subprocess.Popen(

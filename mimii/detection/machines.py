@@ -1,0 +1,108 @@
+"""The clips of a table by machine: which are for training, which for testing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimii.recordings.clips import ABNORMAL, NORMAL, Identity
+from mimii.recordings.naming import machine_name
+from mimii.recordings.splits import TEST, TRAIN
+from mimii.table.columns import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows of one clip.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip of the table.
+    first, stop : int
+        Which rows of the table.
+
+    """
+
+    clip: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine at one SNR, and its clips that can be used.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``fan-id_00-6dB``; unique, and fit for the name of a file.
+    machine_type, machine_id : str
+        Such as ``fan`` and ``id_00``; empty where unknown.
+    snr_db : float
+        dB; NaN where unknown.
+    train : tuple of Span
+        Normal clips for training, in the order of the table.
+    test : tuple of Span
+        Clips for testing, with a label.
+    labels : tuple of int
+        Of the clips for testing: 0 normal, 1 abnormal.
+
+    """
+
+    name: str
+    machine_type: str
+    machine_id: str
+    snr_db: float
+    train: tuple[Span, ...]
+    test: tuple[Span, ...]
+    labels: tuple[int, ...]
+
+
+def find_machines(columns: Columns) -> list[Machine]:
+    """Group the clips of a table by machine type, machine id and SNR.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of a finished table.
+
+    Returns
+    -------
+    list of Machine
+        Those that have a clip for training or testing, in the order of the table.
+
+    """
+    by_machine: dict[tuple[str, str, str], list[int]] = {}
+    for clip in np.flatnonzero(_usable(columns)).tolist():
+        key = (str(columns.machine_type[clip]), str(columns.machine_id[clip]), str(columns.snr_db[clip]))
+        by_machine.setdefault(key, []).append(clip)
+    return [_machine(columns, clips) for clips in by_machine.values()]
+
+
+def _usable(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    is_train = (columns.split == TRAIN) & (columns.label == NORMAL)
+    is_test = (columns.split == TEST) & ((columns.label == NORMAL) | (columns.label == ABNORMAL))
+    usable: np.ndarray[tuple[int], np.dtype[np.bool_]] = (is_train | is_test) & (columns.status == "ok")
+    return usable
+
+
+def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
+    first = clips[0]
+    machine_type, machine_id = str(columns.machine_type[first]), str(columns.machine_id[first])
+    snr_db = float(columns.snr_db[first])
+    test = [clip for clip in clips if columns.split[clip] == TEST]
+    return Machine(
+        name=machine_name(Identity(machine_type, machine_id, snr_db=snr_db)) or "all",
+        machine_type=machine_type,
+        machine_id=machine_id,
+        snr_db=snr_db,
+        train=tuple(_span(columns, clip) for clip in clips if columns.split[clip] == TRAIN),
+        test=tuple(_span(columns, clip) for clip in test),
+        labels=tuple(int(columns.label[clip]) for clip in test),
+    )
+
+
+def _span(columns: Columns, clip: int) -> Span:
+    first = int(columns.first_row[clip])
+    return Span(clip, first, first + int(columns.n_rows[clip]))

@@ -1,0 +1,152 @@
+"""One task: some new recordings -> load -> mel -> dB -> stack -> score, by models that were learned before."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mimii.detection.detectors import Detector, from_bytes, score_clip
+from mimii.features.loading import Loaded, load_all
+from mimii.features.mel import power_to_db, stack_frames
+from mimii.features.spec import FeatureSpec
+from mimii.storage.objects import Objects
+from mimii.storage.places import Place
+from mimii.storage.reading import Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One recording to score.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip.
+    place : Place
+        Where its bytes are.
+    n_samples : int
+        Samples of one channel, as planned.
+    model : str
+        Key of the model that scores it.
+
+    """
+
+    clip: int
+    place: Place
+    n_samples: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTask:
+    """All that a worker needs to score some recordings.
+
+    Attributes
+    ----------
+    models : Objects
+        Where the models are.
+    reach : Reach
+        How to fetch the recordings.
+    spec : FeatureSpec
+        Of the models.
+    parts : tuple of Part
+        A recording each.
+    faults : mapping of int to Loaded
+        Clips that are known not to be readable.
+
+    """
+
+    models: Objects
+    reach: Reach
+    spec: FeatureSpec
+    parts: tuple[Part, ...]
+    faults: Mapping[int, Loaded] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Name the recordings, for messages."""
+        return f"recordings {self.parts[0].place} to {self.parts[-1].place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a recording scores.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip.
+    score : float
+        Its score; NaN where it could not be read.
+    threshold : float
+        Of the model.
+    problem : str
+        Why it could not be read; else empty.
+
+    """
+
+    clip: int
+    score: float
+    threshold: float
+    problem: str = ""
+
+
+def score_batch(task: ScoreTask) -> list[Scored]:
+    """Score recordings straight from audio.
+
+    Parameters
+    ----------
+    task : ScoreTask
+        Which recordings, and where the models are.
+
+    Returns
+    -------
+    list of Scored
+        In the order of the parts; the same as of a table of them, bit for bit.
+
+    Raises
+    ------
+    DetectorError
+        If a model is none.
+    OSError
+        If a model cannot be read, or S3 not be used.
+
+    """
+    models = {key: read_model(task.models, key) for key in {part.model for part in task.parts}}
+    clips = zip(task.parts, load_all(task), strict=True)
+    return [_score(part, loaded, models[part.model]) for part, loaded in clips]
+
+
+def read_model(models: Objects, key: str) -> Detector:
+    """Read a model.
+
+    Parameters
+    ----------
+    models : Objects
+        Where it is.
+    key : str
+        Its key.
+
+    Returns
+    -------
+    Detector
+        See there.
+
+    Raises
+    ------
+    DetectorError
+        If it is no model.
+    FileNotFoundError
+        If it is not there.
+
+    """
+    data = models.get(key)
+    if data is None:
+        msg = f"{models.root}/{key}: there is no such model"
+        raise FileNotFoundError(msg)
+    return from_bytes(data)
+
+
+def _score(part: Part, loaded: Loaded, detector: Detector) -> Scored:
+    if loaded.mel is None:
+        return Scored(part.clip, math.nan, detector.threshold, loaded.problem)
+    rows = stack_frames(power_to_db(loaded.mel, detector.spec), detector.spec.frames)
+    return Scored(part.clip, score_clip(rows, detector), detector.threshold)

@@ -1,0 +1,133 @@
+"""Which versions run where: a cluster in which they differ computes something else, or nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+Versions = dict[str, str]
+
+PACKAGES = ("dask", "distributed", "numpy", "zarr")
+"""What decides whether parts of a cluster understand each other and compute the same."""
+
+PROJECT = "sound-features"
+"""The name of this project in tables of versions."""
+
+ADVICE = "Use the same everywhere: one image, built of the Dockerfile, or one constraints.txt and one copy of the code"
+
+
+class MixError(RuntimeError):
+    """Parts of a cluster with different versions; the message is a table of them."""
+
+
+def select_versions(told: Mapping[str, Any]) -> Versions:
+    """Take what has to be the same out of what a part of a cluster tells of itself.
+
+    Parameters
+    ----------
+    told : mapping
+        Of ``packages`` to a mapping of names to versions, as Dask tells it.
+
+    Returns
+    -------
+    dict of str to str
+        Of Python, without the patch level, and of `PACKAGES`.
+
+    """
+    found = {name: str(told["packages"].get(name) or "missing") for name in ("python", *PACKAGES)}
+    return found | {"python": ".".join(found["python"].split(".")[:2])}
+
+
+def make_code_asker() -> Callable[[], str]:
+    """Make a function that tells this project's code where it is called.
+
+    Returns
+    -------
+    callable
+        Without arguments; a digest. It needs nothing to be installed, and is defined here so that it is sent to others
+        whole, to none but those with the same Python.
+
+    """
+
+    def ask() -> str:
+        import hashlib
+        from importlib import util
+        from pathlib import Path
+
+        digest = hashlib.sha256()
+        for package in ("mimii", "jobs"):
+            spec = util.find_spec(package)
+            if spec is None or spec.origin is None:
+                return "missing"
+            folder = Path(spec.origin).parent
+            for path in sorted(folder.rglob("*.py")):
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        return f"code {digest.hexdigest()[:8]}"
+
+    return ask
+
+
+@cache
+def code_here() -> str:
+    """Tell the code of this process.
+
+    Returns
+    -------
+    str
+        A digest, of when it was first asked for.
+
+    """
+    return make_code_asker()()
+
+
+def check_code(expected: str) -> None:
+    """Make sure that this process has the code of another one.
+
+    Parameters
+    ----------
+    expected : str
+        The other's `code_here`.
+
+    Raises
+    ------
+    MixError
+        If it has not.
+
+    """
+    if code_here() != expected:
+        msg = f"a worker has {code_here()} of {PROJECT}, and the job {expected}. {ADVICE}"
+        raise MixError(msg)
+
+
+def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Versions]) -> None:
+    """Make sure that all parts of a cluster have the same versions.
+
+    Parameters
+    ----------
+    here, scheduler : dict of str to str
+        Versions by name, of this process and of the scheduler.
+    workers : mapping of str to dict
+        Those of the workers, by address.
+
+    Raises
+    ------
+    MixError
+        If any differs.
+
+    """
+    kinds = Counter(tuple(versions.items()) for versions in workers.values())
+    columns = {"here": here, "scheduler": scheduler}
+    for kind, count in kinds.most_common():
+        example = next(address for address, versions in workers.items() if tuple(versions.items()) == kind)
+        columns[example if count == 1 else f"{count} workers, as {example}"] = dict(kind)
+    if any(versions != here for versions in columns.values()):
+        raise MixError(_tell(columns))
+
+
+def _tell(columns: Mapping[str, Versions]) -> str:
+    names = [name for name in columns["here"] if len({versions.get(name) for versions in columns.values()}) > 1]
+    rows = [["", *columns], *([name, *(versions.get(name, "?") for versions in columns.values())] for name in names)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    table = "\n  ".join(lines)
+    return f"the parts of the cluster have different versions:\n  {table}\n{ADVICE}"

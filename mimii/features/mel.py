@@ -1,0 +1,422 @@
+"""The kernels: samples to mel power spectrogram to dB to rows of stacked frames.
+
+All follow librosa's conventions (periodic Hann window, centred frames with zero padding, Slaney mel scale with area
+normalisation) and agree with it within 1e-3 dB. librosa multiplies by a float64 window and so transforms in float64;
+here a transform is float32, half the work, wherever that is exact enough, and float64 where it is not.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.typing import NDArray
+
+from mimii.features.spec import TOP_DB, FeatureSpec, n_frames
+from mimii.storage.problems import AudioError
+
+FloatArray = NDArray[np.float32]
+
+_BLOCK_FRAMES = 80
+_MOST_WEIGHTS_A_GROUP = 1024
+_QUIET = 1e-5
+_LEAST_POWER = np.float32(1e-10)
+_EPS = np.float32(np.finfo(np.float64).eps)
+
+_MEL_HZ, _LOG_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
+
+
+def hz_to_mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Convert Hz to mel on Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), logarithmic above.
+
+    Parameters
+    ----------
+    hz : float or ndarray
+        Frequencies in Hz, not negative.
+
+    Returns
+    -------
+    ndarray
+        Mel; 1 kHz is 15 mel. The same as ``librosa.hz_to_mel(hz, htk=False)``.
+
+    """
+    hz = np.asarray(hz, np.float64)
+    log_part = _LOG_HZ / _MEL_HZ + np.log(np.maximum(hz, _LOG_HZ) / _LOG_HZ) / _LOG_STEP
+    return np.where(hz >= _LOG_HZ, log_part, hz / _MEL_HZ)
+
+
+def mel_to_hz(mel: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Convert mel on Slaney's scale to Hz, the inverse of `hz_to_mel`.
+
+    Parameters
+    ----------
+    mel : float or ndarray
+        Mel, not negative.
+
+    Returns
+    -------
+    ndarray
+        Hz. The same as ``librosa.mel_to_hz(mel, htk=False)``.
+
+    """
+    mel = np.asarray(mel, np.float64)
+    log_part = _LOG_HZ * np.exp(_LOG_STEP * (mel - _LOG_HZ / _MEL_HZ))
+    return np.where(mel >= _LOG_HZ / _MEL_HZ, log_part, _MEL_HZ * mel)
+
+
+def mel_frequencies(n: int, sample_rate: int) -> NDArray[np.float64]:
+    """Return `n` frequencies, equally spaced in mel, from 0 Hz to half the sample rate.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Hz.
+
+    """
+    return mel_to_hz(np.linspace(hz_to_mel(0.0), hz_to_mel(sample_rate / 2), n))
+
+
+def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
+    """Build triangular filters, equally spaced in mel, each with an area of 1 Hz.
+
+    Computed here and not by ``librosa.filters.mel``, whose values it has bit for bit (a test holds the two side by
+    side), because importing librosa costs a second of every run and 150 MB of every worker.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+    n_fft : int
+        Samples in the Fourier transform.
+    n_mels : int
+        How many filters, between 0 Hz and half the sample rate.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_mels, 1 + n_fft // 2)
+        The weight of each frequency bin in each band.
+
+    Examples
+    --------
+    >>> mel_filter_bank(16_000, 2048, 64).shape
+    (64, 1025)
+
+    """
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    edges = mel_frequencies(n_mels + 2, sample_rate)
+    widths = np.diff(edges)
+    ramps = np.subtract.outer(edges, bins)
+    lower = -ramps[:-2] / widths[:-1, np.newaxis]
+    upper = ramps[2:] / widths[1:, np.newaxis]
+    filters: FloatArray = np.maximum(0, np.minimum(lower, upper)).astype(np.float32)
+    filters *= (2.0 / (edges[2:] - edges[:-2]))[:, np.newaxis]
+    return filters
+
+
+def count_empty_bands(spec: FeatureSpec) -> int:
+    """Count the mel bands so narrow that they hold no frequency bin: their power is 0 always.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        Uses sample_rate, n_fft and n_mels.
+
+    Returns
+    -------
+    int
+        0 for sensible parameters.
+
+    """
+    return int((~mel_filter_bank(spec.sample_rate, spec.n_fft, spec.n_mels).any(axis=1)).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Neighbouring mel bands, the stretch of bins that they take in, and their weights, shape (bins, bands).
+
+    Most of a filter bank is zeros: a few small products are several times faster than one with the whole matrix.
+    """
+
+    bands: slice
+    bins: slice
+    weights: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """What depends on the spec alone. In ``pairs`` each bin is two: the squares of its real and imaginary part."""
+
+    window: FloatArray
+    exact_window: NDArray[np.float64]
+    groups: tuple[_Group, ...]
+    pairs: tuple[_Group, ...]
+    ones: FloatArray
+    quiet: FloatArray
+
+
+@lru_cache(maxsize=8)
+def _constants(sample_rate: int, n_fft: int, n_mels: int) -> _Constants:
+    filters = mel_filter_bank(sample_rate, n_fft, n_mels)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    n_bins = filters.shape[1]
+    return _Constants(
+        window=window.astype(np.float32),
+        exact_window=window,
+        groups=tuple(_groups(filters)),
+        pairs=tuple(_groups(np.repeat(filters, 2, axis=1))),
+        ones=np.ones((2 * n_bins, 1), np.float32),
+        quiet=filters.sum(axis=1) * np.float32(_QUIET / n_bins),
+    )
+
+
+def _groups(filters: FloatArray) -> Iterator[_Group]:
+    start = 0
+    while start < len(filters):
+        stop, bins = start + 1, _used(filters[start : start + 1])
+        while stop < len(filters):
+            wider = _used(filters[start : stop + 1])
+            if (wider.stop - wider.start) * (stop + 1 - start) > _MOST_WEIGHTS_A_GROUP:
+                break
+            stop, bins = stop + 1, wider
+        yield _Group(slice(start, stop), bins, np.ascontiguousarray(filters[start:stop, bins].T))
+        start = stop
+
+
+def _used(filters: FloatArray) -> slice:
+    used = np.flatnonzero(filters.any(axis=0))
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+
+
+def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
+    """Compute the mel spectrogram ``M[t, m] = sum_k W[m, k] * |X[t, k]| ** power``.
+
+    ``X[t]`` is the Fourier transform of the Hann-windowed frame centred on sample ``t * hop_length``, with zeros
+    beyond both ends, and ``W`` is `mel_filter_bank`.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n_samples,)
+        One channel, full scale is 1.
+    spec : FeatureSpec
+        Uses sample_rate, n_fft, hop_length, n_mels and power.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_mels)
+        As ``librosa.feature.melspectrogram(y=samples, ...).T``.
+
+    Raises
+    ------
+    AudioError
+        If the samples are so large that the power is not finite.
+
+    """
+    return mel_of_stretches([samples], len(samples), spec)
+
+
+def mel_of_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> FloatArray:
+    """Compute the mel spectrogram of samples that come stretch by stretch.
+
+    Parameters
+    ----------
+    stretches : iterable of ndarray of float32, shape (any,)
+        One channel, in order.
+    n_samples : int
+        Samples in all.
+    spec : FeatureSpec
+        As for `mel_spectrogram`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_mels)
+        As `mel_spectrogram` of the whole; only this and a stretch are in memory.
+
+    Raises
+    ------
+    AudioError
+        If the samples are so large that the power is not finite.
+
+    """
+    constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
+    mel = np.empty((n_frames(n_samples, spec), spec.n_mels), np.float32)
+    done = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for framed in _frame_stretches(stretches, n_samples, spec) if n_samples else ():
+            mel[done : done + len(framed)] = _mel(framed, constants, spec.power)
+            done += len(framed)
+    if not np.isfinite(mel).all():
+        msg = "samples so large that their power is not a finite number"
+        raise AudioError(msg)
+    return mel
+
+
+def _frame_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> Iterator[FloatArray]:
+    """View padded samples as frames, shape (any, n_fft); what a frame still lacks waits for the next stretch."""
+    padding = np.zeros(spec.n_fft // 2, np.float32)
+    waiting, skip, left = padding, 0, n_samples
+    for stretch in stretches:
+        left -= len(stretch)
+        joined = np.concatenate([waiting, stretch, padding] if left == 0 else [waiting, stretch])
+        if len(joined) - skip >= spec.n_fft:
+            framed = sliding_window_view(joined[skip:], spec.n_fft)[:: spec.hop_length]
+            yield framed
+            skip += len(framed) * spec.hop_length
+        # A hop may lead beyond what has come so far.
+        waiting, skip = joined[skip:], max(0, skip - len(joined))
+
+
+def _mel(framed: FloatArray, constants: _Constants, power: float) -> FloatArray:
+    """Compute the mel spectrogram in float32, and in float64 where that is not exact enough."""
+    if power != 2:
+        return _exact_mel(framed, np.arange(len(framed)), constants, power)
+    mel, exact_enough = _fast_mel(framed, constants)
+    if not exact_enough.all():
+        mel[~exact_enough] = _exact_mel(framed, np.flatnonzero(~exact_enough), constants, power)
+    return mel
+
+
+def _fast_mel(framed: FloatArray, constants: _Constants) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Compute mel power in float32; say for each frame whether that was exact enough.
+
+    The rounding errors of a float32 transform are spread evenly over its bins, some 140 dB below their mean power: a
+    mel band more than 50 dB below the mean may be off by 1e-3 dB.
+    """
+    mel = np.empty((len(framed), len(constants.quiet)), np.float32)
+    total = np.empty((len(framed), 1), np.float32)
+    windowed = np.empty((_BLOCK_FRAMES, framed.shape[1]), np.float32)
+    for start in range(0, len(framed), _BLOCK_FRAMES):
+        block = slice(start, min(start + _BLOCK_FRAMES, len(framed)))
+        pairs = _power_pairs(framed[block], constants.window, windowed[: block.stop - start])
+        _sum_bands(pairs, constants.pairs, mel[block])
+        np.matmul(pairs, constants.ones, out=total[block])
+        del pairs  # before the next are made: both would not fit in the cache
+    return mel, np.all(mel >= constants.quiet * total, axis=1)
+
+
+def _power_pairs(framed: FloatArray, window: FloatArray, windowed: FloatArray) -> FloatArray:
+    """Compute the squares of the real and the imaginary parts of a block's spectrum, shape (n_frames, n_fft + 2)."""
+    np.einsum("tn,n->tn", framed, window, out=windowed)
+    pairs: FloatArray = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
+    return np.multiply(pairs, pairs, out=pairs)
+
+
+def _exact_mel(framed: FloatArray, which: NDArray[np.intp], constants: _Constants, power: float) -> FloatArray:
+    mel = np.empty((len(which), len(constants.quiet)), np.float32)
+    for start in range(0, len(which), _BLOCK_FRAMES):
+        block = slice(start, start + _BLOCK_FRAMES)
+        spectrum = scipy.fft.rfft(framed[which[block]] * constants.exact_window)
+        _sum_bands(np.abs(spectrum) ** power, constants.groups, mel[block])
+    return mel
+
+
+def _sum_bands(power: NDArray[np.floating], groups: tuple[_Group, ...], out: FloatArray) -> None:
+    for group in groups:
+        np.matmul(power[:, group.bins], group.weights, out=out[:, group.bands])
+
+
+def power_to_db(mel: FloatArray, spec: FeatureSpec) -> FloatArray:
+    """Convert a mel spectrogram to dB.
+
+    ==========  =====================================================================================
+    scale       formula
+    ==========  =====================================================================================
+    `ref_max`   ``10 log10(max(M, 1e-10)) - 10 log10(max(M.max(), 1e-10))``, at least -80 dB;
+                ``librosa.power_to_db(M, ref=np.max)``
+    `add_eps`   ``20 / power * log10(M + eps)``; the baseline published with MIMII
+    `max_eps`   ``20 / power * log10(max(M, eps))``; the baseline of DCASE 2020 task 2
+    ==========  =====================================================================================
+
+    with eps the float64 epsilon, 2.2e-16.
+
+    Parameters
+    ----------
+    mel : ndarray of float32, shape (n_frames, n_mels)
+        A whole clip: the reference is its maximum.
+    spec : FeatureSpec
+        Uses scale and power.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_mels)
+        dB.
+
+    """
+    if spec.scale == "ref_max":
+        return _relative_db(mel)
+    power = mel + _EPS if spec.scale == "add_eps" else np.maximum(mel, _EPS)
+    return np.multiply(np.log10(power, out=power), np.float32(20 / spec.power), out=power)
+
+
+def _relative_db(mel: FloatArray) -> FloatArray:
+    decibel = np.maximum(mel, _LEAST_POWER)
+    np.log10(decibel, out=decibel)
+    np.multiply(decibel, np.float32(10), out=decibel)
+    peak = decibel.max(initial=-np.inf)
+    np.subtract(decibel, peak, out=decibel)
+    return np.maximum(decibel, np.float32(-TOP_DB), out=decibel)
+
+
+def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
+    """Stack successive frames into rows: row t is frames t, t+1, ... t+frames-1, oldest first.
+
+    Parameters
+    ----------
+    decibel : ndarray of float32, shape (n_frames, n_mels)
+        C-contiguous.
+    frames : int
+        Frames in a row.
+
+    Returns
+    -------
+    ndarray of float32, shape (max(0, n_frames - frames + 1), frames * n_mels)
+        A read-only view: nothing is copied, since a row begins n_mels after the one before.
+
+    Examples
+    --------
+    >>> stack_frames(np.arange(8, dtype=np.float32).reshape(4, 2), 3)
+    array([[0., 1., 2., 3., 4., 5.],
+           [2., 3., 4., 5., 6., 7.]], dtype=float32)
+
+    """
+    decibel = np.ascontiguousarray(decibel)
+    count, n_mels = decibel.shape
+    shape = (max(0, count - frames + 1), frames * n_mels)
+    strides = (n_mels * decibel.itemsize, decibel.itemsize)
+    return as_strided(decibel, shape, strides, writeable=False)
+
+
+def unstack_rows(rows: FloatArray, frames: int) -> FloatArray:
+    """Recover the frames of a clip from all of its rows: what `stack_frames` was given.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n_rows, frames * n_mels)
+        All rows of one clip, at least one.
+    frames : int
+        Frames in a row.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows + frames - 1, n_mels)
+        dB.
+
+    Examples
+    --------
+    >>> unstack_rows(stack_frames(np.arange(8, dtype=np.float32).reshape(4, 2), 3), 3)
+    array([[0., 1.],
+           [2., 3.],
+           [4., 5.],
+           [6., 7.]], dtype=float32)
+
+    """
+    n_mels = rows.shape[1] // frames
+    return np.concatenate([rows[:-1, :n_mels], rows[-1].reshape(frames, n_mels)])

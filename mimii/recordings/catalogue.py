@@ -1,0 +1,138 @@
+"""Clips and their headers to a catalogue: which clips have how many rows, and which cannot be used, and why."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.features.spec import FeatureSpec, n_frames, n_rows
+from mimii.recordings.clips import Clip
+from mimii.recordings.headers import Probe
+from mimii.storage.problems import missing_channel
+
+_MOST_MEL_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All clips of a table.
+
+    Attributes
+    ----------
+    spec : FeatureSpec
+        What is computed of them.
+    clips : tuple of Clip
+        In the order of the table.
+    splits : tuple of str
+        Each clip's split: train, test or empty.
+    n_samples : ndarray of int64, shape (n_clips,)
+        Samples of one channel; 0 where unknown.
+    n_rows : ndarray of int32, shape (n_clips,)
+        Rows; 0 where the clip cannot be used.
+    problems : tuple of str
+        Why a clip cannot be used; empty where it can.
+
+    """
+
+    spec: FeatureSpec
+    clips: tuple[Clip, ...]
+    splits: tuple[str, ...]
+    n_samples: NDArray[np.int64]
+    n_rows: NDArray[np.int32]
+    problems: tuple[str, ...]
+
+
+def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
+    """Find the sample rate of most clips; of two that are equally common the higher.
+
+    Parameters
+    ----------
+    probes : iterable of Probe
+        Of all clips.
+
+    Returns
+    -------
+    int or None
+        Hz; None where no header could be read.
+
+    """
+    counts = Counter(probe.header.sample_rate for probe in probes if probe.header)
+    return max(counts, key=lambda rate: (counts[rate], rate), default=None)
+
+
+def make_catalogue(
+    clips: Sequence[Clip], probes: Sequence[Probe], splits: Sequence[str], spec: FeatureSpec
+) -> Catalogue:
+    """Decide which clips can be used, and how many rows each has.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In the order of the table.
+    probes : sequence of Probe
+        One for each clip.
+    splits : sequence of str
+        One for each clip.
+    spec : FeatureSpec
+        With the sample rate of the table.
+
+    Returns
+    -------
+    Catalogue
+        A clip that cannot be used has a problem and no rows.
+
+    """
+    problems = tuple(_problem(probe, spec) for _, probe, _ in zip(clips, probes, splits, strict=True))
+    n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
+    rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
+    return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
+
+
+def digest_clips(catalogue: Catalogue) -> str:
+    """Digest the list of clips: places, identities, splits and lengths.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Any.
+
+    Returns
+    -------
+    str
+        Changes when a clip comes, goes, or becomes another.
+
+    """
+    digest = hashlib.sha256()
+    rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
+    for clip, split, n_samples, count in rows:
+        who = clip.identity
+        values = (str(clip.place), who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
+        digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _problem(probe: Probe, spec: FeatureSpec) -> str:
+    if probe.header is None:
+        return probe.problem
+    header = probe.header
+    if header.sample_rate != spec.sample_rate:
+        return f"sample rate {header.sample_rate} Hz, the others have {spec.sample_rate} Hz"
+    if spec.channel >= header.n_channels:
+        return missing_channel(spec.channel, header.n_channels)
+    return _bad_length(header.n_samples, header.sample_rate, spec)
+
+
+def _bad_length(n_samples: int, sample_rate: int, spec: FeatureSpec) -> str:
+    frames = n_frames(n_samples, spec)
+    size = 4 * frames * spec.n_mels
+    if not frames:
+        return "no samples"
+    if frames < spec.frames:
+        return f"too short for one row: {n_samples} samples are {frames} frames, a row takes {spec.frames}"
+    if size > _MOST_MEL_BYTES:
+        hours, most = n_samples / sample_rate / 3600, _MOST_MEL_BYTES >> 20
+        return f"too long: {hours:.1f} hours are {size >> 20} MiB of mel spectrogram, and {most} fit; cut it in pieces"
+    return ""

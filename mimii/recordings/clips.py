@@ -1,0 +1,146 @@
+"""One recording: where it is and what it is, as far as its path or a list says.
+
+A MIMII clip is identified by five things: SNR, machine type, machine id, label and number. The SNR stands only in the
+name of the archive or of a folder above; numbers repeat in all of the others.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from mimii.storage.places import Place
+
+NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
+LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}
+"""What the values of a label mean."""
+
+_LABELS = {"normal": NORMAL, "abnormal": ABNORMAL, "anomaly": ABNORMAL}
+_SNR = re.compile(r"(?P<sign>min|minus|-|\+)?_?(?P<size>\d+(\.\d+)?)_?dB(_\w+)?(\.zip)?", re.IGNORECASE)
+_MACHINE_ID = re.compile(r"id_\w+", re.IGNORECASE)
+_DCASE = re.compile(
+    r"((?P<label>normal|anomaly)_)?(?P<id>id_\d+)_(?P<number>\d+)"
+    r"|(?P<section>section_\d+)_(source|target)_(?P<fold>train|test)_(?P<label2>normal|anomaly)_(?P<number2>\d+)(_.*)?",
+    re.IGNORECASE,
+)
+_MOST_DIGITS = 100
+LARGEST_NUMBER = 2**31 - 1
+"""Of a clip: what the table can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a clip is. What is not known is empty, NaN or -1; nothing is guessed.
+
+    Attributes
+    ----------
+    machine_type, machine_id : str
+        Such as ``"fan"`` and ``"id_00"``.
+    number : int
+        The clip's number within machine, label and SNR; -1 where unknown.
+    snr_db : float
+        Signal-to-noise ratio in dB; NaN where unknown.
+    label : int
+        0 normal, 1 abnormal, -1 unknown.
+    split : str
+        ``"train"`` or ``"test"`` where the data itself says so, else empty.
+
+    """
+
+    machine_type: str = ""
+    machine_id: str = ""
+    number: int = -1
+    snr_db: float = math.nan
+    label: int = UNKNOWN
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording.
+
+    Attributes
+    ----------
+    path : str
+        Where the recording is, as the user named it: source and path within it.
+    place : Place
+        Where its bytes are.
+    identity : Identity
+        What the recording is of.
+    problem : str
+        Why it cannot be read, where that is known already; else empty.
+
+    """
+
+    path: str
+    place: Place
+    identity: Identity = Identity()
+    problem: str = ""
+
+
+def identify(path: str) -> Identity:
+    """Tell from a path what a recording is of.
+
+    Understood are MIMII (``6_dB_fan/fan/id_00/normal/00000000.wav``, the SNR also as ``min6dB`` or ``-6_dB``), the
+    DCASE tasks (``fan/train/normal_id_00_00000000.wav``, ``fan/test/section_00_source_test_anomaly_0000_....wav``),
+    and, in any other layout, a folder named ``normal`` or ``abnormal`` and an SNR folder.
+
+    Parameters
+    ----------
+    path : str
+        A path with ``/`` between its parts.
+
+    Returns
+    -------
+    Identity
+        What is not known is empty, NaN or -1.
+
+    Examples
+    --------
+    >>> identify("-6_dB/valve/id_06/abnormal/00000008.wav")
+    Identity(machine_type='valve', machine_id='id_06', number=8, snr_db=-6.0, label=1, split='')
+
+    """
+    folder, _, name = path.rpartition("/")
+    stem = PurePosixPath(name).stem
+    if dcase := _DCASE.fullmatch(stem):
+        return _identify_dcase(folder, dcase)
+    machine_type, machine_id, snr_db, label = _identify_folder(folder)
+    return Identity(machine_type, machine_id, _number(stem), snr_db, label)
+
+
+@lru_cache(maxsize=4096)
+def _identify_folder(folder: str) -> tuple[str, str, float, int]:
+    parts = folder.split("/")
+    label = _LABELS.get(parts[-1].lower(), UNKNOWN)
+    above = parts[:-1] if label != UNKNOWN else parts
+    if label != UNKNOWN and len(above) > 1 and _MACHINE_ID.fullmatch(above[-1]):
+        return above[-2], above[-1], _snr(folder), label
+    return "", "", _snr(folder), label
+
+
+def _identify_dcase(folder: str, match: re.Match[str]) -> Identity:
+    parts = folder.split("/")
+    in_fold = parts[-1].lower() in ("train", "test")
+    split = parts[-1].lower() if in_fold else (match["fold"] or "").lower()
+    machine_type = parts[-2] if in_fold and len(parts) > 1 else ""
+    label = (match["label"] or match["label2"] or "").lower()
+    machine_id = (match["id"] or match["section"]).lower()
+    number = _number(match["number"] or match["number2"])
+    return Identity(machine_type, machine_id, number, _snr(folder), _LABELS.get(label, UNKNOWN), split)
+
+
+@lru_cache(maxsize=4096)
+def _snr(folder: str) -> float:
+    for part in reversed(folder.split("/")):
+        if match := _SNR.fullmatch(part):
+            size = float(match["size"])
+            return -size if match["sign"] not in (None, "+") and size else size
+    return math.nan
+
+
+def _number(stem: str) -> int:
+    if not (stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS):
+        return -1
+    return int(stem) if int(stem) <= LARGEST_NUMBER else -1

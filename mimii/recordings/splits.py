@@ -1,0 +1,94 @@
+"""Train or test: policies that depend on what a clip is, never on the order or number of workers."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Clip
+
+TRAIN, TEST = "train", "test"
+
+
+def baseline_split(clips: Sequence[Clip]) -> list[str]:
+    """Split as the baseline published with MIMII does: train on normal sound only.
+
+    Within each machine type, id and SNR, the test clips are all abnormal ones and as many normal ones, the first in
+    sorted order; the other normal ones are for training.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In any order. A split that the data brings along is kept.
+
+    Returns
+    -------
+    list of str
+        ``"train"``, ``"test"`` or, where the label is not known, ``""``, for each clip.
+
+    """
+    n_abnormal = Counter(_machine(clip) for clip in clips if clip.identity.label == ABNORMAL)
+    splits = [TEST if clip.identity.label == ABNORMAL else "" for clip in clips]
+    rank: Counter[tuple[str, str, str]] = Counter()
+    for index in sorted(range(len(clips)), key=lambda index: clips[index].path):
+        if clips[index].identity.label == NORMAL:
+            machine = _machine(clips[index])
+            splits[index] = TEST if rank[machine] < n_abnormal[machine] else TRAIN
+            rank[machine] += 1
+    return [clip.identity.split or split for clip, split in zip(clips, splits, strict=True)]
+
+
+def stratified_split(clips: Sequence[Clip], train_fraction: float = 0.8, seed: int = 0) -> list[str]:
+    """Split within each machine type, id and label, normal and abnormal alike.
+
+    A clip is for training if a hash of the seed and of its identity without the SNR, taken as a fraction of the
+    largest hash, is below `train_fraction`. So the copies of a clip at several SNRs stay on one side, and clips
+    that are added move no other.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In any order. A split that the data brings along is kept.
+    train_fraction : float
+        The share of training clips to expect, from 0 to 1.
+    seed : int
+        Another seed gives another split.
+
+    Returns
+    -------
+    list of str
+        ``"train"``, ``"test"`` or, where the label is not known, ``""``, for each clip.
+
+    """
+    return [clip.identity.split or _hashed(clip, train_fraction, seed) for clip in clips]
+
+
+def no_split(clips: Sequence[Clip]) -> list[str]:
+    """Split nothing.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In any order.
+
+    Returns
+    -------
+    list of str
+        Empty, for each clip.
+
+    """
+    return [""] * len(clips)
+
+
+def _machine(clip: Clip) -> tuple[str, str, str]:
+    return clip.identity.machine_type, clip.identity.machine_id, str(clip.identity.snr_db)
+
+
+def _hashed(clip: Clip, train_fraction: float, seed: int) -> str:
+    who = clip.identity
+    if who.label == UNKNOWN:
+        return ""
+    name = str(who.number) if who.number >= 0 else PurePosixPath(clip.path).stem
+    text = "\0".join((str(seed), who.machine_type, who.machine_id, str(who.label), name))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return TRAIN if int.from_bytes(digest[:8], "big") < train_fraction * 2**64 else TEST

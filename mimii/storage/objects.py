@@ -1,0 +1,82 @@
+"""Whole objects under a root: on a disk or on S3, in the same words."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from mimii.storage.access import Access
+from mimii.storage.disk import DiskObjects
+from mimii.storage.places import is_remote
+from mimii.storage.s3 import S3Objects
+
+
+class Objects(Protocol):
+    """Objects under a root. A key is a path below it, with ``/`` between its parts.
+
+    Whatever is killed, and whenever the power fails, there is the old object or the new one, never half of one.
+    All methods raise OSError where the storage cannot be used; it names the object or the root.
+    """
+
+    @property
+    def root(self) -> str:
+        """Where they are, for people."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object; when this returns, it is there to stay."""
+        ...
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects, in any order."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """Read an object; None where there is none."""
+        ...
+
+    def get_all(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read objects; what is not there is left out."""
+        ...
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """List all objects below a prefix: bytes by key."""
+        ...
+
+    def names(self) -> list[str]:
+        """List what is directly below the root, sorted; empty where there is nothing."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        ...
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete all objects below a prefix; nothing happens where there is none."""
+        ...
+
+    def delete_partial(self) -> None:
+        """Delete what writers that were killed have left behind."""
+        ...
+
+    def check(self) -> None:
+        """Make sure that objects can be written, read and deleted; the error says what cannot."""
+        ...
+
+
+def open_objects(root: str, access: Access) -> Objects:
+    """Choose how to reach a root; nothing is read or written.
+
+    Parameters
+    ----------
+    root : str
+        A folder, or ``s3://bucket/prefix``.
+    access : Access
+        How to reach S3.
+
+    Returns
+    -------
+    Objects
+        May be sent to other processes, whatever folder they work in.
+
+    """
+    return S3Objects(root, access) if is_remote(root) else DiskObjects(os.path.abspath(root))

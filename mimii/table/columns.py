@@ -1,0 +1,60 @@
+"""What a finished table says of itself and of its clips, as arrays in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.features.spec import FeatureSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """All of a table but its rows; see the README for what each column is.
+
+    Attributes
+    ----------
+    attributes : mapping
+        Of the group.
+    path, machine_type, machine_id, split, status : ndarray of str, shape (n_clips,)
+        What each clip is.
+    number : ndarray of int32, shape (n_clips,)
+        The clip's number; -1 where unknown.
+    snr_db : ndarray of float32, shape (n_clips,)
+        dB; NaN where unknown.
+    label : ndarray of int8, shape (n_clips,)
+        0 normal, 1 abnormal, -1 unknown.
+    first_row : ndarray of int64, shape (n_clips,)
+        Each clip's first row.
+    n_rows : ndarray of int32, shape (n_clips,)
+        How many rows each clip has.
+    feature_mean, feature_std : ndarray of float64, shape (n_features,)
+        Over the rows for training.
+
+    """
+
+    attributes: Mapping[str, Any]
+    path: NDArray[Any]
+    machine_type: NDArray[Any]
+    machine_id: NDArray[Any]
+    split: NDArray[Any]
+    status: NDArray[Any]
+    number: NDArray[np.int32]
+    snr_db: NDArray[np.float32]
+    label: NDArray[np.int8]
+    first_row: NDArray[np.int64]
+    n_rows: NDArray[np.int32]
+    feature_mean: NDArray[np.float64]
+    feature_std: NDArray[np.float64]
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the rows are."""
+        return FeatureSpec(**self.attributes["spec"])
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows in a shard."""
+        return int(self.attributes["shard_rows"])

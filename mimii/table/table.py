@@ -1,0 +1,265 @@
+"""A catalogue and a plan make a table; here is its fingerprint, and what each task of it needs to know."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.engine.work import Stamp, make_stamp
+from mimii.features.loading import Loaded
+from mimii.features.spec import FeatureSpec
+from mimii.recordings.catalogue import Catalogue, digest_clips
+from mimii.recordings.splits import TRAIN
+from mimii.storage.objects import Objects
+from mimii.storage.places import Place
+from mimii.storage.reading import HERE, Reach
+from mimii.table.keys import RECORDS
+from mimii.table.plan import Layout, Plan, choose_layout, make_plan
+
+FORMAT = 1
+"""Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that is known of a table before any of it is computed.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        Its clips.
+    plan : Plan
+        Their rows.
+    counts : ndarray of bool, shape (n_clips,)
+        Which clips count for the statistics: those for training, or all where none of these can be used.
+    fingerprint : str
+        Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
+
+    """
+
+    catalogue: Catalogue
+    plan: Plan
+    counts: NDArray[np.bool_]
+    fingerprint: str
+
+    @property
+    def records(self) -> str:
+        """Below which prefix the records are: one that Zarr knows for an array's, and does not list."""
+        return RECORDS
+
+    @property
+    def n_tasks(self) -> int:
+        """How many shards there are: a task each."""
+        return self.plan.n_shards
+
+    def clips_of(self, task: int) -> list[int]:
+        """Say of which clips a shard holds rows.
+
+        Parameters
+        ----------
+        task : int
+            Which shard.
+
+        Returns
+        -------
+        list of int
+            In order.
+
+        """
+        clips: list[int] = self.plan.clips_of(task).tolist()
+        return clips
+
+    def n_ended(self, task: int) -> int:
+        """Count the clips whose last row is in a shard.
+
+        Parameters
+        ----------
+        task : int
+            Which shard.
+
+        Returns
+        -------
+        int
+            Over all shards each clip counts once, also those that straddle two.
+
+        """
+        return self.plan.n_ended(task)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one clip that a task computes.
+
+    Attributes
+    ----------
+    clip : int
+        Which clip of the table.
+    place : Place
+        Where its bytes are.
+    n_samples : int
+        Samples of one channel, as planned.
+    start, stop : int
+        Which of the clip's rows.
+    counts : bool
+        Whether they count for the table's statistics.
+
+    """
+
+    clip: int
+    place: Place
+    n_samples: int
+    start: int
+    stop: int
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """All that a worker needs to compute and write one shard.
+
+    Attributes
+    ----------
+    output : Objects
+        The store.
+    reach : Reach
+        How to fetch the recordings.
+    spec : FeatureSpec
+        What to compute.
+    layout : Layout
+        Rows of chunk and shard.
+    stamp : Stamp
+        For the record.
+    shard : int
+        Which shard.
+    parts : tuple of Part
+        In order; together they are all rows of the shard.
+    n_ended : int
+        Clips whose last row it holds.
+    faults : mapping of int to Loaded
+        Clips that are known not to be readable.
+
+    """
+
+    output: Objects
+    reach: Reach
+    spec: FeatureSpec
+    layout: Layout
+    stamp: Stamp
+    shard: int
+    parts: tuple[Part, ...]
+    n_ended: int
+    faults: Mapping[int, Loaded] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Name the shard and its recordings, for messages."""
+        return f"shard {self.shard}, recordings {self.parts[0].place} to {self.parts[-1].place}"
+
+
+def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
+    """Plan a table.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Its clips.
+    shard_bytes : int
+        The uncompressed size of a shard.
+
+    Returns
+    -------
+    Table
+        The same for the same clips, always.
+
+    """
+    layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
+    counts = count_for_statistics(catalogue.n_rows, catalogue.splits)
+    return Table(
+        catalogue,
+        make_plan(catalogue.n_rows, layout),
+        counts,
+        fingerprint(catalogue.spec, layout, digest_clips(catalogue)),
+    )
+
+
+def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which clips count for the statistics of a table.
+
+    Parameters
+    ----------
+    n_rows : ndarray of int, shape (n_clips,)
+        Rows of each clip.
+    splits : sequence of str
+        Each clip's split.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_clips,)
+        Those for training, or all where none of these has rows.
+
+    """
+    is_train: NDArray[np.bool_] = (n_rows > 0) & np.array([split == TRAIN for split in splits], bool)
+    return is_train if is_train.any() else ~is_train
+
+
+def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
+    """Digest all that decides what is in a table.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        What is computed.
+    layout : Layout
+        Rows of chunk and shard.
+    clips_digest : str
+        Of the list of clips, from `mimii.recordings.catalogue.digest_clips`.
+    counter : int
+        The `FORMAT` of the table.
+
+    Returns
+    -------
+    str
+        The same for the same table, always.
+
+    """
+    values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
+    """Gather what a worker needs to know for one shard.
+
+    Parameters
+    ----------
+    table : Table
+        Any.
+    index : int
+        Which shard.
+    output : Objects
+        The store.
+    reach : Reach
+        How to fetch the recordings.
+
+    Returns
+    -------
+    ShardTask
+        Some kilobytes.
+
+    """
+    catalogue = table.catalogue
+    parts = tuple(
+        Part(
+            clip=piece.clip,
+            place=catalogue.clips[piece.clip].place,
+            n_samples=int(catalogue.n_samples[piece.clip]),
+            start=piece.start,
+            stop=piece.stop,
+            counts=bool(table.counts[piece.clip]),
+        )
+        for piece in table.plan.shard(index).pieces
+    )
+    return ShardTask(
+        output, reach, catalogue.spec, table.plan.layout, make_stamp(table, index), index, parts, table.n_ended(index)
+    )

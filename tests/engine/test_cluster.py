@@ -1,0 +1,222 @@
+"""Where the work runs: every task once, failures tried again, dead workers made up for, nothing open to the network."""
+
+import itertools
+import os
+import signal
+import sys
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mimii.engine.cluster import _TASKS_A_WORKER, RETRIES, WORKER_ENVIRONMENT, WorkError, connect, run_tasks
+from mimii.engine.schedulers import HERE, Where
+from mimii.storage.disk import DiskObjects
+from mimii.table import store
+from mimii.table.extract import extract_shard
+from mimii.table.table import shard_task
+from tests.helpers.commands import librosa_rows, open_table, plan_table, rows_by_path
+from tests.helpers.recordings import write_machines
+
+NOT_IN_A_WORKER = ("librosa", "numba", "zarr", "matplotlib")
+CONNECTED = [scheduler for scheduler in HERE if scheduler != "sync"]
+
+
+# What tasks do. Attempts are counted in files: the only counter that processes share and that survives kill -9.
+
+
+def count_attempt(folder, name):
+    Path(folder, f"{name}-{uuid.uuid4().hex}").touch()
+    return attempts(folder, name)
+
+
+def attempts(folder, name):
+    return len(list(Path(folder).glob(f"{name}-*")))
+
+
+def square(task):
+    folder, number = task
+    count_attempt(folder, number)
+    return number * number
+
+
+def fail_some_times(task):
+    folder, name, times = task
+    if count_attempt(folder, name) <= times:
+        msg = f"injected into {name}"
+        raise ConnectionError(msg)
+    return name
+
+
+def kill_worker(task):
+    """Kill the process some times; never that of the tests."""
+    folder, name, times, tests_pid = task
+    if count_attempt(folder, name) <= times and os.getpid() != tests_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
+def extract_and_list_modules(task):
+    done = extract_shard(task)
+    return os.getpid(), done.task, [name for name in NOT_IN_A_WORKER if name in sys.modules]
+
+
+def environment_of_worker(_):
+    return os.getpid(), {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+
+
+def identity(task):
+    return task
+
+
+@pytest.fixture(scope="module", params=HERE)
+def cluster(request):
+    """Connect once a scheduler: these tests leave a cluster as they found it."""
+    with connect(Where(request.param, 2)) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def local():
+    with connect(Where("local", 2)) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("n_tasks", [0, 1, 5, 100])
+def test_every_task_runs_exactly_once(cluster, tmp_path, n_tasks):
+    results = list(run_tasks(cluster, square, ((str(tmp_path), number) for number in range(n_tasks))))
+    assert sorted(results) == [number * number for number in range(n_tasks)]
+    assert sorted(int(path.name.split("-")[0]) for path in tmp_path.iterdir()) == list(range(n_tasks))
+
+
+def test_tasks_are_drawn_as_needed_even_from_an_endless_source(cluster):
+    drawn = []
+
+    def endless():
+        for number in itertools.count():
+            drawn.append(number)
+            yield number
+
+    window = _TASKS_A_WORKER * cluster.n_workers if cluster.client else 1
+    results = run_tasks(cluster, identity, endless())
+    seen = []
+    for result in itertools.islice(results, 10 * window + 50):
+        seen.append(result)
+        # A window is under way; as many again may have ended together and wait here to be taken.
+        assert len(drawn) <= len(seen) + 2 * window
+    results.close()
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= set(drawn)
+
+
+def test_a_task_that_fails_as_often_as_allowed_succeeds(local, tmp_path):
+    tasks = [(str(tmp_path), f"task{number}", RETRIES if number == 3 else 0) for number in range(8)]
+    assert sorted(run_tasks(local, fail_some_times, tasks)) == [name for _, name, _ in tasks]
+    assert [attempts(tmp_path, name) for _, name, _ in tasks] == [1, 1, 1, RETRIES + 1, 1, 1, 1, 1]
+
+
+def test_a_task_that_always_fails_surfaces_its_error_after_all_retries(local, tmp_path):
+    tasks = [(str(tmp_path), "good", 0), (str(tmp_path), "bad", 1000)]
+    with pytest.raises((ConnectionError, WorkError), match="injected into bad"):
+        list(run_tasks(local, fail_some_times, tasks))
+    assert attempts(tmp_path, "bad") == RETRIES + 1
+
+
+def test_a_cluster_goes_on_after_a_failure(local, tmp_path):
+    with pytest.raises((ConnectionError, WorkError)):
+        list(run_tasks(local, fail_some_times, [(str(tmp_path), "bad", 1000)]))
+    assert list(run_tasks(local, identity, [1])) == [1]
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+def test_an_error_surfaces_on_other_schedulers_too(tmp_path, scheduler):
+    with (
+        connect(Where(scheduler, 2)) as connected,
+        pytest.raises((ConnectionError, WorkError), match="injected into bad"),
+    ):
+        list(run_tasks(connected, fail_some_times, [(str(tmp_path), "bad", 1000)]))
+
+
+def test_work_completes_when_a_worker_is_killed_once(tmp_path):
+    tasks = [(str(tmp_path), f"task{number}", int(number == 5), os.getpid()) for number in range(40)]
+    with connect(Where("local", 2)) as connected:
+        results = list(run_tasks(connected, kill_worker, tasks))
+    assert sorted(results) == sorted(name for _, name, _, _ in tasks)
+    assert attempts(tmp_path, "task5") == 2
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_every_worker_ends_the_work_with_a_message(tmp_path):
+    started = time.monotonic()
+    tasks = [(str(tmp_path), "deadly", 1000, os.getpid())]
+    with (
+        connect(Where("local", 2)) as connected,
+        pytest.raises(WorkError, match=r"a worker died \d+ times") as raised,
+    ):
+        list(run_tasks(connected, kill_worker, tasks))
+    assert time.monotonic() - started < 60
+    assert attempts(tmp_path, "deadly") == int(str(raised.value).split(" times")[0].split()[-1])
+
+
+def test_workers_extract_without_librosa_numba_zarr_or_matplotlib(local, tmp_path):
+    write_machines(tmp_path / "raw", 12, 160_000)
+    table, output = plan_table(tmp_path / "raw"), str(tmp_path / "out")
+    store.begin(DiskObjects(output), table, ["recordings"])
+    tasks = [shard_task(table, index, DiskObjects(output)) for index in range(table.plan.n_shards)]
+    done = list(run_tasks(local, extract_and_list_modules, tasks))
+    assert os.getpid() not in {pid for pid, _, _ in done}
+    assert sorted(shard for _, shard, _ in done) == list(range(table.plan.n_shards))
+    assert {name for _, _, names in done for name in names} == set()
+    store.finish(DiskObjects(output), table, ["recordings"])
+    for name, rows in rows_by_path(open_table(tmp_path / "out")).items():
+        [path] = (tmp_path / "raw").rglob(name)
+        assert abs(rows - librosa_rows(path)).max() < 1e-3
+
+
+def test_workers_have_an_allocator_that_keeps_memory_and_one_thread_a_library(local):
+    for pid, variables in run_tasks(local, environment_of_worker, range(8)):
+        assert pid != os.getpid()
+        assert variables == WORKER_ENVIRONMENT
+
+
+def messages_kept(dask_scheduler):
+    return [comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()]
+
+
+def test_a_scheduler_keeps_few_of_the_messages_to_a_worker(local):
+    assert set(local.client.run_on_scheduler(messages_kept)) == {100}
+
+
+@pytest.mark.parametrize("scheduler", CONNECTED)
+def test_everything_listens_on_loopback_only(scheduler):
+    before = listening()
+    with connect(Where(scheduler, 2)) as connected:
+        assert list(run_tasks(connected, identity, [1])) == [1]
+        opened = listening() - before
+        assert len(opened) >= (4 if scheduler == "local" else 1)
+        assert {address for _, address, _ in opened} == {"127.0.0.1"}
+        assert connected.dashboard.startswith("http://127.0.0.1:")
+        ports = {port for _, _, port in opened}
+        assert int(connected.dashboard.split(":")[2].split("/")[0]) in ports
+
+
+def listening():
+    """Return process, address and port of what this process and those that it started listen on."""
+    me, found = psutil.Process(), set()
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            for connection in process.net_connections(kind="inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((process.pid, connection.laddr.ip, connection.laddr.port))
+    return found
+
+
+@pytest.mark.parametrize("scheduler", CONNECTED)
+def test_two_clusters_do_not_get_in_each_others_way(scheduler):
+    with connect(Where(scheduler, 1)) as one, connect(Where(scheduler, 1)) as other:
+        assert one.dashboard != other.dashboard
+        assert sorted(run_tasks(one, identity, range(9))) == list(range(9))
+        assert sorted(run_tasks(other, identity, range(9))) == list(range(9))

@@ -1,0 +1,400 @@
+"""The whole job on clusters of separate processes: they come, go, die, differ, encrypt, and the bytes are the same."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+
+import dask
+import psutil
+import pytest
+
+from mimii.engine.cluster import connect
+from mimii.engine.schedulers import Where
+from tests.helpers.certificates import write_certificates
+from tests.helpers.commands import (
+    ROOT,
+    assert_same_bytes,
+    command,
+    environment,
+    featurize,
+    featurize_here,
+    record_numbers,
+    wait_for,
+)
+from tests.helpers.dask_processes import (
+    HOST,
+    Program,
+    address_of,
+    dask_cluster,
+    freeze,
+    running,
+    start_scheduler,
+    start_worker,
+    thaw,
+)
+from tests.helpers.recordings import write_machines
+
+N_CLIPS = 45
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Return recordings for some fifteen shards: a worker holds no more than two of them at a time."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_machines(folder, N_CLIPS, 160_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "table"
+    assert featurize_here(raw, "--output", output, "--quiet") == 0
+    assert len(record_numbers(output)) == Job.n_shards
+    return output
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "cluster"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Share a cluster of two workers among tests that do it no harm: its folder, and its programs."""
+    path = tmp_path_factory.mktemp("cluster")
+    with dask_cluster(path, 2) as (scheduler, workers):
+        wait_for_workers(path, 2)
+        yield path, [scheduler, *workers]
+
+
+@pytest.fixture(scope="module")
+def cluster(programs):
+    return programs[0]
+
+
+class Job:
+    """The command, under way."""
+
+    n_shards = 15
+
+    def __init__(self, raw, output, *arguments, **variables):
+        self.output = output
+        self.log = output.parent / "job.log"
+        whole = command("featurize", raw, "--output", output, "--shard-mib", 1, *arguments)
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                whole, cwd=ROOT, env=environment(**variables), stdout=file, stderr=file, start_new_session=True
+            )
+
+    def text(self):
+        return self.log.read_text()
+
+    def n_done(self):
+        return len(record_numbers(self.output)) if self.output.exists() else 0
+
+    def wait_for(self, condition, what):
+        def check():
+            assert self.process.poll() is None, self.text()
+            return condition()
+
+        return wait_for(check, f"{what}: {self.text()}", SECONDS)
+
+    def end(self):
+        """Wait for the end; what it said must be for people."""
+        status = self.process.wait(SECONDS)
+        assert "Traceback" not in self.text(), self.text()
+        assert "distributed." not in self.text(), self.text()
+        return status
+
+
+@contextlib.contextmanager
+def job(raw, output, *arguments, **variables):
+    started = Job(raw, output, *arguments, **variables)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.kill()
+            started.process.wait()
+
+
+def succeed(done, undisturbed, output):
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert_same_bytes(undisturbed, output)
+    return done.stderr
+
+
+def fail(done):
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "run the same command again" in done.stderr
+    return done.stderr
+
+
+def test_a_cluster_is_found_by_its_address(raw, undisturbed, cluster, tmp_path):
+    done = featurize(raw, tmp_path / "table", "--scheduler", address_of(cluster))
+    said = succeed(done, undisturbed, tmp_path / "table")
+    assert "shards on 2 workers, dashboard http://127.0.0.1:" in said
+
+
+def test_a_cluster_is_found_by_its_scheduler_file(raw, undisturbed, cluster, tmp_path):
+    done = featurize(raw, tmp_path / "table", "--scheduler", cluster / "scheduler.json")
+    succeed(done, undisturbed, tmp_path / "table")
+
+
+def test_a_cluster_is_found_by_the_environment(raw, undisturbed, cluster, tmp_path):
+    variables = {"DASK_SCHEDULER_ADDRESS": address_of(cluster)}
+    done = featurize(raw, tmp_path / "table", "--scheduler", "env", **variables)
+    succeed(done, undisturbed, tmp_path / "table")
+
+
+def test_a_scheduler_and_a_worker_that_come_later_are_waited_for(raw, undisturbed, folder, tmp_path):
+    with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as under_way:
+        under_way.wait_for(lambda: "no scheduler answers there yet; waiting for it, 300 s" in under_way.text(), "waits")
+        with running(start_scheduler(folder)):
+            under_way.wait_for(
+                lambda: "has no worker yet; waiting for the first one, 300 s" in under_way.text(), "waits"
+            )
+            with running(start_worker(folder)):
+                assert under_way.end() == 0, under_way.text()
+    assert "on 1 worker" in under_way.text()
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_is_told_to(programs):
+    processes = [process for program in programs[1] for process in program.processes()]
+    assert len(processes) >= 5
+    listening = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {HOST}
+
+
+def test_where_no_scheduler_comes_the_job_ends_in_words(raw, tmp_path):
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json", "--patience", "0.5"))
+    assert "none.json: no scheduler answers there within 0.5 s (--patience)" in said
+
+
+def test_where_nobody_listens_the_job_ends_in_words(raw, tmp_path):
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", "tcp://127.0.0.1:1", "--patience", "0.5"))
+    assert "tcp://127.0.0.1:1: no scheduler answers there within 0.5 s (--patience)" in said
+
+
+def test_where_no_worker_comes_the_job_ends_in_words(raw, folder, tmp_path):
+    with running(start_scheduler(folder)):
+        address = address_of(folder)
+        said = fail(featurize(raw, tmp_path / "table", "--scheduler", address, "--patience", "0.5"))
+    assert f"no worker came within 0.5 s (--patience); start some with 'dask worker {address}'" in said
+
+
+def test_waiting_ends_with_an_interrupt(raw, tmp_path):
+    with job(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json") as under_way:
+        under_way.wait_for(lambda: "no scheduler answers there yet" in under_way.text(), "waits")
+        under_way.process.send_signal(signal.SIGINT)
+        under_way.wait_for(lambda: "once more to stop at once" in under_way.text(), "hears")
+        under_way.process.send_signal(signal.SIGINT)
+        assert under_way.end() == 130
+    assert "interrupted" in under_way.text()
+
+
+def freeze_workers(it, *programs):
+    """Stop the clock of the workers just when the job has met them, so that it cannot end."""
+    it.wait_for(lambda: f"on {len(programs)} worker" in it.text(), "has begun")
+    workers = [worker for program in programs for worker in program.workers()]
+    assert len(workers) == len(programs)
+    for worker in workers:
+        freeze(worker)
+    assert it.n_done() < it.n_shards
+    return workers
+
+
+def test_a_worker_that_joins_is_used_and_one_that_retires_is_not_missed(raw, undisturbed, folder, tmp_path):
+    with dask_cluster(folder, 1) as (_, [first]), job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it:
+        [frozen] = freeze_workers(it, first)
+        before = it.n_done()
+        with running(start_worker(folder)):
+            it.wait_for(lambda: it.n_done() >= before + 3, "the second one works")
+            thaw(frozen)
+            os.kill(first.process.pid, signal.SIGTERM)  # a nanny retires its worker, as on a spot machine that ends
+            assert it.end() == 0, it.text()
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undisturbed, folder, tmp_path):
+    with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as it:
+        with dask_cluster(folder, 1) as (scheduler, workers):
+            freeze_workers(it, *workers)
+            scheduler.kill()
+            it.wait_for(lambda: "is lost; connecting again" in it.text(), "sees that it is gone")
+        with dask_cluster(folder, 1):
+            assert it.end() == 0, it.text()
+    said = it.text()
+    assert said.count("is lost; connecting again") == 1
+    assert f"{N_CLIPS}/{N_CLIPS} clips" in said
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+def test_where_the_scheduler_does_not_come_back_the_job_ends_in_words_and_goes_on_later(
+    raw, undisturbed, folder, tmp_path
+):
+    with dask_cluster(folder, 1) as (scheduler, workers):
+        wait_for_workers(folder, 1)
+        with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json", "--patience", 3) as it:
+            freeze_workers(it, *workers)
+            scheduler.kill()
+            assert it.end() == 1
+    assert "is lost; connecting again" in it.text()
+    assert "no scheduler answers there within 3 s (--patience)" in it.text()
+    assert "run the same command again: what is finished is kept" in it.text()
+    assert featurize_here(raw, "--output", tmp_path / "table", "--quiet") == 0
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+@pytest.fixture
+def other_code(tmp_path):
+    """Return a copy of the project in which one file differs."""
+    copy = tmp_path / "other"
+    for package in ("mimii", "jobs"):
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "mimii/features/mel.py").open("a") as file:
+        file.write("# changed\n")
+    return {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1"}
+
+
+def wait_for_workers(folder, number):
+    text = folder / "scheduler.log"
+    wait_for(lambda: text.read_text().count("Starting worker compute stream") >= number, f"{number} workers")
+
+
+def test_workers_with_other_code_are_refused_with_a_table(raw, folder, tmp_path, other_code):
+    with dask_cluster(folder, 1), running(start_worker(folder, **other_code)):
+        wait_for_workers(folder, 2)
+        said = fail(featurize(raw, tmp_path / "table", "--scheduler", address_of(folder)))
+    assert "the parts of the cluster have different versions:" in said
+    assert sum("sound-features" in line and line.count("code ") == 4 for line in said.splitlines()) == 1
+    assert not record_numbers(tmp_path / "table")
+
+
+def test_a_worker_with_other_code_that_joins_later_computes_nothing(raw, folder, tmp_path, other_code):
+    with dask_cluster(folder, 1) as (_, [first]), job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it:
+        freeze_workers(it, first)
+        with running(start_worker(folder, **other_code)):
+            assert it.end() == 1, it.text()
+    assert "a worker has code " in it.text()
+
+
+def test_a_worker_with_another_version_of_a_package_is_refused_with_a_table(raw, folder, tmp_path):
+    shadow = tmp_path / "shadow"
+    (shadow / "zarr-3.1.2.dist-info").mkdir(parents=True)
+    (shadow / "zarr-3.1.2.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: zarr\nVersion: 3.1.2\n")
+    variables = {"PYTHONPATH": os.pathsep.join([str(shadow), str(ROOT)])}
+    with dask_cluster(folder, 0), running(start_worker(folder, **variables)):
+        said = fail(featurize(raw, tmp_path / "table", "--scheduler", address_of(folder)))
+    [row] = [line for line in said.splitlines() if line.strip().startswith("zarr")]
+    assert row.split()[3] == "3.1.2"
+    assert "VersionMismatchWarning" not in said
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificates")
+    return {name: write_certificates(folder / name) for name in ("ours", "others")}
+
+
+def arguments_of(options):
+    return [part for pair in options.items() for part in pair]
+
+
+def dask_configuration(options):
+    """Say the same in Dask's own configuration."""
+    prefix = "DASK_DISTRIBUTED__COMM__TLS"
+    parts = [f"{prefix}__{part}__{what}" for part in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")]
+    files = {name: options["--tls-cert" if name.endswith("CERT") else "--tls-key"] for name in parts}
+    return files | {
+        f"{prefix}__CA_FILE": options["--tls-ca-file"],
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+    }
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory, certificates):
+    path = tmp_path_factory.mktemp("encrypted")
+    with dask_cluster(path, 1, *arguments_of(certificates["ours"]), "--protocol", "tls"):
+        yield path
+
+
+def test_all_parts_encrypt_by_options(raw, undisturbed, encrypted, certificates, tmp_path):
+    address = address_of(encrypted)
+    assert address.startswith("tls://")
+    done = featurize(raw, tmp_path / "table", "--scheduler", address, *arguments_of(certificates["ours"]))
+    succeed(done, undisturbed, tmp_path / "table")
+
+
+def test_all_parts_encrypt_by_dasks_configuration(raw, undisturbed, encrypted, certificates, tmp_path):
+    variables = dask_configuration(certificates["ours"])
+    done = featurize(raw, tmp_path / "table", "--scheduler", encrypted / "scheduler.json", **variables)
+    succeed(done, undisturbed, tmp_path / "table")
+
+
+@pytest.mark.parametrize("how", ["options", "configuration"])
+def test_workers_on_this_machine_encrypt_too(raw, undisturbed, certificates, tmp_path, how):
+    ours = certificates["ours"]
+    arguments, variables = (arguments_of(ours), {}) if how == "options" else ([], dask_configuration(ours))
+    done = featurize(raw, tmp_path / "table", "--workers", 1, *arguments, **variables)
+    succeed(done, undisturbed, tmp_path / "table")
+
+
+def test_a_client_that_does_not_encrypt_is_told_how(raw, encrypted, tmp_path):
+    address = address_of(encrypted)
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", address.replace("tls://", "tcp://")))
+    assert f"it encrypts. Name it as {address}, and pass --tls-ca-file, --tls-cert and --tls-key" in said
+
+
+def test_a_client_without_certificates_is_told_how(raw, encrypted, tmp_path):
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", encrypted / "scheduler.json"))
+    assert "it encrypts; pass --tls-ca-file, --tls-cert and --tls-key" in said
+
+
+def test_a_client_with_the_certificates_of_others_is_refused(raw, encrypted, certificates, tmp_path):
+    theirs = arguments_of(certificates["others"])
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", address_of(encrypted), *theirs))
+    assert "it does not know these certificates, or they do not know it" in said
+
+
+def test_a_client_that_encrypts_refuses_a_scheduler_that_does_not(raw, cluster, certificates, tmp_path):
+    address, ours = address_of(cluster), arguments_of(certificates["ours"])
+    said = fail(featurize(raw, tmp_path / "one", "--scheduler", address.replace("tcp://", "tls://"), *ours))
+    assert f"it does not encrypt; start it with TLS, or name it as {address}" in said
+    said = fail(featurize(raw, tmp_path / "two", "--scheduler", address, *ours))
+    assert f"{address}: it does not encrypt, which the options or Dask's configuration ask for" in said
+
+
+def test_workers_are_started_as_the_work_demands(raw, undisturbed, tmp_path):
+    with job(raw, tmp_path / "table", "--adapt", 1, 2) as it:
+        here = Program(it.process, it.log)
+        [frozen] = freeze_workers(it, here)
+        before = it.n_done()
+        it.wait_for(lambda: len(here.workers()) == 2, "a second one comes")
+        it.wait_for(lambda: it.n_done() >= before + 3, "it works")
+        thaw(frozen)
+        assert it.end() == 0, it.text()
+    assert "on 1 worker, " in it.text()
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+@pytest.mark.parametrize(("said", "used"), [({}, "60s"), ({"distributed.comm.timeouts.connect": "7s"}, "7s")])
+def test_what_the_user_configured_of_dask_is_left_as_it_is(said, used):
+    with dask.config.set(said):
+        before = dask.config.get("distributed.comm.timeouts.connect")
+        with connect(Where("threads", 1)):
+            assert dask.config.get("distributed.comm.timeouts.connect") == used
+        assert dask.config.get("distributed.comm.timeouts.connect") == before

@@ -1,0 +1,169 @@
+"""The whole job on a network: each part has an address of its own, and a link goes down while a worker is at work.
+
+Each part is in a network namespace; a bridge in one more namespace links them. This machine's own network has no part
+in it.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+
+from tests.helpers.commands import assert_same_bytes, featurize_here, record_numbers, wait_for
+from tests.helpers.dask_processes import Program, running, start
+from tests.helpers.recordings import write_machines
+
+IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+NUMBERS = itertools.count()
+PARTS = ("scheduler", "job", "worker1", "worker2")
+SECONDS = 90
+HASTE = {
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",  # Dask takes no less
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "15s",
+}
+
+
+def ip(*arguments):
+    return subprocess.run([IP, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+
+
+def why_not():
+    """Return why there can be no namespaces here, if so."""
+    if os.getuid() != 0:
+        return "only root may make network namespaces"
+    if IP is None:
+        return "there is no ip command"
+    name = f"sf-{os.getpid()}-trial"
+    try:
+        ip("netns", "add", name)
+        try:
+            ip("-n", name, "link", "add", "bridge", "type", "bridge")
+        finally:
+            ip("netns", "delete", name)
+    except subprocess.CalledProcessError as error:
+        return f"no network namespaces can be made: {error.stderr.strip()}"
+    return ""
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+
+class Network:
+    """Parts with addresses of their own, and links that can be cut."""
+
+    def __init__(self, stack):
+        self.prefix = f"sf-{os.getpid()}-{next(NUMBERS)}"
+        self.hub = self.make("hub", stack)
+        ip("-n", self.hub, "link", "add", "bridge", "type", "bridge")
+        ip("-n", self.hub, "link", "set", "bridge", "up")
+        for part in PARTS:
+            self.link(part, self.make(part, stack))
+
+    def name(self, part):
+        return f"{self.prefix}-{part}"
+
+    def make(self, part, stack):
+        name = self.name(part)
+        ip("netns", "add", name)
+        stack.callback(ip, "netns", "delete", name)
+        ip("-n", name, "link", "set", "lo", "up")
+        return name
+
+    def link(self, part, name):
+        ip("link", "add", part, "netns", self.hub, "type", "veth", "peer", "name", "eth0", "netns", name)
+        ip("-n", self.hub, "link", "set", part, "master", "bridge", "up")
+        ip("-n", name, "address", "add", f"{self.address(part)}/24", "dev", "eth0")
+        ip("-n", name, "link", "set", "eth0", "up")
+
+    def address(self, part):
+        return f"10.213.7.{PARTS.index(part) + 1}"
+
+    def within(self, part):
+        return (IP, "netns", "exec", self.name(part))
+
+    def cut(self, part):
+        ip("-n", self.hub, "link", "set", part, "down")
+
+
+@pytest.fixture
+def network():
+    with ExitStack() as stack:
+        yield Network(stack)
+
+
+@pytest.fixture
+def start_part(network, tmp_path):
+    """Return what starts a program on a part of the network."""
+    with ExitStack() as stack:
+
+        def begin(part, *arguments):
+            program = start(tmp_path / f"{part}.log", *arguments, within=network.within(part), **HASTE)
+            return stack.enter_context(running(program))
+
+        yield begin
+
+
+def start_scheduler(network, begin):
+    host = network.address("scheduler")
+    program = begin(
+        "scheduler", "dask", "scheduler", "--host", host, "--port", 8786, "--dashboard-address", "127.0.0.1:0"
+    )
+    wait_for(lambda: "Scheduler at:" in program.text(), "the scheduler")
+    return f"tcp://{host}:8786"
+
+
+def start_worker(network, begin, part, scheduler, folder):
+    where = ("--host", network.address(part), "--nthreads", 1, "--dashboard-address", "127.0.0.1:0")
+    return begin(part, "dask", "worker", scheduler, *where, "--local-directory", folder)
+
+
+def start_job(begin, raw, output, *arguments):
+    return begin("job", "jobs.featurize", raw, "--output", output, "--shard-mib", 1, *arguments)
+
+
+def wait_while_running(job: Program, condition, what):
+    def check():
+        assert job.process.poll() is None, job.text()
+        return condition()
+
+    return wait_for(check, f"{what}: {job.text()}", SECONDS)
+
+
+def test_a_link_that_goes_down_costs_time_and_nothing_else(network, start_part, tmp_path):
+    raw, output = tmp_path / "raw", tmp_path / "table"
+    write_machines(raw, 45, 160_000)
+    assert featurize_here(raw, "--output", tmp_path / "undisturbed", "--quiet") == 0
+    scheduler = start_scheduler(network, start_part)
+    workers = [start_worker(network, start_part, part, scheduler, tmp_path) for part in PARTS[2:]]
+    for worker in workers:
+        wait_for(lambda worker=worker: "Starting established connection" in worker.text(), "a worker")
+    job = start_job(start_part, raw, output, "--scheduler", scheduler)
+    wait_while_running(job, lambda: "shards on 2 workers" in job.text(), "begins")
+    network.cut("worker2")
+    n_done = len(record_numbers(output))
+    assert job.process.wait(SECONDS) == 0, job.text()
+    assert n_done < len(record_numbers(output))
+    assert "Traceback" not in job.text()
+    assert_same_bytes(tmp_path / "undisturbed", output)
+
+
+def test_where_the_scheduler_cannot_be_reached_the_job_says_so(network, start_part, tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    scheduler = start_scheduler(network, start_part)
+    network.cut("scheduler")
+    job = start_job(start_part, tmp_path / "raw", tmp_path / "table", "--scheduler", scheduler, "--patience", 2)
+    assert job.process.wait(SECONDS) == 1
+    assert f"{scheduler}: no scheduler answers there within 2 s (--patience)" in job.text()
+    assert "Traceback" not in job.text()
+
+
+def test_namespaces_are_gone_in_the_end():
+    with ExitStack() as stack:
+        made = Network(stack)
+        assert made.hub in ip("netns", "list")
+    assert made.prefix not in ip("netns", "list")

@@ -1,0 +1,297 @@
+"""What --scheduler may be: told apart without starting anything; whatever cannot be meant is refused in words."""
+
+import argparse
+import json
+import socket
+import ssl
+import threading
+
+import pytest
+
+from jobs.featurize import make_parser
+from jobs.options import scheduler as scheduler_option
+from jobs.options import where_to_run
+from mimii.engine.cluster import default_workers
+from mimii.engine.schedulers import (
+    HERE,
+    ClusterClass,
+    Manifest,
+    SchedulerError,
+    Tls,
+    Where,
+    check_scheduler,
+    find_address,
+    is_cluster_file,
+    read_cluster_file,
+    speaks_tls,
+)
+from tests.helpers.certificates import write_certificates
+from tests.helpers.commands import featurize_here
+from tests.helpers.recordings import write_machines
+
+MANIFEST = "{apiVersion: kubernetes.dask.org/v1, kind: DaskCluster, metadata: {name: sounds}, spec: {worker: {}}}"
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def where(*arguments, n_tasks=10, tasks_a_worker=1):
+    return where_to_run(make_parser().parse_args([str(argument) for argument in arguments]), n_tasks, tasks_a_worker)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [*HERE, "tcp://10.0.0.1:8786", "tls://host.example:8786", "tcp://[::1]:8786", "any/scheduler.json"]
+)
+def test_schedulers_that_may_be_meant_are_taken_as_they_are(scheduler):
+    assert check_scheduler(scheduler) == scheduler
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "",
+        "Local",
+        "processes",
+        "8",
+        "10.0.0.1:8786",
+        "tcp://10.0.0.1",
+        "tcp://:8786",
+        "tcp://host:",
+        "tcp://host:port",
+        "tcp://host:0",
+        "tcp://host:65536",
+        "http://host:8787",
+        "udp://host:8786",
+        "tcp:/host:8786",
+        "cluster.toml",
+    ],
+)
+def test_other_schedulers_are_refused_with_all_that_may_be(scheduler):
+    with pytest.raises(SchedulerError) as raised:
+        check_scheduler(scheduler)
+    message = str(raised.value)
+    assert message.startswith(repr(scheduler))
+    assert all(form in message for form in (*HERE, "tcp://HOST:PORT", "tls://", "*.json", "env", "*.yaml"))
+
+
+def test_env_is_the_address_in_the_environment(monkeypatch):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tls://10.0.0.1:8786")
+    assert check_scheduler("env") == "tls://10.0.0.1:8786"
+
+
+@pytest.mark.parametrize("value", [None, "", "env", "10.0.0.1:8786", "local", "sync", "inproc://a"])
+def test_env_without_an_address_says_what_to_set(monkeypatch, value):
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", value)
+    with pytest.raises(SchedulerError, match=r"DASK_SCHEDULER_ADDRESS.*|tcp://HOST:PORT"):
+        check_scheduler("env")
+
+
+def test_a_manifest_of_the_operator_is_told_by_its_kind(tmp_path):
+    meant = read_cluster_file(write(tmp_path / "cluster.yaml", MANIFEST))
+    assert isinstance(meant, Manifest)
+    assert meant.document["metadata"] == {"name": "sounds"}
+
+
+def test_a_class_and_its_arguments_are_told_by_their_keys(tmp_path):
+    text = "module: distributed\nclass: SSHCluster\nkwargs:\n  hosts: [a, b]\n  connect_options: {port: 2222}\n"
+    meant = read_cluster_file(write(tmp_path / "ssh.yml", text))
+    kwargs = {"hosts": ["a", "b"], "connect_options": {"port": 2222}}
+    assert meant == ClusterClass("distributed", "SSHCluster", kwargs)
+    bare = read_cluster_file(write(tmp_path / "bare.yaml", "module: distributed\nclass: LocalCluster\n"))
+    assert bare == ClusterClass("distributed", "LocalCluster", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "just text",
+        "[1, 2]",
+        "module: distributed",
+        "class: SSHCluster",
+        "module: distributed\nclass: 3",
+        "module: distributed\nclass: SSHCluster\nkwargs: [a, b]",
+        "module: distributed\nclass: SSHCluster\nhosts: [a, b]",
+        "kind: DaskCluster\nmetadata: {name: sounds}",
+        MANIFEST.replace("DaskCluster", "DaskWorkerGroup"),
+        MANIFEST.replace("v1", "v2"),
+        MANIFEST.replace("name: sounds", "namespace: sounds"),
+        f"{MANIFEST}\n---\n{MANIFEST}",
+    ],
+)
+def test_a_file_of_another_shape_is_refused_with_both_shapes(tmp_path, text):
+    path = write(tmp_path / "cluster.yaml", text)
+    with pytest.raises(SchedulerError) as raised:
+        read_cluster_file(path)
+    message = str(raised.value)
+    assert message.startswith(path)
+    assert "kind: DaskCluster" in message
+    assert "class: SSHCluster" in message
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"a: !!python/object/apply:os.getpid []"])
+def test_a_file_that_is_no_yaml_is_refused_and_runs_nothing(tmp_path, content):
+    path = tmp_path / "cluster.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SchedulerError, match="cannot be read as YAML"):
+        check_scheduler(str(path))
+
+
+def test_a_cluster_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(SchedulerError, match=r"nowhere\.yaml: cannot be read as YAML.*No such file"):
+        check_scheduler(str(tmp_path / "nowhere.yaml"))
+
+
+def test_cluster_files_are_told_by_their_ending():
+    assert [is_cluster_file(name) for name in ("a.yaml", "b.yml", "c.json", "local", "yaml")] == [
+        True,
+        True,
+        *[False] * 3,
+    ]
+
+
+def test_the_address_is_that_in_the_scheduler_file(tmp_path):
+    path = write(tmp_path / "scheduler.json", json.dumps({"type": "Scheduler", "address": "tcp://10.0.0.1:8786"}))
+    assert find_address(path) == "tcp://10.0.0.1:8786"
+    assert find_address("tls://10.0.0.2:1") == "tls://10.0.0.2:1"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"address"'])
+def test_a_scheduler_file_without_an_address_is_named(tmp_path, text):
+    with pytest.raises(SchedulerError, match=r"scheduler\.json: no scheduler file: it names no address"):
+        find_address(write(tmp_path / "scheduler.json", text))
+
+
+def test_a_scheduler_file_may_be_yet_to_come(tmp_path):
+    path = str(tmp_path / "scheduler.json")
+    assert check_scheduler(path) == path
+    with pytest.raises(FileNotFoundError):
+        find_address(path)
+
+
+def test_the_option_refuses_what_cannot_be_meant():
+    with pytest.raises(argparse.ArgumentTypeError, match="'nonsense': must be local, threads"):
+        scheduler_option("nonsense")
+    assert scheduler_option("env-is-not-this.json") == "env-is-not-this.json"
+
+
+def test_no_more_workers_are_started_here_than_there_are_tasks():
+    assert where("--workers", 8, n_tasks=3) == Where("local", 3)
+    assert where(n_tasks=1000).n_workers == default_workers()
+    assert where("--scheduler", "threads", "--workers", 2, tasks_a_worker=3) == Where("threads", 2, 3)
+
+
+def test_how_many_workers_a_cluster_file_starts_is_its_affair_unless_said(tmp_path):
+    path = write(tmp_path / "cluster.yaml", MANIFEST)
+    assert where("--scheduler", path).n_workers is None
+    assert where("--scheduler", path, "--workers", 50).n_workers == 50
+    assert where("--scheduler", path, "--adapt", 2, 90).adapt == (2, 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheduler", "tcp://a:1", "--workers", "2"], "tcp://a:1 has the workers that were started for it"),
+        (["--scheduler", "tcp://a:1", "--adapt", "1", "2"], "--adapt MIN MAX"),
+        (["--scheduler", "threads", "--adapt", "1", "2"], "--adapt MIN MAX"),
+        (["--adapt", "3", "2"], "MIN at most MAX"),
+        (["--adapt", "1", "2", "--workers", "2"], "without --workers"),
+        (["--tls-ca-file", __file__], "--tls-cert: is missing: --tls options come in threes"),
+        (["--tls-ca-file", __file__, "--tls-cert", __file__, "--tls-key", "/nowhere"], "/nowhere cannot be read"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments, message):
+    with pytest.raises(SchedulerError, match=message):
+        where(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheduler", "nonsense"], "--scheduler: 'nonsense': must be local"),
+        (["--adapt", "0", "2"], "--adapt: must be a whole number of at least 1, not '0'"),
+        (["--patience", "soon"], "--patience: must be a number of seconds above 0, not 'soon'"),
+        (["--patience", "inf"], "--patience: must be a number of seconds above 0, not 'inf'"),
+    ],
+)
+def test_wrong_values_end_with_status_2_and_the_option(capsys, arguments, message):
+    assert featurize_here(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_that_contradict_each_other_end_with_status_2_before_anything_is_read(tmp_path, capsys):
+    output = tmp_path / "table"
+    assert featurize_here(tmp_path / "no recordings", "--output", output, "--adapt", 1, 2) == 2
+    assert capsys.readouterr().err.startswith("featurize: --adapt MIN MAX")
+    assert not output.exists()
+
+
+def test_three_files_encrypt(tmp_path):
+    options = write_certificates(tmp_path / "tls")
+    arguments = [part for pair in options.items() for part in pair]
+    assert where(*arguments).tls == Tls(*options.values())
+
+
+@pytest.fixture
+def greeter():
+    """Return what starts a server that answers one connection after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(answer):
+            threading.Thread(target=answer, args=(listener,), daemon=True).start()
+            return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield serve
+
+
+def test_whoever_encrypts_is_told_from_who_does_not(tmp_path, greeter):
+    options = write_certificates(tmp_path / "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options["--tls-cert"], options["--tls-key"])
+
+    def answer(listener):
+        with context.wrap_socket(listener.accept()[0], server_side=True):
+            pass
+        with listener.accept()[0] as plain:
+            plain.sendall(b"\x08\0\0\0\0\0\0\0I do not encrypt")
+
+    address = greeter(answer)
+    assert speaks_tls(address)
+    assert not speaks_tls(address)
+
+
+def test_whoever_encrypts_and_wants_a_certificate_encrypts_all_the_same(tmp_path, greeter):
+    options = write_certificates(tmp_path / "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(options["--tls-cert"], options["--tls-key"])
+    context.load_verify_locations(options["--tls-ca-file"])
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def answer(listener):
+        with pytest.raises(ssl.SSLError), context.wrap_socket(listener.accept()[0], server_side=True):
+            pass
+
+    assert speaks_tls(greeter(answer))
+
+
+def test_where_nobody_listens_nobody_is_told_from_anybody():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        speaks_tls(f"tcp://127.0.0.1:{port}")
+
+
+def test_sync_does_not_ask_for_any_cluster(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "table") == 0
+
+
+def test_a_scheduler_file_of_a_scheduler_within_a_process_is_refused(tmp_path):
+    (tmp_path / "scheduler.json").write_text('{"address": "inproc://10.0.0.1/77/1"}')
+    with pytest.raises(SchedulerError, match=r"inproc://10\.0\.0\.1/77/1 cannot be reached from here"):
+        find_address(str(tmp_path / "scheduler.json"))

@@ -1,0 +1,185 @@
+"""Recordings that kill whoever reads them: found out after a few deaths, and bad clips from then on."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mimii.engine.cluster import connect, run_tasks
+from mimii.engine.schedulers import Where
+from mimii.engine.trial import without_killers
+from mimii.storage.disk import DiskObjects
+from mimii.table.table import shard_task
+from tests.helpers.commands import assert_same_bytes, open_table, plan_table, wait_for
+from tests.helpers.faults import Run, cluster_file, deadly_recordings
+from tests.helpers.recordings import write_machines
+
+N_CLIPS = 24
+SYNC = ("--scheduler", "sync")
+DIED = re.compile(r"a worker died (\d+) times")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recordings") / "raw"
+    write_machines(root, N_CLIPS)
+    return root
+
+
+def name(index):
+    return f"clip{index:08d}"
+
+
+def statuses(output):
+    table = open_table(output)
+    return {int(Path(path).stem): status for path, status in zip(table.path.values, table.status.values, strict=True)}
+
+
+def unreadable(raw, folder, **reasons):
+    """Featurize in one process, where the same recordings are simply unreadable."""
+    variables = deadly_recordings(folder / "harmless", **reasons)
+    run = Run(raw, folder / "expected", *SYNC, **variables)
+    assert run.wait() == 3, run.text()
+    return folder / "expected"
+
+
+def small_cluster(folder, memory):
+    """Write a cluster file for two workers with little memory."""
+    file = folder / "cluster.yaml"
+    file.write_text(cluster_file(n_workers=2, threads_per_worker=1, memory_limit=memory))
+    return file
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path):
+    reasons = {
+        name(5): "reading it kills the process (SIGSEGV)",
+        name(12): "reading it kills the process (exit status 1)",
+        name(13): "reading it kills the process (SIGABRT)",
+    }
+    deeds = {name(5): "SIGSEGV", name(12): "exit", name(13): "SIGABRT"}
+    run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **deeds))
+    assert run.wait(90) == 3, run.text()
+    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **reasons))
+    bad = {index: status for index, status in statuses(tmp_path / "out").items() if status != "ok"}
+    assert bad == {int(clip.removeprefix("clip")): reason for clip, reason in reasons.items()}
+    deaths = [int(number) for number in DIED.findall(run.text())]
+    assert 3 <= len(deaths) <= 9, "not found out at once"
+    assert set(deaths) == {4}
+    for reason in reasons.values():
+        assert f"1: {reason}" in run.text()
+    assert "Traceback" not in run.text()
+
+
+@pytest.mark.slow
+def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path):
+    deadly = [name(index) for index in range(1, N_CLIPS, 4)]
+    reason = "reading it kills the process (SIGSEGV)"
+    run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **dict.fromkeys(deadly, "SIGSEGV")))
+    assert run.wait(120) == 3, run.text()
+    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **dict.fromkeys(deadly, reason)))
+
+
+@pytest.mark.slow
+def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp_path):
+    output, cluster = tmp_path / "out", small_cluster(tmp_path, "500MB")
+    deadly = deadly_recordings(tmp_path / "deadly", **{name(7): "memory"})
+    run = Run(raw, output, "--scheduler", cluster, **deadly)
+    assert run.wait(90) == 3, run.text()
+    assert DIED.search(run.text())
+    assert statuses(output) == dict.fromkeys(range(N_CLIPS), "ok") | {7: "not enough memory for it"}
+    again = Run(raw, output)
+    assert again.wait() == 0, again.text()
+    assert re.search(r"shards +1 computed, 11 there already", again.text())
+    whole = Run(raw, tmp_path / "whole", *SYNC)
+    assert whole.wait() == 0, whole.text()
+    assert_same_bytes(output, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_rendered_clip_that_kills_its_worker_has_no_image(raw, tmp_path):
+    run = Run(raw, tmp_path / "out", job="render", **deadly_recordings(tmp_path / "deadly", **{name(6): "SIGBUS"}))
+    assert run.wait(90) == 3, run.text()
+    reasons = {name(6): "reading it kills the process (SIGBUS)"}
+    variables = deadly_recordings(tmp_path / "harmless", **reasons)
+    expected = Run(raw, tmp_path / "expected", *SYNC, job="render", **variables)
+    assert expected.wait() == 3, expected.text()
+    assert_same_bytes(tmp_path / "out", tmp_path / "expected")
+    assert len(list((tmp_path / "out").rglob("*-00000006.png"))) == 0
+
+
+@pytest.fixture
+def faults(raw, tmp_path, monkeypatch):
+    """Return what finds the faults of recordings, numbered in the order of one task that has them all."""
+
+    def faults(memory=None, **deeds):
+        for variable, value in deadly_recordings(tmp_path / "deadly", **deeds).items():
+            monkeypatch.setenv(variable, value)
+        task = shard_task(plan_table(raw, mib=64), 0, DiskObjects("unused"))
+        assert len(task.parts) == N_CLIPS
+        found = without_killers(task, memory).faults
+        names = {part.clip: Path(part.place.url).stem for part in task.parts}
+        return {int(names[clip]): (loaded.problem, loaded.unread) for clip, loaded in found.items()}
+
+    return faults
+
+
+def test_each_recording_that_kills_is_found_and_no_other(faults):
+    deeds = {name(0): "SIGSEGV", name(2): "SIGBUS", name(3): "exit", name(9): "no sound", name(23): "SIGILL"}
+    assert faults(**deeds) == {
+        0: ("reading it kills the process (SIGSEGV)", False),
+        2: ("reading it kills the process (SIGBUS)", False),
+        3: ("reading it kills the process (exit status 1)", False),
+        9: ("no sound", False),
+        23: ("reading it kills the process (SIGILL)", False),
+    }
+
+
+def test_recordings_that_do_no_harm_have_no_faults(faults):
+    assert faults() == {}
+
+
+def test_what_the_kernel_kills_for_memory_is_worth_another_try(faults):
+    problem = "not enough memory for it: the process that read it was killed"
+    assert faults(**{name(4): "SIGKILL"}) == {4: (problem, True)}
+
+
+def test_what_needs_more_memory_than_the_worker_has_is_worth_another_try(faults):
+    assert faults(400_000_000, **{name(4): "memory"}) == {4: ("not enough memory for it", True)}
+
+
+def test_storage_that_cannot_be_used_is_no_fault_of_a_recording(faults):
+    with pytest.raises(OSError, match="in a process of its own: StorageError: the storage is gone"):
+        faults(**{name(4): "storage"})
+
+
+def kill_unless_first(task):
+    """Succeed once; kill the worker when the same is to be done again, unless it is done with care."""
+    folder, number, careful = task
+    done_before = Path(folder, f"{number}-done").exists()
+    Path(folder, f"{number}-done").touch()
+    if done_before and not careful:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def take_care(task, _memory):
+    return (*task[:2], True)
+
+
+@pytest.mark.slow
+def test_a_result_that_is_lost_with_its_worker_may_be_had_with_care(tmp_path):
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with connect(Where("local", 1)) as cluster:
+        results = run_tasks(
+            cluster, kill_unless_first, [(str(tmp_path), number, False) for number in range(4)], take_care
+        )
+        taken = [next(results)]
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 4, "the end of all tasks")
+        for process in psutil.Process().children(recursive=True):
+            if process.pid not in before and "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+        assert sorted([*taken, *results]) == [0, 1, 2, 3]

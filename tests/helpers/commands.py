@@ -1,0 +1,159 @@
+"""Run the commands as a user does, look into the stores that they write, and compute in another way what is in them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray
+from numpy.typing import NDArray
+
+from jobs.featurize import main
+from mimii.engine.work import Done
+from mimii.features.spec import FeatureSpec
+from mimii.recordings.catalogue import make_catalogue
+from mimii.recordings.headers import probe_all
+from mimii.recordings.sources import find_clips
+from mimii.recordings.splits import baseline_split
+from mimii.storage.disk import DiskObjects
+from mimii.table import store
+from mimii.table.extract import extract_shard
+from mimii.table.table import Table, make_table, shard_task
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"jobs.{module}", *map(str, arguments)]
+
+
+def run(
+    module: str, *arguments: object, cwd: Path = ROOT, timeout: float = 90, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a job as a process."""
+    return subprocess.run(
+        command(module, *arguments),
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
+
+
+def featurize(source: Path, output: Path, *arguments: object, **how: object) -> subprocess.CompletedProcess[str]:
+    return run("featurize", source, "--output", output, "--shard-mib", 1, *arguments, **how)
+
+
+def featurize_here(*arguments: object) -> int:
+    """Run the command in this process, one task after the other: half a second less."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return main(["--scheduler", "sync", "--shard-mib", "1", *map(str, arguments)])
+    except SystemExit as exit_:
+        return exit_.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> object:
+    """Poll until something is true; return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.002)
+    return value
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_bytes(one: Path, other: Path) -> None:
+    ours, theirs = contents(one), contents(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in sorted(ours) if ours[name] != theirs[name]] == []
+
+
+def shard_files(output: Path) -> dict[int, tuple[int, int]]:
+    """Tell one writing of a shard from another: each task that runs puts a new file in the place of the old one."""
+    shards = (output / "features").glob("c.*.0")
+    return {int(path.name.split(".")[1]): (path.stat().st_ino, path.stat().st_mtime_ns) for path in shards}
+
+
+def replaced(before: dict[int, tuple[int, int]], output: Path) -> list[int]:
+    """Say which shards were computed since."""
+    return [shard for shard, file in sorted(shard_files(output).items()) if before.get(shard) != file]
+
+
+def record_numbers(output: Path) -> list[int]:
+    return sorted(int(path.stem) for path in (output / "features/records").glob("*.json"))
+
+
+def partial_files(output: Path) -> list[Path]:
+    return [path for path in output.rglob("*") if "partial" in path.name]
+
+
+def open_table(output: Path) -> xarray.Dataset:
+    return xarray.open_zarr(output).load()
+
+
+def rows_by_path(table: xarray.Dataset) -> dict[str, NDArray[np.float32]]:
+    columns = (table[name].values for name in ("path", "first_row", "n_rows"))
+    return {
+        Path(path).name: table.features.values[first : first + count]
+        for path, first, count in zip(*columns, strict=True)
+    }
+
+
+def shards_of(table: xarray.Dataset, name: str, shard_rows: int) -> list[int]:
+    """Say which shards hold rows of a clip, from the columns of the table."""
+    [clip] = [index for index, path in enumerate(table.path.values) if Path(path).name == name]
+    first, count = int(table.first_row[clip]), int(table.n_rows[clip])
+    return list(range(first // shard_rows, (first + count - 1) // shard_rows + 1))
+
+
+def librosa_rows(
+    path: Path | str, n_fft: int = 2048, hop_length: int = 512, n_mels: int = 64, frames: int = 5, **how: float
+) -> NDArray[np.float32]:
+    """Compute the rows of a clip the plain way; shape (n_rows, frames * n_mels)."""
+    import librosa  # noqa: PLC0415  workers import this module, too
+
+    samples, sample_rate = librosa.load(path, sr=None, mono=False)
+    samples = np.atleast_2d(samples)[int(how.get("channel", 0))]
+    mel = librosa.feature.melspectrogram(
+        y=samples, sr=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, power=how.get("power", 2.0)
+    )
+    decibel = librosa.power_to_db(mel, ref=np.max)
+    return np.array([decibel[:, t : t + frames].T.ravel() for t in range(decibel.shape[1] - frames + 1)])
+
+
+def plan_table(source: Path, spec: FeatureSpec | None = None, split: Callable = baseline_split, mib: int = 1) -> Table:
+    clips = find_clips([str(source)])
+    probes = probe_all(clips)
+    return make_table(make_catalogue(clips, probes.of_clips, split(clips), spec or FeatureSpec()), mib * MIB)
+
+
+def fill(table: Table, output: Path, shards: Iterable[int] | None = None) -> list[Done]:
+    """Begin a store and compute some of its shards, by default all."""
+    store.begin(DiskObjects(str(output)), table, ["recordings"])
+    wanted = range(table.plan.n_shards) if shards is None else shards
+    return [extract_shard(shard_task(table, shard, DiskObjects(str(output)))) for shard in wanted]
+
+
+def build(table: Table, output: Path) -> Path:
+    fill(table, output)
+    store.finish(DiskObjects(str(output)), table, ["recordings"])
+    return output

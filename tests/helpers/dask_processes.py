@@ -1,0 +1,133 @@
+"""A Dask cluster as whoever operates one starts it: ``dask scheduler`` and ``dask worker``, processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.commands import environment, wait_for
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in a session of its own, with all that it starts."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """Kill it and all that it has started, at once."""
+        for process in self.processes():
+            process.kill()
+        self.process.wait(30)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return it, and what it has started."""
+        try:
+            me = psutil.Process(self.process.pid)
+            return [me, *me.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that work for a nanny."""
+        return [process for process in self.processes()[1:] if _is_worker(process)]
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def start(log: Path, *arguments: object, within: Sequence[str] = (), **variables: str) -> Program:
+    """Start a Python module as a program, by itself or within what another command makes for it."""
+    with log.open("ab") as file:
+        return Program(
+            subprocess.Popen(
+                [*within, sys.executable, "-m", *map(str, arguments)],
+                env=environment(**variables),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            ),
+            log,
+        )
+
+
+@contextmanager
+def running(program: Program) -> Iterator[Program]:
+    """Kill a program in the end, also what it left behind."""
+    try:
+        yield program
+    finally:
+        known = program.processes()
+        program.kill()
+        for process in known:
+            if process.is_running():
+                process.kill()
+
+
+def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Program:
+    """Start a scheduler that writes ``scheduler.json`` into a folder."""
+    file = folder / "scheduler.json"
+    file.unlink(missing_ok=True)
+    where = ("--host", HOST, "--port", 0, "--dashboard-address", f"{HOST}:0", "--scheduler-file", file)
+    return start(folder / "scheduler.log", "dask", "scheduler", *where, *arguments, **variables)
+
+
+def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
+    """Start a worker for it, with a nanny."""
+    log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
+    where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, "--dashboard-address", f"{HOST}:0")
+    more = ("--nthreads", 1, "--local-directory", folder / "scratch")
+    return start(log, "dask", "worker", *where, *more, *arguments, **variables)
+
+
+def address_of(folder: Path) -> str:
+    """Wait for a scheduler; return where it is."""
+    file = folder / "scheduler.json"
+
+    def read() -> str:
+        try:
+            return json.loads(file.read_text())["address"]
+        except (OSError, ValueError):
+            return ""
+
+    return str(wait_for(read, "the scheduler"))
+
+
+@contextmanager
+def dask_cluster(folder: Path, n_workers: int = 2, *arguments: object) -> Iterator[tuple[Program, list[Program]]]:
+    """Run a scheduler and some workers."""
+    folder.mkdir(exist_ok=True)
+    with running(start_scheduler(folder, *arguments)) as scheduler:
+        address_of(folder)
+        workers = [start_worker(folder, *arguments) for _ in range(n_workers)]
+        try:
+            yield scheduler, workers
+        finally:
+            for worker in workers:
+                for process in worker.processes():
+                    process.kill()
+
+
+def freeze(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGSTOP)
+
+
+def thaw(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGCONT)

@@ -1,0 +1,164 @@
+"""Runs of the commands that come to harm, and recordings that do harm to whoever reads them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.commands import ROOT, command, environment, wait_for
+
+SHORT_HOP = ("--hop-length", 32)
+"""Makes 497 rows of a second of sound: two clips are a shard of a MiB."""
+
+_DEADLY = """
+import os, signal, sys
+
+import mimii.features.decode
+import mimii.storage.s3
+
+read = mimii.features.decode.read_stretches
+deeds = {deeds!r}
+
+
+def read_stretches(file, header, channel):
+    deed = deeds.get(os.path.basename(file.name))
+    os.write(1, b'["libraries", "print"]\\n')
+    if deed in signal.Signals.__members__:
+        os.kill(os.getpid(), signal.Signals[deed])
+    elif deed == "exit":
+        os._exit(1)
+    elif deed == "memory":
+        kept = []
+        while True:
+            kept.append(os.urandom(1 << 24))
+    elif deed == "storage":
+        raise mimii.storage.s3.StorageError("the storage is gone")
+    elif deed:
+        raise mimii.features.decode.AudioError(deed)
+    return read(file, header, channel)
+
+
+mimii.features.decode.read_stretches = read_stretches
+"""
+
+_DEADLY_START = """
+import os, pathlib, signal, sys
+
+if "spawn_main" in " ".join(sys.orig_argv):
+    deaths = pathlib.Path({folder!r}, "deaths")
+    if not deaths.exists() or len(deaths.read_text()) < {times}:
+        with deaths.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
+    """Return the environment in which recordings, by name, do harm to the process that reads their samples.
+
+    The name of a signal kills it, ``exit`` ends it, ``memory`` makes it take all there is, ``storage`` fails it. Any
+    other text does no harm: for that reason the recording cannot be used. Reading a header is safe.
+    """
+    folder.mkdir()
+    named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
+    (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def deadly_starts(folder: Path, times: int) -> dict[str, str]:
+    """Return the environment in which the first processes that are to be workers are killed before they are."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_DEADLY_START.format(folder=str(folder), times=times))
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def cluster_file(**kwargs: object) -> str:
+    """Return a cluster file for workers on this machine, which listen to it alone."""
+    listening = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    return json.dumps({"module": "distributed", "class": "LocalCluster", "kwargs": listening | kwargs})
+
+
+class Run:
+    """A command as a process in a session of its own, so that what it started can be found when it is dead."""
+
+    def __init__(self, raw, output, *options, said=None, job="featurize", how=SHORT_HOP, **variables):
+        size = ("--shard-mib", 1) if job == "featurize" else ()
+        workers = () if "--scheduler" in options else ("--workers", 2)
+        self.said = said or output.with_name(f"said-{time.monotonic_ns()}")
+        with self.said.open("wb") as log:
+            self.process = subprocess.Popen(
+                command(job, raw, "--output", output, *size, *workers, *how, *options),
+                env=environment(**variables),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds=60):
+        return self.process.wait(seconds)
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def ended(self):
+        return self.process.poll() is not None
+
+    def text(self):
+        return self.said.read_text(errors="replace")
+
+    def workers(self):
+        try:
+            children = psutil.Process(self.process.pid).children()
+            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        except psutil.NoSuchProcess:
+            return []
+
+    def alive(self):
+        """Return all processes of the run, also those whose parent has died."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def end(self):
+        """Kill what is left of it; return when nothing is."""
+        for process in self.alive():
+            process.kill()
+        self.process.wait(60)
+        wait_for(lambda: not self.alive(), "the end of all workers", 60)
+
+
+def kill_one(processes):
+    process = processes[0]
+    process.send_signal(signal.SIGKILL)
+    return process.pid
+
+
+def is_root() -> bool:
+    """Say whether a small disk can be mounted."""
+    return os.geteuid() == 0
+
+
+@contextmanager
+def full_disk(folder: Path, size: int, room: int) -> Iterator[Path]:
+    """Mount a small disk with some room left; yield the file that fills it."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)  # noqa: S607
+    try:
+        ballast = folder / "ballast"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size - room)
+        yield ballast
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607

@@ -1,0 +1,386 @@
+"""The job: what is abnormal is found, nothing where there is nothing, and new recordings score as old ones do."""
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from jobs import detect, synthesize
+from mimii.detection.detectors import from_bytes
+from mimii.storage.access import DEFAULT_ACCESS
+from mimii.storage.objects import open_objects
+from tests.helpers.commands import (
+    ROOT,
+    assert_same_bytes,
+    command,
+    contents,
+    environment,
+    featurize_here,
+    open_table,
+    partial_files,
+    run,
+    wait_for,
+)
+from tests.helpers.dask_processes import dask_cluster, running, start
+from tests.helpers.recordings import write_clip
+from tests.helpers.servers import filesystem
+
+MACHINES = ("fan", "valve")
+
+
+def detect_here(*arguments):
+    """Run the command in this process, one task after the other."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return detect.main(["--scheduler", "sync", *map(str, arguments)])
+    except SystemExit as exit_:
+        return exit_.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def read_csv(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Make 40 recordings of four machines, two seconds each."""
+    folder = tmp_path_factory.mktemp("machines") / "raw"
+    assert synthesize.main([str(folder), "--clips", "40", "--seconds", "2", "--machines", *MACHINES]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(raw):
+    output = raw.parent / "features.zarr"
+    assert featurize_here(raw, "--output", output) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    output = table.parent / "detect"
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    return output
+
+
+def test_what_comes_out(found, table):
+    columns = open_table(table)
+    names = [f"{machine}-id_0{number}-6dB" for machine in MACHINES for number in (0, 2)]
+    assert set(contents(found)) == {
+        *(f"models/{name}.npz" for name in names),
+        *(f"outcomes/{name}.json" for name in names),
+        *("detect.json", "scores.csv", "results.csv", "report.html"),
+    }
+    scores = read_csv((found / "scores.csv").read_text())
+    tested = [str(path) for path in columns.path.values[columns.split.values == "test"]]
+    assert [line["path"] for line in scores] == tested
+    labels = dict(zip(map(str, columns.path.values), columns.label.values, strict=True))
+    for line in scores:
+        assert line["label"] == ("normal", "abnormal")[labels[line["path"]]]
+        assert line["verdict"] == ("normal", "abnormal")[float(line["score"]) > float(line["threshold"])]
+
+
+def test_results_are_those_of_the_scores(found):
+    scores = read_csv((found / "scores.csv").read_text())
+    *results, mean = read_csv((found / "results.csv").read_text())
+    assert len(results) == 4
+    for line in results:
+        mine = [one for one in scores if all(one[name] == line[name] for name in ("machine_type", "machine_id"))]
+        labels = [one["label"] == "abnormal" for one in mine]
+        values = [float(one["score"]) for one in mine]
+        assert float(line["auc"]) == pytest.approx(roc_auc_score(labels, values))
+        assert float(line["partial_auc"]) == pytest.approx(roc_auc_score(labels, values, max_fpr=0.1))
+        alarms = [one["verdict"] == "abnormal" for one in mine]
+        assert int(line["true_alarms"]) == sum(a and b for a, b in zip(alarms, labels, strict=True))
+        assert line["published_auc"] == {("fan", "id_00"): "0.745", ("fan", "id_02"): "0.993"}.get(
+            (line["machine_type"], line["machine_id"]), ""
+        )
+    assert mean["machine_type"] == "average"
+    assert float(mean["auc"]) == pytest.approx(np.mean([float(line["auc"]) for line in results]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["autoencoder", "pca", "knn"])
+def test_models_of_all_kinds_find_what_is_abnormal(table, tmp_path, kind):
+    assert detect_here(table, "--output", tmp_path / "out", "--model", kind, "--epochs", 30) == 0
+    *_, mean = read_csv((tmp_path / "out/results.csv").read_text())
+    assert float(mean["auc"]) > 0.9
+
+
+def average_auc(raw, tmp_path, name, *how):
+    """Featurize and detect; return the average AUC."""
+    store, output = tmp_path / f"{name}.zarr", tmp_path / name
+    done = run("featurize", *raw, "--output", store, "--quiet")
+    assert done.returncode == 0, done.stderr
+    done = run("detect", store, "--output", output, *how, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert f"look at   {output}/report.html" in done.stdout
+    *_, mean = read_csv((output / "results.csv").read_text())
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("average")]
+    assert line.split()[1] == f"{float(mean['auc']):.3f}"
+    return float(mean["auc"])
+
+
+@pytest.mark.slow
+def test_at_the_size_of_the_demo_abnormal_clips_are_found_and_with_shuffled_labels_nothing_is(tmp_path):
+    raw = tmp_path / "raw"
+    assert synthesize.main([str(raw)]) == 0
+    assert average_auc([raw], tmp_path, "as_it_is") > 0.9
+    shuffled = ["path,label"]
+    for folder in sorted(raw.glob("*/*/*")):
+        paths = sorted(folder.rglob("*.wav"))
+        labels = [path.parent.name for path in paths]
+        random.Random(str(folder.relative_to(raw))).shuffle(labels)
+        shuffled += [f"{path},{label}" for path, label in zip(paths, labels, strict=True)]
+    assert len(shuffled) == 161
+    (tmp_path / "shuffled.csv").write_text("\n".join(shuffled) + "\n")
+    # Eight AUCs of five against five clips: by chance their average is 0.5, with a deviation of 0.07.
+    assert 0.25 < average_auc(["--list", tmp_path / "shuffled.csv"], tmp_path, "shuffled", "--model", "pca") < 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [("--workers", 2), ("--scheduler", "threads")], ids=str)
+def test_any_scheduler_writes_the_same_bytes(found, table, tmp_path, how):
+    assert detect_here(table, "--output", tmp_path / "out", "--model", "pca", "--scheduler", "local", *how) == 0
+    assert_same_bytes(tmp_path / "out", found)
+
+
+def test_a_second_run_writes_nothing(found, table, capsys):
+    before = {path: path.stat().st_mtime_ns for path in found.rglob("*")}
+    assert detect_here(table, "--output", found, "--model", "pca") == 0
+    assert {path: path.stat().st_mtime_ns for path in found.rglob("*")} == before
+    assert "0 learned, 4 there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lost", ["models/fan-id_02-6dB.npz", "outcomes/fan-id_02-6dB.json"])
+def test_what_is_lost_is_learned_again_and_nothing_else(found, table, tmp_path, capsys, lost):
+    output = tmp_path / "out"
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    (output / lost).unlink()
+    about = output / "detect.json"
+    about.write_text(about.read_text().replace('finished": true', 'finished": false'))
+    before = {path: path.stat().st_mtime_ns for path in output.glob("models/*")}
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    assert "1 learned, 3 there already" in capsys.readouterr().out
+    again = [path.name for path in output.glob("models/*") if before.get(path) != path.stat().st_mtime_ns]
+    assert again == ["fan-id_02-6dB.npz"]
+    assert_same_bytes(output, found)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_bytes_in_the_end(table, tmp_path):
+    arguments = (table, "--epochs", 40, "--workers", 1, "--quiet")
+    assert run("detect", *arguments, "--output", tmp_path / "whole").returncode == 0
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        command("detect", *arguments, "--output", output),
+        env=environment(),
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: list(output.glob("outcomes/*.json")) or process.poll() is not None, "the first outcome", 60)
+    process.kill()
+    process.wait(30)
+    done = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
+    assert 0 < len(done) < 4, "killed too late to show anything"
+    again = run("detect", *arguments, "--output", output)
+    assert again.returncode == 0, again.stderr
+    assert {path for path in done if path.stat().st_mtime_ns == done[path]} == set(done)
+    assert_same_bytes(output, tmp_path / "whole")
+    assert partial_files(output) == []
+
+
+def test_a_replaced_recording_for_testing_is_scored_again(raw, tmp_path, capsys):
+    mine, store, output = tmp_path / "raw", tmp_path / "features.zarr", tmp_path / "out"
+    shutil.copytree(raw, mine)
+    assert featurize_here(mine, "--output", store) == 0
+    assert detect_here(store, "--output", output, "--model", "pca") == 0
+    before = read_csv((output / "scores.csv").read_text())
+    [replaced] = [Path(line["path"]) for line in before if line["label"] == "abnormal"][:1]
+    replaced.write_bytes(next(replaced.parents[1].glob("normal/*.wav")).read_bytes())
+    assert featurize_here(mine, "--output", store) == 0
+    assert detect_here(store, "--output", output, "--model", "pca") == 2
+    assert "the table: its clips or their features have changed" in capsys.readouterr().err
+    assert detect_here(store, "--output", output, "--model", "pca", "--overwrite") == 0
+    after = read_csv((output / "scores.csv").read_text())
+    changed = [one["path"] for one, other in zip(after, before, strict=True) if one["score"] != other["score"]]
+    assert changed == [str(replaced)]
+
+
+@pytest.mark.parametrize("lost", ["report.html", "results.csv", "scores.csv"])
+def test_a_document_that_is_lost_is_written_again(found, table, tmp_path, lost):
+    output = tmp_path / "out"
+    shutil.copytree(found, output)
+    (output / lost).unlink()
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    assert_same_bytes(output, found)
+
+
+def test_scores_of_new_recordings_do_not_take_the_place_of_others(found, raw, tmp_path, capsys):
+    before = contents(found)
+    assert detect_here("--score-only", found, raw, "--output", found) == 2
+    assert "holds a run of detection, which stays" in capsys.readouterr().err
+    assert contents(found) == before
+    how = ("--score-only", found, next(raw.rglob("fan/id_00")), "--output", tmp_path / "new")
+    assert [detect_here(*how), detect_here(*how), detect_here(*how, "--overwrite")] == [0, 2, 0]
+
+
+def test_relative_places_are_those_of_whoever_names_them(found, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    assert detect_here(table.name, "--output", os.path.relpath(tmp_path / "out"), "--model", "pca") == 0
+    assert (tmp_path / "out/scores.csv").read_bytes() == (found / "scores.csv").read_bytes()
+    assert os.path.isabs(open_objects("some/folder", DEFAULT_ACCESS).root)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(table, tmp_path):
+    how = (table, "--epochs", 40)
+    assert detect_here(*how, "--output", tmp_path / "whole", "--quiet") == 0
+    folder, output = tmp_path / "cluster", tmp_path / "out"
+    log = tmp_path / "said"
+    with dask_cluster(folder, 1) as (scheduler, _):
+        arguments = (*how, "--output", output, "--scheduler", folder / "scheduler.json", "--patience", 60)
+        with running(start(log, "jobs.detect", *arguments)) as it:
+            wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome", 60)
+            scheduler.kill()
+            wait_for(lambda: "connecting again" in it.text(), "the job sees it", 60)
+            kept = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
+            with dask_cluster(folder, 1):
+                assert it.process.wait(90) == 0, it.text()
+    assert 0 < len(kept) < 4, "lost too late to show anything"
+    assert {path for path in kept if path.stat().st_mtime_ns == kept[path]} == set(kept)
+    assert_same_bytes(output, tmp_path / "whole")
+
+
+def test_other_results_are_refused_with_what_differs_and_overwrite_replaces(table, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert detect_here(table, "--output", output, "--model", "pca") == 0
+    assert detect_here(table, "--output", output, "--model", "knn") == 2
+    said = capsys.readouterr().err
+    assert "kind: pca there, knn now" in said
+    assert "--overwrite" in said
+    assert detect_here(table, "--output", output, "--model", "knn", "--overwrite", "--seed", 5) == 0
+    assert json.loads((output / "detect.json").read_text())["training"]["seed"] == 5
+    assert detect_here(table, "--output", tmp_path / "new", "--model", "knn", "--seed", 5) == 0
+    assert_same_bytes(output, tmp_path / "new")
+
+
+def test_something_elses_place_is_left_alone(table, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert detect_here(table, "--output", tmp_path) == 2
+    assert "left alone" in capsys.readouterr().err
+    assert contents(tmp_path) == {"mine.txt": b"mine"}
+
+
+def test_a_machine_without_normal_clips_for_training_is_told(raw, tmp_path, caplog):
+    store = tmp_path / "features.zarr"
+    abnormal = next(raw.rglob("fan/id_00/abnormal"))
+    assert featurize_here(abnormal, next(raw.rglob("valve")), "--output", store) == 0
+    assert detect_here(store, "--output", tmp_path / "out", "--model", "pca") == 0
+    assert "1 machine of no normal clip for training: fan-id_00-6dB" in caplog.text
+    assert len(list((tmp_path / "out/models").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.zarr",), "there is no table of features"),
+        (("one.zarr", "two.zarr"), "one table at a time"),
+        (("--model", "oracle"), "invalid choice"),
+        (("--epochs", "0"), "whole number of at least 1"),
+        (("--score-only", "nowhere"), "name the recordings"),
+        (("--score-only", "nowhere", "."), "no model there"),
+        (("--score-only", "pyproject.toml.npz", "."), "there is no such model"),
+        (("--scheduler", "nobody"), "must be local"),
+    ],
+)
+def test_wrong_options_end_with_2_and_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert detect_here(*arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_table_without_a_split_is_refused_with_what_to_do(raw, tmp_path, capsys):
+    store = tmp_path / "features.zarr"
+    assert featurize_here(next(raw.rglob("fan/id_00")), "--output", store, "--split", "none") == 0
+    assert detect_here(store, "--output", tmp_path / "out") == 2
+    assert "--split baseline" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_new_recordings_score_as_they_do_in_a_table(found, raw, capsys):
+    assert detect_here("--score-only", found, raw) == 0
+    new = {line["path"]: line for line in read_csv(capsys.readouterr().out)}
+    assert len(new) == 40
+    for old in read_csv((found / "scores.csv").read_text()):
+        line = new[old["path"]]
+        assert [line[name] for name in ("score", "threshold", "verdict")] == [
+            old[name] for name in ("score", "threshold", "verdict")
+        ]
+        assert line["model"] == f"{old['machine_type']}-{old['machine_id']}-6dB"
+
+
+def test_one_model_scores_whatever_it_is_given(found, tmp_path, capsys):
+    write_clip(tmp_path / "new/somewhere.wav", 1)
+    model = found / "models/valve-id_00-6dB.npz"
+    assert detect_here("--score-only", model, tmp_path / "new", "--output", tmp_path / "out") == 0
+    assert capsys.readouterr().out == ""
+    [line] = read_csv((tmp_path / "out/scores.csv").read_text())
+    assert (line["model"], line["verdict"], line["status"]) == ("valve-id_00-6dB", "abnormal", "ok")
+    assert float(line["threshold"]) == from_bytes(model.read_bytes()).threshold
+
+
+def test_what_cannot_be_scored_is_listed_with_the_reason(found, raw, tmp_path, capsys):
+    good = next(raw.rglob("fan/id_00/normal/*.wav")).read_bytes()
+    for path, data in {
+        "fan/id_00/normal/00000001.wav": good,
+        "fan/id_00/normal/00000002.wav": good[:5000],
+        "fan/id_06/normal/00000003.wav": good,
+        "pump/id_00/normal/00000004.wav": good,
+    }.items():
+        (tmp_path / "new" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new" / path).write_bytes(data)
+    assert detect_here("--score-only", found, tmp_path / "new") == 3
+    said = capsys.readouterr()
+    status = {Path(line["path"]).name: line["status"] for line in read_csv(said.out)}
+    assert status["00000001.wav"] == "ok"
+    assert "truncated" in status["00000002.wav"]
+    assert status["00000003.wav"] == status["00000004.wav"] == "no model of this machine"
+    assert "3 of 4 clips could not be scored" in said.err
+
+
+def test_from_s3_to_s3(found, table, rclone, use):
+    use(rclone)
+    files = filesystem(rclone)
+    files.mkdirs("sound", exist_ok=True)
+    for path in table.rglob("*"):
+        if path.is_file():
+            files.pipe(f"sound/features.zarr/{path.relative_to(table)}", path.read_bytes())
+    assert detect_here("s3://sound/features.zarr", "--output", "s3://sound/detect", "--model", "pca") == 0
+    theirs = {name.removeprefix("sound/detect/"): files.cat_file(name) for name in files.find("sound/detect")}
+    ours = contents(found)
+    assert theirs.keys() == ours.keys()
+    assert [name for name in ours if theirs[name] != ours[name]] == ["detect.json"]  # it tells where the table is
+
+
+@pytest.mark.slow
+def test_the_real_clips_can_be_learned(real_recordings, tmp_path):
+    store = tmp_path / "features.zarr"
+    assert featurize_here(real_recordings, "--output", store, "--split", "stratified", "--train-fraction", 0.5) == 0
+    assert detect_here(store, "--output", tmp_path / "out", "--epochs", 5) == 0
+    *lines, mean = read_csv((tmp_path / "out/results.csv").read_text())
+    assert len(lines) >= 4
+    assert (tmp_path / "out/report.html").read_text().count("data:audio/flac") >= 2
+    assert mean["machine_type"] == "average"

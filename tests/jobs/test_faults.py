@@ -1,0 +1,266 @@
+"""What may go wrong on a machine or a cluster, one thing at a time: the same bytes in the end, nothing done twice."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from mimii.engine.records import record_key
+from mimii.storage.disk import PARTIAL, DiskObjects
+from mimii.table import store
+from mimii.table.extract import extract_shard
+from mimii.table.keys import RECORDS
+from mimii.table.table import shard_task
+from tests.helpers.commands import (
+    assert_same_bytes,
+    build,
+    contents,
+    featurize_here,
+    fill,
+    partial_files,
+    plan_table,
+    record_numbers,
+    replaced,
+    shard_files,
+    wait_for,
+)
+from tests.helpers.dask_processes import dask_cluster, freeze, start_scheduler, start_worker, thaw
+from tests.helpers.faults import SHORT_HOP, Run, cluster_file, deadly_starts, full_disk, is_root
+from tests.helpers.recordings import write_machines
+
+N_CLIPS = 80
+N_SHARDS = 40
+SLOW = (*SHORT_HOP, "--n-fft", 32768)
+"""Much to compute for few bytes: a task takes a while."""
+
+SYNC = ("--scheduler", "sync")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recordings") / "raw"
+    write_machines(root, N_CLIPS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "features.zarr"
+    assert featurize_here(raw, "--output", output, *SHORT_HOP) == 0
+    assert len(shard_files(output)) == N_SHARDS
+    return output
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the command; what is left of it in the end is killed."""
+    runs = []
+
+    def start(raw, *options, **how):
+        runs.append(Run(raw, tmp_path / "out", *options, said=tmp_path / f"said-{len(runs)}", **how))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started_by", ["option", "file"])
+def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturbed, tmp_path, start, started_by):
+    output, file = tmp_path / "out", tmp_path / "cluster.yaml"
+    file.write_text(cluster_file(n_workers=1))
+    # Dask looks so long after a death whether the worker is there again, and gives it up otherwise.
+    impatient = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
+    run = start(raw, *(("--workers", 1) if started_by == "option" else ("--scheduler", file)), **impatient)
+    for _ in range(3):
+        n_done = len(record_numbers(output))
+        wait_for(lambda n_done=n_done: len(record_numbers(output)) > n_done and run.workers(), "progress")
+        run.workers()[0].kill()
+    assert run.wait() == 0, run.text()
+    assert_same_bytes(output, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_started_once_more(raw, undisturbed, tmp_path, start):
+    run = start(raw, **deadly_starts(tmp_path / "deadly", 1))
+    assert run.wait() == 0, run.text()
+    assert "once more" in run.text()
+    assert "Traceback" not in run.text()
+    assert_same_bytes(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.slow
+def test_workers_that_never_start_end_the_run_in_words(raw, start, tmp_path):
+    run = start(raw, **deadly_starts(tmp_path / "deadly", 100))
+    assert run.wait() == 1, run.text()
+    assert "featurize: workers do not start on this machine, tried 3 times" in run.text()
+    assert "Traceback" not in run.text()
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_is_waited_for(raw, undisturbed, tmp_path, start):
+    output = tmp_path / "out"
+    run = start(raw)
+    wait_for(lambda: record_numbers(output), "the first record")
+    victim = run.workers()[0]
+    freeze(victim)
+    others = wait_for(lambda: len(record_numbers(output)) >= N_SHARDS - 2 or run.ended(), "all that others can do")
+    assert others
+    assert not run.ended(), run.text()
+    thaw(victim)
+    assert run.wait() == 0, run.text()
+    assert_same_bytes(output, undisturbed)
+
+
+@pytest.mark.slow
+def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw, tmp_path, start):
+    output, folder = tmp_path / "out", tmp_path / "cluster"
+    with dask_cluster(folder, 1) as (scheduler, [worker]):
+        run = start(raw, "--scheduler", folder / "scheduler.json", how=SLOW)
+        wait_for(lambda: record_numbers(output), "the first record", 60)
+        scheduler.kill()
+        wait_for(lambda: not worker.workers(), "the end of a worker without a scheduler", 60)
+        done, shards = record_numbers(output), shard_files(output)
+        assert 0 < len(done) < N_SHARDS
+        again = [start_scheduler(folder), start_worker(folder), start_worker(folder)]
+        try:
+            assert run.wait(90) == 0, run.text()
+        finally:
+            for program in again:
+                program.kill()
+    assert "connecting again" in run.text()
+    assert not set(done) & set(replaced(shards, output))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_before_the_first_worker_came_is_waited_for(raw, undisturbed, tmp_path, start):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    first = start_scheduler(folder)
+    run = start(raw, "--scheduler", folder / "scheduler.json")
+    wait_for(lambda: "no worker yet" in run.text() or run.ended(), "a driver that waits")
+    first.kill()
+    again = [start_scheduler(folder), start_worker(folder)]
+    try:
+        assert run.wait(90) == 0, run.text()
+    finally:
+        for program in (first, *again):
+            program.kill()
+    assert_same_bytes(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_root(), reason="a small disk is mounted by root alone")
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on_when_there_is_room(raw, undisturbed, tmp_path, start, share):
+    size = sum(map(len, contents(undisturbed).values()))
+    with full_disk(tmp_path / "out", 2 * size + (1 << 20), int(share * size)) as ballast:
+        output = tmp_path / "out" / "features.zarr"
+        options = ("--output", output)
+        full = start(raw, *options)
+        assert full.wait() == 1, full.text()
+        assert "No space left on device" in full.text()
+        assert str(output) in full.text()
+        assert "run the same command again" in full.text()
+        assert "Traceback" not in full.text()
+        wait_for(lambda: not full.alive(), "the end of all workers")
+        done, shards = record_numbers(output), shard_files(output)
+        assert bool(done) == bool(share)
+        ballast.unlink()
+        again = start(raw, *options)
+        assert again.wait() == 0, again.text()
+        assert not set(done) & set(replaced(shards, output))
+        assert_same_bytes(output, undisturbed)
+        assert partial_files(output) == []
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_both_end_right(raw, undisturbed, tmp_path, start):
+    one, other = start(raw), start(raw)
+    assert [one.wait(), other.wait()] == [0, 0], one.text() + other.text()
+    assert_same_bytes(tmp_path / "out", undisturbed)
+    assert partial_files(tmp_path / "out") == []
+
+
+class Meanwhile(DiskObjects):
+    """Objects of one driver, in whose way another one comes."""
+
+    def get(self, key):
+        if self.before_get:
+            found = super().get(key)
+            self.before_get.pop()()
+            return found
+        return super().get(key)
+
+    def put_all(self, objects):
+        if self.before_put:
+            self.before_put.pop()()
+        super().put_all(objects)
+
+    before_get = before_put = ()
+
+
+def meanwhile(root, **acts):
+    """Return objects at which something happens once: just after the first look, or just before the first writing."""
+    kind = type("Once", (Meanwhile,), {when: [act] for when, act in acts.items()})
+    return kind(str(root))
+
+
+def test_a_driver_that_ends_while_another_one_does_a_shard_again_finds_all_of_them(raw, tmp_path):
+    table, output = plan_table(raw), tmp_path / "out"
+    expected = build(table, tmp_path / "expected")
+    fill(table, output)
+    ended = []
+    objects = meanwhile(
+        output, before_put=lambda: ended.append(store.finish(DiskObjects(str(output)), table, ["recordings"]))
+    )
+    extract_shard(shard_task(table, 0, objects))
+    assert [len(records) for records in ended] == [table.plan.n_shards]
+    assert_same_bytes(output, expected)
+
+
+def test_a_record_of_other_recordings_does_not_vouch_for_a_shard_that_is_being_written(raw, tmp_path):
+    table, output = plan_table(raw), tmp_path / "out"
+    fill(table, output)
+    seen = []
+    objects = meanwhile(output, before_put=lambda: seen.append(DiskObjects(str(output)).get(record_key(RECORDS, 0))))
+    task = shard_task(table, 0, objects)
+    extract_shard(replace(task, stamp=replace(task.stamp, inputs="others")))
+    assert seen == [None]
+
+
+def test_a_run_that_looks_while_another_one_begins_sees_a_table(raw, tmp_path):
+    table, output = plan_table(raw), DiskObjects(str(tmp_path / "out"))
+    objects = meanwhile(tmp_path / "out", before_get=lambda: store.begin(output, table, ["recordings"]))
+    assert store.look(objects) == store.look(output)
+    assert store.look(output) is not None
+
+
+def test_tidying_up_beside_writers_harms_nobody(tmp_path):
+    objects, failed, rounds = DiskObjects(str(tmp_path)), [], []
+    ended = threading.Event()
+
+    def write():
+        try:
+            while not ended.is_set():
+                objects.put_all({f"{threading.get_ident()}/{number}": b"some bytes" for number in range(100)})
+                rounds.append(1)
+        except OSError as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(20):
+            n_rounds = len(rounds)
+            objects.delete_partial()
+            wait_for(lambda n_rounds=n_rounds: failed or len(rounds) > n_rounds, "the next writing")
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    assert failed == []
+    objects.delete_partial()
+    assert not (tmp_path / PARTIAL).exists()

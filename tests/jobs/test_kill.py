@@ -1,0 +1,115 @@
+"""Killed with SIGKILL, in whole or in part and at any moment: the same bytes in the end, and nothing done twice."""
+
+import random
+import time
+
+import psutil
+import pytest
+
+from tests.helpers.commands import (
+    assert_same_bytes,
+    featurize_here,
+    partial_files,
+    record_numbers,
+    replaced,
+    shard_files,
+    wait_for,
+)
+from tests.helpers.faults import SHORT_HOP, Run, kill_one
+from tests.helpers.recordings import write_machines
+
+N_CLIPS = 200
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recordings") / "raw"
+    write_machines(root, N_CLIPS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "features.zarr"
+    assert featurize_here(raw, "--output", output, *SHORT_HOP) == 0
+    assert len(shard_files(output)) == N_CLIPS // 2
+    return output
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing_in_the_result(raw, undisturbed, tmp_path):
+    output = tmp_path / "features.zarr"
+    run = Run(raw, output)
+    wait_for(lambda: record_numbers(output), "the first record")
+    killed = kill_one(run.workers())
+    wait_for(lambda: killed not in psutil.pids() or run.ended(), "the end of the worker")
+    assert len(record_numbers(output)) < N_CLIPS // 2, "killed too late to show anything"
+    assert run.wait() == 0, run.text()
+    assert_same_bytes(output, undisturbed)
+    assert partial_files(output) == []
+    assert "Traceback" not in run.text()
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_workers_and_the_next_run_does_what_is_missing(raw, undisturbed, tmp_path):
+    output = tmp_path / "features.zarr"
+    run = Run(raw, output)
+    wait_for(lambda: len(record_numbers(output)) >= 10, "ten records")
+    run.kill()
+    wait_for(lambda: not run.alive(), "the end of all workers", seconds=60)
+    kept, shards = record_numbers(output), shard_files(output)
+    assert 10 <= len(kept) < N_CLIPS // 2
+    again = Run(raw, output)
+    assert again.wait() == 0, again.text()
+    assert set(range(N_CLIPS // 2)) - set(replaced(shards, output)) == set(kept)
+    assert f"{N_CLIPS // 2 - len(kept)} computed, {len(kept)} there already" in again.text()
+    assert_same_bytes(output, undisturbed)
+    assert partial_files(output) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_kills_one_after_the_other_end_in_the_same_bytes(raw, undisturbed, tmp_path, seed):
+    rng, output = random.Random(seed), tmp_path / "features.zarr"
+    written = 0
+    for _ in range(4):
+        run = Run(raw, output)
+        # Some of these moments are in the start, some at the very first or last objects, most in between.
+        moment = written + rng.choice([0, 1, rng.randrange(5, 25)])
+        delay = rng.uniform(0, 0.05)
+        wait_for(
+            lambda run=run, moment=moment: run.ended() or len(record_numbers(output)) >= moment, "some progress", 60
+        )
+        wait_until = time.monotonic() + delay
+        wait_for(lambda run=run, until=wait_until: run.ended() or time.monotonic() >= until, "a moment")
+        assert not run.ended(), run.text()
+        if rng.random() < 0.3 and run.workers():
+            kill_one(run.workers())
+            wait_for(
+                lambda run=run, moment=moment: run.ended() or len(record_numbers(output)) > moment,
+                "progress without it",
+                60,
+            )
+        run.kill()
+        wait_for(lambda run=run: not run.alive(), "the end of all workers", seconds=60)
+        assert len(record_numbers(output)) >= written, "a record was lost"
+        written = len(record_numbers(output))
+    assert 0 < written < N_CLIPS // 2, "killed too early or too late to show anything"
+    run = Run(raw, output)
+    assert run.wait() == 0, run.text()
+    assert_same_bytes(output, undisturbed)
+    assert partial_files(output) == []
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_end_in_the_same_bytes(raw, undisturbed, tmp_path):
+    output = tmp_path / "features.zarr"
+    one = Run(raw, output)
+    wait_for(lambda: record_numbers(output), "the first record")
+    kill_one([psutil.Process(one.process.pid)])  # its workers go on for a moment, beside those of the next run
+    other = Run(raw, output)
+    one.wait()
+    assert other.wait() == 0, other.text()
+    wait_for(lambda: not one.alive(), "the end of all workers", seconds=60)
+    assert_same_bytes(output, undisturbed)
+    assert partial_files(output) == []

@@ -1,0 +1,162 @@
+"""What a path says about a recording, and what it does not."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Identity, identify
+
+
+def as_tuple(who):
+    """Return an identity that equals itself: NaN becomes None."""
+    snr = None if math.isnan(who.snr_db) else who.snr_db
+    return who.machine_type, who.machine_id, who.number, snr, who.label, who.split
+
+
+@pytest.mark.parametrize(
+    ("folder", "snr_db"),
+    [
+        ("6_dB_fan", 6.0),
+        ("0_dB_fan", 0.0),
+        ("-6_dB_fan", -6.0),
+        ("6_dB", 6.0),
+        ("-6_dB", -6.0),
+        ("min6dB", -6.0),
+        ("minus6dB", -6.0),
+        ("min_6_dB", -6.0),
+        ("0dB", 0.0),
+        ("6dB", 6.0),
+        ("+6dB", 6.0),
+        ("6db", 6.0),
+        ("-6DB_fan", -6.0),
+        ("-2.5_dB", -2.5),
+        ("6_dB_fan.zip", 6.0),
+        ("-6_dB_fan.zip", -6.0),
+    ],
+)
+def test_the_snr_is_understood_in_every_spelling(folder, snr_db):
+    who = identify(f"/data/{folder}/fan/id_00/normal/00000017.wav")
+    assert as_tuple(who) == ("fan", "id_00", 17, snr_db, NORMAL, "")
+
+
+def test_zero_decibels_are_not_minus_zero():
+    assert math.copysign(1, identify("min0dB/fan/id_00/normal/00000000.wav").snr_db) == 1
+    assert math.copysign(1, identify("-0_dB/fan/id_00/normal/00000000.wav").snr_db) == 1
+
+
+@pytest.mark.parametrize("machine_type", ["fan", "pump", "slider", "valve", "ToyCar"])
+@pytest.mark.parametrize(("folder", "label"), [("normal", NORMAL), ("abnormal", ABNORMAL), ("Abnormal", ABNORMAL)])
+def test_machine_id_label_and_number_are_read_from_mimii_paths(machine_type, folder, label):
+    who = identify(f"-6_dB_{machine_type}/{machine_type}/id_04/{folder}/00000321.wav")
+    assert as_tuple(who) == (machine_type, "id_04", 321, -6.0, label, "")
+
+
+def test_the_nearest_snr_folder_counts():
+    who = identify("6_dB_fan/again/min6dB/fan/id_02/abnormal/00000001.wav")
+    assert who.snr_db == -6.0
+
+
+def test_spaces_in_folders_do_not_matter():
+    who = identify("/my data/sound of machines/6_dB_fan/cooling fan/id_00/normal/00000003.wav")
+    assert as_tuple(who) == ("cooling fan", "id_00", 3, 6.0, NORMAL, "")
+
+
+def test_the_ending_of_the_file_does_not_matter():
+    assert identify("0dB/fan/id_00/normal/00000005.flac") == identify("0dB/fan/id_00/normal/00000005.wav")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("fan/train/normal_id_00_00000000.wav", ("fan", "id_00", 0, None, NORMAL, "train")),
+        ("dev data/fan/test/anomaly_id_06_00000406.wav", ("fan", "id_06", 406, None, ABNORMAL, "test")),
+        ("ToyCar/test/normal_id_01_00000399.wav", ("ToyCar", "id_01", 399, None, NORMAL, "test")),
+        ("fan/test/id_01_00000050.wav", ("fan", "id_01", 50, None, UNKNOWN, "test")),
+        ("normal_id_00_00000012.wav", ("", "id_00", 12, None, NORMAL, "")),
+    ],
+)
+def test_names_of_dcase_2020_are_understood(path, expected):
+    assert as_tuple(identify(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (
+            "fan/train/section_00_source_train_normal_0000_strength_1_ambient.wav",
+            ("fan", "section_00", 0, None, NORMAL, "train"),
+        ),
+        (
+            "valve/test/section_02_target_test_anomaly_0049_v1pat_0.wav",
+            ("valve", "section_02", 49, None, ABNORMAL, "test"),
+        ),
+        ("gearbox/section_01_source_test_normal_0007.wav", ("", "section_01", 7, None, NORMAL, "test")),
+        ("section_03_target_train_normal_0002_x.wav", ("", "section_03", 2, None, NORMAL, "train")),
+    ],
+)
+def test_names_of_dcase_2021_and_later_are_understood(path, expected):
+    assert as_tuple(identify(path)) == expected
+
+
+def test_a_split_is_known_only_where_the_data_says_so():
+    assert identify("0dB/fan/id_00/normal/00000000.wav").split == ""
+    assert identify("train/fan/id_00/normal/00000000.wav").split == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sound.wav",
+        "",
+        "/",
+        "a/b/c.wav",
+        "fan/id_00/broken/x.wav",
+        "id_00/normality/x.wav",
+        "6_dB_of_snow/dB/x.wav",
+        "x/",
+    ],
+)
+def test_in_an_unknown_layout_nothing_is_guessed(path):
+    who = identify(path)
+    assert (who.machine_type, who.machine_id, who.number, who.label, who.split) == ("", "", -1, UNKNOWN, "")
+
+
+def test_nothing_is_known_of_a_clip_by_default():
+    assert as_tuple(Identity()) == ("", "", -1, None, UNKNOWN, "")
+
+
+def test_a_label_folder_alone_gives_the_label_but_no_machine():
+    assert as_tuple(identify("recordings/press 7/abnormal/00000002.wav")) == ("", "", 2, None, ABNORMAL, "")
+
+
+def test_a_machine_id_without_a_folder_above_gives_no_machine():
+    assert as_tuple(identify("id_00/normal/00000002.wav")) == ("", "", 2, None, NORMAL, "")
+
+
+@pytest.mark.parametrize("stem", ["12a", "-5", "1.5", "x", "٣", "²", " 7"])
+def test_a_name_that_is_no_plain_number_gives_no_number(stem):
+    assert identify(f"0dB/fan/id_00/normal/{stem}.wav").number == -1
+
+
+@pytest.mark.parametrize(("stem", "number"), [("2147483647", 2**31 - 1), ("2147483648", -1), ("9" * 240, -1)])
+def test_a_number_too_large_for_its_column_is_unknown(stem, number):
+    assert identify(f"0dB/fan/id_00/normal/{stem}.wav").number == number
+    assert identify(f"fan/train/normal_id_00_{stem}.wav").number == number
+
+
+def test_a_number_longer_than_python_converts_is_unknown():
+    assert identify(f"0dB/fan/id_00/normal/{'9' * 5000}.wav").number == -1
+
+
+def test_an_absurd_snr_is_not_an_error():
+    assert math.isinf(identify(f"{'9' * 400}dB/fan/id_00/normal/00000000.wav").snr_db)
+
+
+@given(st.text(alphabet="abn/orml_id0069-.dB", max_size=60))
+def test_any_path_is_identified_within_the_range_of_the_columns(path):
+    who = identify(path)
+    assert -1 <= who.number < 2**31
+    assert who.label in (NORMAL, ABNORMAL, UNKNOWN)
+    assert "/" not in who.machine_type + who.machine_id

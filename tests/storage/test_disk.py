@@ -1,0 +1,173 @@
+"""Whole objects: the old one or the new one, and nothing in between."""
+
+import os
+import threading
+
+import pytest
+
+from mimii.storage import disk
+from mimii.storage.disk import DiskObjects
+
+
+def files_below(root):
+    return sorted(os.path.relpath(os.path.join(at, name), root) for at, _, names in os.walk(root) for name in names)
+
+
+def test_what_is_put_can_be_got(tmp_path):
+    root = str(tmp_path / "new" / "store")
+    contents = {"zarr.json": b"{}", "features/c.0.0": bytes(range(256)), "features/records/0.json": b""}
+    for key, data in contents.items():
+        DiskObjects(root).put(key, data)
+    assert {key: DiskObjects(root).get(key) for key in contents} == contents
+    assert files_below(root) == sorted(contents)
+
+
+def test_what_is_put_again_replaces_what_was_there(tmp_path):
+    for data in (b"a long first version", b"short", b""):
+        DiskObjects(str(tmp_path)).put("a/b", data)
+        assert DiskObjects(str(tmp_path)).get("a/b") == data
+
+
+def test_nothing_is_got_where_there_is_nothing(tmp_path):
+    DiskObjects(str(tmp_path)).put("file", b"x")
+    assert DiskObjects(str(tmp_path)).get("gone") is None
+    assert DiskObjects(str(tmp_path)).get("gone/too") is None
+    assert DiskObjects(str(tmp_path)).get("file/below") is None
+    assert DiskObjects(str(tmp_path / "no root")).get("a") is None
+
+
+def test_what_cannot_be_read_raises(tmp_path):
+    DiskObjects(str(tmp_path)).put("folder/a", b"x")
+    with pytest.raises(OSError, match="folder"):
+        DiskObjects(str(tmp_path)).get("folder")
+
+
+def test_a_reader_never_sees_half_an_object(tmp_path):
+    root, size, n_writes = str(tmp_path), 300_000, 60
+    DiskObjects(root).put("a", bytes([0]) * size)
+    seen, finished = [], threading.Event()
+
+    def read():
+        while not finished.is_set():
+            data = DiskObjects(root).get("a")
+            seen.append(data is not None and len(data) == size and data == data[:1] * size)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for value in range(n_writes):
+            DiskObjects(root).put("a", bytes([value]) * size)
+    finally:
+        finished.set()
+        reader.join()
+    assert seen
+    assert all(seen)
+
+
+def test_writers_of_one_object_do_not_disturb_each_other(tmp_path):
+    root, size = str(tmp_path), 100_000
+    writers = [
+        threading.Thread(
+            target=lambda data=bytes([value]) * size: [DiskObjects(root).put("a/b", data) for _ in range(8)]
+        )
+        for value in range(6)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    data = DiskObjects(root).get("a/b")
+    assert data == data[:1] * size
+    assert data[0] in range(6)
+    assert files_below(root) == ["a/b"]
+
+
+def test_a_put_below_a_file_fails_and_changes_nothing(tmp_path):
+    DiskObjects(str(tmp_path)).put("a", b"old")
+    with pytest.raises(OSError, match="a"):
+        DiskObjects(str(tmp_path)).put("a/b/c", b"new")
+    assert DiskObjects(str(tmp_path)).get("a") == b"old"
+    assert files_below(tmp_path) == ["a"]
+
+
+def test_a_put_in_place_of_a_folder_fails_and_changes_nothing(tmp_path):
+    DiskObjects(str(tmp_path)).put("a/b", b"old")
+    with pytest.raises(OSError, match="a"):
+        DiskObjects(str(tmp_path)).put("a", b"new")
+    assert DiskObjects(str(tmp_path)).get("a/b") == b"old"
+    assert files_below(tmp_path) == ["a/b"]
+
+
+def test_a_put_below_a_root_that_is_a_file_fails_and_changes_nothing(tmp_path):
+    (tmp_path / "root").write_bytes(b"mine")
+    with pytest.raises(OSError, match="root"):
+        DiskObjects(str(tmp_path / "root")).put("a", b"new")
+    assert (tmp_path / "root").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_put_on_a_full_disk_keeps_the_old_object_and_leaves_no_part_of_the_new(tmp_path, monkeypatch, fails):
+    DiskObjects(str(tmp_path)).put("a", b"old")
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "fsync") if fails == "fsync" else ("pathlib.Path.replace",)), no_space)
+        with pytest.raises(OSError, match="No space"):
+            DiskObjects(str(tmp_path)).put("a", b"new")
+    assert DiskObjects(str(tmp_path)).get("a") == b"old"
+    assert files_below(tmp_path) == ["a"]
+
+
+def test_sizes_are_of_the_objects_below_a_folder(tmp_path):
+    for key, data in {"f/a": b"1", "f/b": b"22", "f/sub/c": b"333", "other/d": b"4444"}.items():
+        DiskObjects(str(tmp_path)).put(key, data)
+    assert DiskObjects(str(tmp_path)).sizes("f") == {"f/a": 1, "f/b": 2, "f/sub/c": 3}
+    assert DiskObjects(str(tmp_path)).sizes() == {"f/a": 1, "f/b": 2, "f/sub/c": 3, "other/d": 4}
+    assert DiskObjects(str(tmp_path)).sizes("gone") == {}
+    assert DiskObjects(str(tmp_path / "gone")).sizes("f") == {}
+
+
+def test_names_are_sorted_and_of_objects_and_folders(tmp_path):
+    for key in ("z", "b/c", "a"):
+        DiskObjects(str(tmp_path)).put(key, b"x")
+    DiskObjects(str(tmp_path)).delete_partial()
+    assert DiskObjects(str(tmp_path)).names() == ["a", "b", "z"]
+    assert DiskObjects(str(tmp_path / "gone")).names() == []
+    with pytest.raises(NotADirectoryError):
+        DiskObjects(str(tmp_path / "a")).names()
+
+
+def test_an_object_or_all_below_a_prefix_is_deleted(tmp_path):
+    for key in ("a/b", "a/c/d", "ab", "e"):
+        DiskObjects(str(tmp_path)).put(key, b"x")
+    DiskObjects(str(tmp_path)).delete("e")
+    DiskObjects(str(tmp_path)).delete_below("a")
+    DiskObjects(str(tmp_path)).delete("gone")
+    DiskObjects(str(tmp_path)).delete_below("gone/too")
+    assert files_below(tmp_path) == ["ab"]
+
+
+def test_the_whole_root_is_deleted_by_the_empty_prefix(tmp_path):
+    DiskObjects(str(tmp_path / "store")).put("a/b", b"x")
+    (tmp_path / "beside").write_bytes(b"kept")
+    DiskObjects(str(tmp_path / "store")).delete_below("")
+    assert os.listdir(tmp_path) == ["beside"]
+
+
+def test_of_a_link_only_the_link_is_deleted(tmp_path):
+    DiskObjects(str(tmp_path / "elsewhere")).put("a", b"kept")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "link").symlink_to(tmp_path / "elsewhere")
+    DiskObjects(str(tmp_path / "store")).delete_below("link")
+    assert files_below(tmp_path) == ["elsewhere/a"]
+
+
+def test_what_killed_writers_left_behind_is_deleted(tmp_path):
+    DiskObjects(str(tmp_path)).put("a/b", b"x")
+    DiskObjects(str(tmp_path)).put(f"{disk.PARTIAL}/0123", b"half of someth")
+    DiskObjects(str(tmp_path)).delete_partial()
+    DiskObjects(str(tmp_path)).delete_partial()
+    assert DiskObjects(str(tmp_path)).names() == ["a"]
+    assert DiskObjects(str(tmp_path)).get("a/b") == b"x"

@@ -1,0 +1,325 @@
+"""Objects on S3: whole, found again, and tried again where that can help, with a message where it cannot."""
+
+import os
+import pickle
+import time
+
+import pytest
+
+from mimii.storage import s3
+from mimii.storage.access import Access, OptionError, nest_options, parse_options
+from mimii.storage.s3 import S3Objects, StorageError, describe, find, read, upload
+from tests.helpers.proxy import (
+    ACCESS_DENIED,
+    EXPIRED_TOKEN,
+    INTERNAL_ERROR,
+    INVALID_ACCESS_KEY,
+    SLOW_DOWN,
+    CutAnswer,
+    CutRequest,
+    Stall,
+    proxy_to,
+)
+from tests.helpers.servers import client, rclone_server
+
+BODY = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def bucket(server, use, request):
+    use(server)
+    name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    client(server).create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def spoilt(moto, use, request):
+    """Return a bucket with one object, behind a proxy."""
+    name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    client(moto).create_bucket(Bucket=name)
+    client(moto).put_object(Bucket=name, Key="there", Body=BODY)
+    with proxy_to(moto) as proxy:
+        proxy.bucket = name
+        use(proxy)
+        yield proxy
+
+
+def quick(**how):
+    return Access(**{"patience": 20.0} | how)
+
+
+def test_objects_are_put_got_listed_and_deleted(bucket):
+    objects = S3Objects(f"s3://{bucket}/some/store.zarr", quick())
+    contents = {"zarr.json": b"{}", "features/c.0.0": BODY, "features/records/0.json": b"r", "row_clip/c.0": b"x y"}
+    objects.put("zarr.json", b"older and longer")
+    objects.put_all(contents)
+    assert objects.get("features/c.0.0") == BODY
+    assert objects.get_all([*contents, "gone"]) == contents
+    assert objects.sizes() == {key: len(data) for key, data in contents.items()}
+    assert objects.sizes("features") == {"features/c.0.0": len(BODY), "features/records/0.json": 1}
+    assert objects.sizes("feat") == {}
+    assert objects.names() == ["features", "row_clip", "zarr.json"]
+    objects.delete("zarr.json")
+    objects.delete("zarr.json")
+    objects.delete_below("features/records")
+    assert objects.names() == ["features", "row_clip"]
+    assert objects.get("zarr.json") is None
+    objects.delete_below("")
+    assert objects.names() == []
+
+
+def test_a_root_may_be_a_whole_bucket(bucket):
+    objects = S3Objects(f"s3://{bucket}", quick())
+    objects.put("a/b", b"1")
+    assert (objects.sizes(), objects.names(), objects.get("a/b")) == ({"a/b": 1}, ["a"], b"1")
+
+
+def test_other_objects_beside_a_root_are_left_alone(bucket):
+    beside = S3Objects(f"s3://{bucket}/store.zarr.old", quick())
+    beside.put("a", b"kept")
+    objects = S3Objects(f"s3://{bucket}/store.zarr", quick())
+    objects.put("a", b"1")
+    assert objects.sizes() == {"a": 1}
+    objects.delete_below("")
+    assert beside.get("a") == b"kept"
+
+
+def test_names_that_look_like_something_else_are_kept(bucket):
+    objects = S3Objects(f"s3://{bucket}/odd", quick())
+    names = ["a b.wav", "a+b.wav", "a%20b.wav", "a?b=1", "a#b", "caf\u00e9", "x=y&z"]
+    for index, name in enumerate(names):
+        objects.put(name, bytes([index]))
+    assert sorted(objects.sizes()) == sorted(names)
+    for index, name in enumerate(names):
+        assert objects.get(name) == bytes([index])
+        assert read(f"s3://{bucket}/odd/{name}", 0, 1, quick()) == bytes([index])
+
+
+def test_more_objects_than_fit_on_a_page_are_listed(moto, use):
+    client(moto).create_bucket(Bucket="pages")
+    use(moto)
+    objects = S3Objects("s3://pages/p", quick())
+    objects.put_all({f"{index:04d}": b"x" for index in range(1001)})
+    before = s3.count_requests()
+    assert list(objects.sizes()) == [f"{index:04d}" for index in range(1001)]
+    assert s3.count_requests() - before == 2
+    assert len(objects.names()) == 1001
+
+
+def test_a_stretch_is_read_with_one_request(spoilt):
+    found = describe(f"s3://{spoilt.bucket}/there", quick())
+    assert (found.size, found.url) == (len(BODY), f"s3://{spoilt.bucket}/there")
+    [listed] = find(f"s3://{spoilt.bucket}", quick())
+    assert (listed.size, listed.version) == (found.size, found.version)
+    before = len(spoilt.requests)
+    assert read(found.url, 1000, 1256, quick()) == BODY[1000:1256]
+    assert read(found.url, 5, 5, quick()) == b""
+    assert len(spoilt.requests) == before + 1
+    assert spoilt.requests[-1].headers["range"] == "bytes=1000-1255"
+    assert describe(f"s3://{spoilt.bucket}/gone", quick()) is None
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        read(f"s3://{spoilt.bucket}/gone", 0, 5, quick())
+
+
+@pytest.mark.parametrize(
+    "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(30)], ids=str
+)
+def test_what_passes_is_waited_for(spoilt, fault):
+    access = quick(options=(("config_kwargs.read_timeout", "1"),))
+    rule = spoilt.spoil(fault, method="GET", times=2)
+    before = s3.count_requests()
+    assert read(f"s3://{spoilt.bucket}/there", 0, len(BODY), access) == BODY
+    assert rule.used == 2
+    assert s3.count_requests() - before >= 2  # a cut connection that had been kept open is tried again by aiohttp
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, CutRequest(), CutRequest(1000), CutAnswer()], ids=str)
+def test_an_object_is_put_whole_whatever_happens_on_the_way(spoilt, moto, fault):
+    rule = spoilt.spoil(fault, method="PUT", times=2)
+    S3Objects(f"s3://{spoilt.bucket}", quick()).put("new", BODY)
+    assert rule.used == 2
+    assert client(moto).get_object(Bucket=spoilt.bucket, Key="new")["Body"].read() == BODY
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(EXPIRED_TOKEN, "ExpiredToken"), (INVALID_ACCESS_KEY, "InvalidAccessKeyId")], ids=str
+)
+def test_credentials_that_are_not_accepted_are_told_at_once(spoilt, fault, reason):
+    spoilt.spoil(fault)
+    started, before = time.monotonic(), len(spoilt.requests)
+    with pytest.raises(StorageError, match=f"credentials are not accepted.*{reason}"):
+        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
+    assert time.monotonic() - started < 5
+    assert len(spoilt.requests) == before + 1
+
+
+def test_a_wrong_secret_is_told_at_once(rclone, use, monkeypatch):
+    use(rclone)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the one")
+    with pytest.raises(StorageError, match=r"credentials are not accepted.*SignatureDoesNotMatch"):
+        S3Objects("s3://anything/below", quick()).names()
+
+
+def test_missing_credentials_are_told_at_once(rclone, use, monkeypatch):
+    use(rclone)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StorageError, match=r"no credentials.*anon=true"):
+        S3Objects("s3://anything", quick()).get("a")
+
+
+def test_a_missing_profile_is_told_at_once(rclone, use):
+    use(rclone)
+    with pytest.raises(StorageError, match="nobody"):
+        S3Objects("s3://anything", quick(options=(("profile", "nobody"),))).get("a")
+
+
+def test_a_missing_bucket_is_told_at_once(server, use):
+    use(server)
+    for act in (lambda o: o.names(), lambda o: o.get("a"), lambda o: o.put("a", b"1"), lambda o: o.check()):
+        with pytest.raises(StorageError, match=r"s3://no-such-bucket/x.*no such bucket"):
+            act(S3Objects("s3://no-such-bucket/x", quick()))
+
+
+def test_an_object_that_is_not_for_us_is_told_apart_from_all_of_s3(spoilt):
+    spoilt.spoil(ACCESS_DENIED, path="there")
+    with pytest.raises(PermissionError, match=r"\[Errno 13\] .*there"):
+        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
+    with pytest.raises(PermissionError, match="there"):
+        describe(f"s3://{spoilt.bucket}/there", quick())
+
+
+@pytest.mark.parametrize(("method", "what"), [("PUT", "written"), ("GET", "read"), ("DELETE", "deleted")])
+def test_the_check_says_what_is_not_permitted(spoilt, method, what):
+    objects = S3Objects(f"s3://{spoilt.bucket}/out", quick())
+    objects.check()
+    spoilt.spoil(ACCESS_DENIED, method=method)
+    with pytest.raises(StorageError, match=rf"s3://{spoilt.bucket}/out: objects cannot be {what}"):
+        objects.check()
+
+
+def test_a_listing_that_is_not_permitted_says_so(spoilt):
+    spoilt.spoil(ACCESS_DENIED, path="list-type")
+    with pytest.raises(StorageError, match="cannot be listed"):
+        list(find(f"s3://{spoilt.bucket}/x", quick()))
+
+
+def test_nobody_waits_longer_than_the_patience_for_a_server_that_is_not_there(moto, use):
+    use(moto)
+    options = (("endpoint_url", "http://127.0.0.1:9"),)
+    started = time.monotonic()
+    with pytest.raises(StorageError, match=r"no answer.*for 1 s.*127\.0\.0\.1:9"):
+        S3Objects("s3://bucket", Access(options, 1.0)).get("a")
+    assert time.monotonic() - started < 5
+
+
+def test_an_option_that_s3fs_does_not_know_is_named(moto, use):
+    use(moto)
+    with pytest.raises(StorageError, match="nonsense"):
+        S3Objects("s3://bucket", quick(options=(("nonsense", "1"),))).get("a")
+
+
+def test_errors_can_be_sent_to_other_processes(spoilt):
+    spoilt.spoil(EXPIRED_TOKEN)
+    with pytest.raises(StorageError) as raised:
+        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert (type(sent), str(sent)) == (StorageError, str(raised.value))
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Make enough for three parts."""
+    monkeypatch.setattr(s3, "_PART_BYTES", 5 << 20)
+    return [os.urandom(1 << 20) for _ in range(11)]
+
+
+def test_an_upload_appears_when_all_is_written_with_its_metadata(bucket, server, pieces):
+    url = f"s3://{bucket}/6_dB_fan.zip"
+    with upload(url, quick(), {"md5": "0123"}) as file:
+        for piece in pieces:
+            file.write(piece)
+        assert describe(url, quick()) is None
+    assert describe(url, quick()).metadata["md5"] == "0123"
+    assert client(server).get_object(Bucket=bucket, Key="6_dB_fan.zip")["Body"].read() == b"".join(pieces)
+
+
+def test_an_upload_of_nothing_is_an_empty_object(bucket):
+    with upload(f"s3://{bucket}/empty", quick(), {}):
+        pass
+    assert describe(f"s3://{bucket}/empty", quick()).size == 0
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(spoilt, moto, pieces):
+    def give_up():
+        with upload(f"s3://{spoilt.bucket}/new", quick(), {}) as file:
+            file.write(b"".join(pieces))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give_up()
+    assert describe(f"s3://{spoilt.bucket}/new", quick()) is None
+    assert "Uploads" not in client(moto).list_multipart_uploads(Bucket=spoilt.bucket)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault"),
+    [("PUT", "partNumber=2", SLOW_DOWN), ("PUT", "partNumber=1", CutRequest(1000)), ("POST", r"uploadId", CutAnswer())],
+    ids=["slow", "cut", "answer to the last request lost"],
+)
+def test_an_upload_survives_what_passes(spoilt, moto, pieces, method, path, fault):
+    rule = spoilt.spoil(fault, method=method, path=path, times=1)
+    with upload(f"s3://{spoilt.bucket}/new", quick(), {}) as file:
+        for piece in pieces:
+            file.write(piece)
+    assert rule.used == 1
+    assert client(moto).get_object(Bucket=spoilt.bucket, Key="new")["Body"].read() == b"".join(pieces)
+
+
+def test_options_are_nested_and_have_types():
+    pairs = ["anon=true", "client_kwargs.region_name=eu-west-1", "config_kwargs.read_timeout=5", "profile=a=b"]
+    assert nest_options(parse_options(pairs)) == {
+        "anon": True,
+        "client_kwargs": {"region_name": "eu-west-1"},
+        "config_kwargs": {"read_timeout": 5},
+        "profile": "a=b",
+    }
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "key=AKIA0123",
+        "secret=0123456789",
+        "token=0123456789",
+        "client_kwargs.aws_secret_access_key=0123456789",
+        'client_kwargs={"aws_secret_access_key": "0123456789"}',
+        "SECRET=0123456789",
+        "endpoint_url=http://someone:0123456789@10.0.0.1",
+    ],
+)
+def test_secrets_on_the_command_line_are_refused_and_not_repeated(pair):
+    with pytest.raises(OptionError, match="do not belong on a command line") as raised:
+        parse_options([pair])
+    assert "0123" not in str(raised.value)
+
+
+@pytest.mark.parametrize("pairs", [["anon"], ["=1"], ["a..b=1"], ["", "a=1"], ["a=1", "a.b=2"]], ids=str)
+def test_options_that_make_no_sense_are_refused(pairs):
+    with pytest.raises(OptionError):
+        parse_options(pairs)
+
+
+@pytest.mark.slow
+def test_connections_that_died_while_nobody_looked_are_no_dead_server(tmp_path, use):
+    (tmp_path / "objects" / "factory").mkdir(parents=True)
+    with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.05) as proxy:
+        use(proxy)
+        objects = S3Objects("s3://factory/store", Access())
+        objects.put_all({str(index): b"x" for index in range(100)})
+        assert len({request.connection for request in proxy.finished()}) > 20
+        server.kill()
+        proxy.rules.append(lambda request: CutRequest() if request.connection <= 20 else None)
+        server.start()
+        assert len(objects.sizes()) == 100

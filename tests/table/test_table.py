@@ -1,0 +1,192 @@
+"""A table's fingerprint: what changes it and what does not; and what its tasks are told."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from mimii.engine.work import make_stamp
+from mimii.features.decode import Header
+from mimii.features.spec import FeatureSpec
+from mimii.recordings.catalogue import Probe, digest_clips, make_catalogue
+from mimii.recordings.clips import Clip, Identity
+from mimii.storage.disk import DiskObjects
+from mimii.storage.places import Place
+from mimii.table.table import make_table, shard_task
+
+MIB = 1 << 20
+WHO = Identity("fan", "id_00", 3, 6.0, 0, "")
+
+
+def some_clips():
+    who = [dataclasses.replace(WHO, number=n) for n in range(6)]
+    return [Clip(f"data/{n}.wav", Place(f"/data/{n}.wav", 100 + n, f"v{n}"), who[n]) for n in range(6)]
+
+
+def table_of(clips=None, splits=None, spec=None, lengths=None, shard_bytes=32 * MIB):
+    clips = some_clips() if clips is None else clips
+    lengths = lengths or [160_000] * len(clips)
+    spec = spec or FeatureSpec()
+    probes = [Probe(Header(spec.sample_rate, 8, length)) for length in lengths]
+    return make_table(make_catalogue(clips, probes, splits or [""] * len(clips), spec), shard_bytes)
+
+
+def with_change(index, **changes):
+    clips = some_clips()
+    clips[index] = dataclasses.replace(clips[index], **changes)
+    return clips
+
+
+def with_place(index, **changes):
+    return with_change(index, place=dataclasses.replace(some_clips()[index].place, **changes))
+
+
+def with_identity(index, **changes):
+    return with_change(index, identity=dataclasses.replace(some_clips()[index].identity, **changes))
+
+
+def test_the_same_clips_give_the_same_fingerprint():
+    assert table_of().fingerprint == table_of().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sample_rate", 8000),
+        ("channel", 1),
+        ("n_fft", 1024),
+        ("hop_length", 256),
+        ("n_mels", 128),
+        ("frames", 3),
+        ("power", 1.0),
+        ("scale", "max_eps"),
+    ],
+)
+def test_the_fingerprint_changes_with_each_parameter(name, value):
+    assert table_of(spec=FeatureSpec(**{name: value})).fingerprint != table_of().fingerprint
+
+
+def test_every_parameter_is_tried_above():
+    marks = test_the_fingerprint_changes_with_each_parameter.pytestmark
+    assert {name for name, _ in marks[0].args[1]} == {field.name for field in dataclasses.fields(FeatureSpec)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"machine_type": "pump"},
+        {"machine_id": "id_02"},
+        {"number": 77},
+        {"snr_db": -6.0},
+        {"snr_db": float("nan")},
+        {"label": 1},
+        {"label": -1},
+    ],
+    ids=str,
+)
+def test_the_fingerprint_changes_with_what_a_clip_is(changes):
+    assert table_of(with_identity(4, **changes)).fingerprint != table_of().fingerprint
+
+
+def test_the_fingerprint_changes_with_names_splits_lengths_order_and_number_of_clips():
+    tables = [
+        table_of(),
+        table_of(with_place(2, url="/data/other.wav")),
+        table_of(splits=["", "", "train", "", "", ""]),
+        table_of(splits=["", "", "test", "", "", ""]),
+        table_of(lengths=[160_000] * 5 + [160_001]),
+        table_of(lengths=[160_000] * 5 + [80_000]),
+        table_of(some_clips()[:5]),
+        table_of(some_clips()[::-1]),
+        table_of([]),
+    ]
+    assert len({table.fingerprint for table in tables}) == len(tables)
+    assert len({digest_clips(table.catalogue) for table in tables}) == len(tables)
+
+
+def test_the_fingerprint_changes_with_the_layout_but_the_digest_of_clips_does_not():
+    small, large = table_of(shard_bytes=2 * MIB), table_of(shard_bytes=64 * MIB)
+    assert small.plan.layout != large.plan.layout
+    assert small.fingerprint != large.fingerprint
+    assert digest_clips(small.catalogue) == digest_clips(large.catalogue)
+
+
+@pytest.mark.parametrize("changes", [{"version": "later"}, {"size": 5}], ids=str)
+def test_the_fingerprint_does_not_change_with_time_or_size_of_a_file(changes):
+    assert table_of(with_place(2, **changes)).fingerprint == table_of().fingerprint
+
+
+def test_the_fingerprint_does_not_change_with_how_a_file_is_named():
+    assert table_of(with_change(2, path="/mnt/2.wav")).fingerprint == table_of().fingerprint
+
+
+def test_names_that_are_no_text_have_a_fingerprint():
+    one, other = table_of(with_place(0, url="caf\udce9.wav")), table_of(with_place(0, url="caf\udce8.wav"))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_values_that_run_together_are_told_apart():
+    one = with_identity(0, machine_type="fan, id", machine_id="00")
+    other = with_identity(0, machine_type="fan", machine_id="id, 00")
+    assert table_of(one).fingerprint != table_of(other).fingerprint
+
+
+@pytest.mark.parametrize("changes", [{"version": "later"}, {"size": 5}], ids=str)
+def test_the_inputs_of_a_shard_change_with_its_recordings_and_no_others(changes):
+    before, after = (table_of(clips, shard_bytes=MIB) for clips in (some_clips(), with_place(0, **changes)))
+    assert before.plan.n_shards > 1
+    assert make_stamp(before, 0).inputs != make_stamp(after, 0).inputs
+    others = range(1, before.plan.n_shards)
+    assert [make_stamp(before, n).inputs for n in others] == [make_stamp(after, n).inputs for n in others]
+
+
+def test_tasks_together_have_all_rows_of_all_clips_once():
+    table = table_of(lengths=[160_000, 3000, 700_000, 5_000_000, 2048, 160_000], shard_bytes=MIB)
+    rows = []
+    for index in range(table.plan.n_shards):
+        task = shard_task(table, index, DiskObjects("out"))
+        rows += [(part.clip, row) for part in task.parts for row in range(part.start, part.stop)]
+        assert (task.shard, task.output, task.spec) == (index, DiskObjects("out"), table.catalogue.spec)
+        assert (task.layout, task.stamp.fingerprint) == (table.plan.layout, table.fingerprint)
+        assert task.stamp == make_stamp(table, index)
+        for part in task.parts:
+            assert str(part.place) == f"/data/{part.clip}.wav"
+            assert part.n_samples == table.catalogue.n_samples[part.clip]
+    assert rows == [(clip, row) for clip in range(6) for row in range(int(table.catalogue.n_rows[clip]))]
+
+
+def counted(splits):
+    table = table_of(splits=splits)
+    tasks = (shard_task(table, index, DiskObjects("out")) for index in range(table.plan.n_shards))
+    return [part.counts for task in tasks for part in task.parts]
+
+
+def test_statistics_count_the_clips_for_training_only():
+    splits = ["train", "test", "", "train", "test", "test"]
+    assert counted(splits) == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("splits", [[""] * 6, ["test"] * 6, ["", "test"] * 3])
+def test_statistics_count_all_clips_where_none_is_for_training(splits):
+    assert counted(splits) == [True] * 6
+
+
+def test_clips_without_rows_are_in_no_task():
+    table = table_of(lengths=[160_000, 10, 160_000, 0, 100, 160_000])
+    assert [part.clip for part in shard_task(table, 0, DiskObjects("out")).parts] == [0, 2, 5]
+    assert table.plan.n_shards == 1
+
+
+def test_a_table_of_no_clips_has_no_tasks():
+    table = table_of([])
+    assert table.plan.n_shards == 0
+    with pytest.raises(IndexError):
+        shard_task(table, 0, DiskObjects("out"))
+
+
+def test_a_task_is_small_and_of_plain_values():
+    table = table_of()
+    task = shard_task(table, 0, DiskObjects("out"))
+    assert len(pickle.dumps(task)) < 4000
+    assert not any(isinstance(value, np.generic) for part in task.parts for value in dataclasses.astuple(part))
