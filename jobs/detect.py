@@ -29,24 +29,37 @@ from jobs.options import (
 from jobs.progress import watch
 from jobs.report import format_table, numbered
 from jobs.run import FAILED, INTERRUPTED, OK, run_command
-from mimii.detection import findings
-from mimii.detection.detection import MachineTask, Outcome, Study, count_clips, detect_machine, read_rows
-from mimii.detection.detectors import KINDS
-from mimii.detection.evaluation import published_auc
-from mimii.detection.findings import Results
-from mimii.detection.learning import Training
-from mimii.detection.listening import listen
-from mimii.detection.machines import Machine, find_machines
-from mimii.detection.page import find_hardest, write_page
-from mimii.engine.cluster import LostError, connect, run_tasks
-from mimii.engine.interrupts import deferred_interrupts, until_interrupted
-from mimii.engine.outputs import StoreError, UnfinishedError
-from mimii.engine.records import digest_written
-from mimii.engine.work import Done
-from mimii.storage.objects import Objects, open_objects
-from mimii.table.columns import Columns
-from mimii.table.keys import RECORDS
-from mimii.table.store import read_columns
+from mimii.detection import (
+    KINDS,
+    Machine,
+    MachineTask,
+    Outcome,
+    Results,
+    Study,
+    Training,
+    count_clips,
+    detect_machine,
+    find_hardest,
+    find_machines,
+    findings,
+    listen,
+    published_auc,
+    read_rows,
+    write_page,
+)
+from mimii.engine import (
+    Done,
+    LostError,
+    StoreError,
+    UnfinishedError,
+    connect,
+    deferred_interrupts,
+    digest_written,
+    run_tasks,
+    until_interrupted,
+)
+from mimii.storage import Objects, open_objects
+from mimii.table import RECORDS, Columns, read_columns
 
 DEFAULT_TABLE, DEFAULT_OUTPUT = "data/processed/features.zarr", "data/processed/detect"
 _NAME = "detect"

@@ -12,23 +12,40 @@ from pathlib import PurePosixPath
 from jobs.options import SHORT_PATIENCE, open_output, source_access, where_to_run
 from jobs.report import describe_bad, numbered
 from jobs.run import BAD_CLIPS, OK, fail
-from mimii.detection.detection import MODELS
-from mimii.detection.detectors import Detector, DetectorError
-from mimii.detection.findings import SCORES, VERDICTS, check_free
-from mimii.detection.scoring import Part, Scored, ScoreTask, read_model, score_batch
-from mimii.engine.cluster import TASKS_FAR_AWAY, connect, run_tasks
-from mimii.engine.interrupts import deferred_interrupts, until_interrupted
-from mimii.engine.outputs import StoreError, as_unicode
-from mimii.engine.trial import without_killers
-from mimii.recordings.catalogue import Catalogue, make_catalogue
-from mimii.recordings.clips import Clip
-from mimii.recordings.headers import probe_alike
-from mimii.recordings.naming import machine_name
-from mimii.recordings.sources import SourceError, find_clips
-from mimii.recordings.splits import no_split
-from mimii.storage.objects import Objects, open_objects
-from mimii.storage.places import is_remote
-from mimii.storage.reading import Reach
+from mimii.detection import (
+    MODELS,
+    SCORES,
+    VERDICTS,
+    Detector,
+    DetectorError,
+    Part,
+    Scored,
+    ScoreTask,
+    check_free,
+    read_model,
+    score_batch,
+)
+from mimii.engine import (
+    TASKS_FAR_AWAY,
+    StoreError,
+    as_unicode,
+    connect,
+    deferred_interrupts,
+    run_tasks,
+    until_interrupted,
+    without_killers,
+)
+from mimii.recordings import (
+    Catalogue,
+    Clip,
+    SourceError,
+    find_clips,
+    machine_name,
+    make_catalogue,
+    no_split,
+    probe_alike,
+)
+from mimii.storage import Objects, Reach, is_remote, open_objects
 
 _CLIPS_A_TASK = 32
 _FETCH_WINDOW = 16

@@ -22,13 +22,10 @@ from jobs.options import (
 from jobs.report import Run, format_bytes
 from jobs.run import EXIT_STATUS, Job, run_command, run_job
 from jobs.survey import source_names
-from mimii.engine.records import Record
-from mimii.recordings.catalogue import Catalogue
-from mimii.recordings.splits import TRAIN
-from mimii.storage.objects import Objects
-from mimii.table import store
-from mimii.table.extract import extract_shard
-from mimii.table.table import Table, make_table, shard_task
+from mimii.engine import Record
+from mimii.recordings import TRAIN, Catalogue
+from mimii.storage import Objects
+from mimii.table import Table, extract_shard, make_table, shard_task, store
 
 DEFAULT_OUTPUT = "data/processed/features.zarr"
 _COMPRESSION = 6

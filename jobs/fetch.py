@@ -22,10 +22,9 @@ from pathlib import Path
 from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
 from jobs.report import format_bytes, format_table, numbered
 from jobs.watch import Downloads
-from mimii.recordings.zenodo import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
-from mimii.storage import s3
-from mimii.storage.access import Access
-from mimii.storage.downloads import (
+from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
+from mimii.storage import (
+    Access,
     DownloadError,
     Patience,
     Silent,
@@ -34,11 +33,12 @@ from mimii.storage.downloads import (
     check_file,
     check_object,
     download,
+    is_remote,
     partial_path,
     published_size,
+    s3,
     transfer,
 )
-from mimii.storage.places import is_remote
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 AT_ONCE = 2

@@ -6,22 +6,10 @@ import os
 import re
 from collections.abc import Callable
 
-from mimii.engine.cluster import default_workers
-from mimii.engine.schedulers import (
-    HERE,
-    SchedulerError,
-    Tls,
-    Where,
-    check_scheduler,
-    is_cluster_file,
-)
-from mimii.engine.schedulers import (
-    PATIENCE as CLUSTER_PATIENCE,
-)
-from mimii.features.spec import PRESETS
-from mimii.storage.access import PATIENCE, Access, OptionError, Options, parse_options
-from mimii.storage.objects import Objects, open_objects
-from mimii.storage.reading import Reach
+from mimii.engine import HERE, SchedulerError, Tls, Where, check_scheduler, default_workers, is_cluster_file
+from mimii.engine import PATIENCE as CLUSTER_PATIENCE
+from mimii.features import PRESETS
+from mimii.storage import PATIENCE, Access, Objects, OptionError, Options, Reach, open_objects, parse_options
 
 DEFAULT_SOURCE = "data/raw"
 POLICIES = ("baseline", "stratified", "none")

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from mimii.engine.work import Done
+from mimii.engine import Done
 
 _SECONDS_A_LINE = 5.0
 _COLUMNS = 80

@@ -24,18 +24,19 @@ from jobs.report import Run
 from jobs.run import EXIT_STATUS, OK, Job, run_command, run_job
 from jobs.survey import source_names
 from jobs.vision_check import check_output, check_plan, describe_check
-from mimii.engine.records import Record, read_records
-from mimii.images import album_store
-from mimii.images.album import Album, make_album, render_task
-from mimii.images.contact_sheet import contact_sheet
-from mimii.images.drawings import colour_table
-from mimii.images.limits import Violation
-from mimii.images.pixels import Style
-from mimii.images.render import render_batch
-from mimii.recordings.catalogue import Catalogue
-from mimii.recordings.splits import TRAIN
-from mimii.storage.objects import Objects
-from mimii.storage.places import is_remote
+from mimii.engine import Record, read_records
+from mimii.images import (
+    Album,
+    Style,
+    Violation,
+    album_store,
+    colour_table,
+    make_album,
+    render_batch,
+    render_task,
+)
+from mimii.recordings import TRAIN, Catalogue
+from mimii.storage import Objects, is_remote
 
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"
@@ -146,7 +147,7 @@ def _plan(options: argparse.Namespace, catalogue: Catalogue) -> Album:
 
 def _finish(options: argparse.Namespace, output: Objects, album: Album) -> dict[int, Record]:
     problems = album_store.problems_of(album, read_records(output, album))
-    overview = contact_sheet(album, problems, source_reach(options))
+    overview = make_contact_sheet(album, problems, source_reach(options))
     return album_store.finish(output, album, source_names(options), overview)
 
 

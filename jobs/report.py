@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.survey import Survey
-from mimii.engine.records import Record
-from mimii.engine.work import Work
-from mimii.recordings.catalogue import Catalogue
-from mimii.recordings.clips import LABEL_NAMES, Identity
-from mimii.recordings.splits import TEST, TRAIN
-from mimii.storage.problems import printable
+from mimii.engine import Record, Work
+from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity
+from mimii.storage import printable
 
 _MOST_BAD_A_REASON = 10
 

@@ -19,20 +19,28 @@ from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
 from jobs.progress import watch
 from jobs.report import Run, describe_plan, describe_run, numbered, summarize
 from jobs.survey import Survey, read_survey, source_names
-from mimii.engine.cluster import TASKS_FAR_AWAY, Cluster, LostError, WorkError, connect, run_tasks
-from mimii.engine.interrupts import deferred_interrupts, until_interrupted
-from mimii.engine.outputs import Existing, StoreError, UnfinishedError
-from mimii.engine.records import Record
-from mimii.engine.schedulers import SchedulerError, Where
-from mimii.engine.trial import without_killers
-from mimii.engine.work import Done, Work
-from mimii.features.loading import Task
-from mimii.features.spec import SpecError
-from mimii.recordings.catalogue import Catalogue
-from mimii.recordings.sources import SourceError
-from mimii.storage.objects import Objects
-from mimii.storage.places import is_remote
-from mimii.storage.reading import Reach
+from mimii.engine import (
+    TASKS_FAR_AWAY,
+    Cluster,
+    Done,
+    Existing,
+    LostError,
+    Record,
+    SchedulerError,
+    StoreError,
+    UnfinishedError,
+    Where,
+    Work,
+    WorkError,
+    connect,
+    deferred_interrupts,
+    run_tasks,
+    until_interrupted,
+    without_killers,
+)
+from mimii.features import SpecError, Task
+from mimii.recordings import Catalogue, SourceError
+from mimii.storage import Objects, Reach, is_remote
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STATUS = """\

@@ -8,16 +8,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.options import DEFAULT_SOURCE, SHORT_PATIENCE, source_access
-from mimii.features.mel import count_empty_bands
-from mimii.features.spec import PRESETS, FeatureSpec
-from mimii.recordings.catalogue import Catalogue, commonest_sample_rate, make_catalogue
-from mimii.recordings.clips import Clip, Identity
-from mimii.recordings.headers import probe_alike, probe_all
-from mimii.recordings.lists import read_list
-from mimii.recordings.sources import SourceError, find_clips
-from mimii.recordings.splits import baseline_split, no_split, stratified_split
-from mimii.storage import s3
-from mimii.storage.problems import printable
+from mimii.features import PRESETS, FeatureSpec, count_empty_bands
+from mimii.recordings import (
+    Catalogue,
+    Clip,
+    Identity,
+    SourceError,
+    baseline_split,
+    commonest_sample_rate,
+    find_clips,
+    make_catalogue,
+    no_split,
+    probe_alike,
+    probe_all,
+    read_list,
+    stratified_split,
+)
+from mimii.storage import printable, s3
 
 _PROBES = {"auto": probe_alike, "all": probe_all}
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jobs.options import count
 from jobs.report import format_bytes
-from mimii.recordings.synthesis import MACHINES, Recording, list_recordings, synthesize, wav_bytes
+from mimii.recordings import MACHINES, Recording, list_recordings, synthesize, wav_bytes
 
 OK, FAILED = 0, 1
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600

@@ -31,47 +31,53 @@ from jobs.progress import show_bar, show_lines
 from jobs.report import numbered
 from jobs.run import FAILED, INTERRUPTED, OK, fail, run_command
 from jobs.verify_report import Verdict, describe_verdict, verdict_as_json
-from mimii.engine.cluster import TASKS_FAR_AWAY, Cluster, WorkError, connect, run_tasks
-from mimii.engine.interrupts import deferred_interrupts, until_interrupted
-from mimii.engine.outputs import StoreError
-from mimii.engine.work import Done
-from mimii.images import album_store
-from mimii.recordings.sources import find_clips
-from mimii.recordings.zenodo import Archive, NameOfArchiveError, select
-from mimii.storage.objects import Objects
-from mimii.storage.places import is_remote
-from mimii.table import store
-from mimii.table.keys import RECORDS
-from mimii.table.plan import make_plan
-from mimii.table.statistics import Sums, add_sums, no_sums
-from mimii.verification.comparison import (
-    ClipCheck,
-    Difference,
-    check_recordings,
-    compare_clip,
-    draw_sample,
-    plan_comparison,
+from mimii.engine import (
+    TASKS_FAR_AWAY,
+    Cluster,
+    Done,
+    StoreError,
+    WorkError,
+    connect,
+    deferred_interrupts,
+    run_tasks,
+    until_interrupted,
 )
-from mimii.verification.matching import Matches, match_clips
-from mimii.verification.metadata import (
+from mimii.images import album_store
+from mimii.recordings import Archive, NameOfArchiveError, find_clips, select
+from mimii.storage import Objects, is_remote
+from mimii.table import RECORDS, Sums, add_sums, make_plan, no_sums, store
+from mimii.verification import (
     CHECKS,
     Checked,
+    ClipCheck,
+    Difference,
     Finding,
+    Matches,
+    ShardReport,
+    Stored,
     check_columns,
     check_metadata,
     check_objects,
     check_plan,
+    check_published,
+    check_recordings,
+    check_shard,
     check_statistics,
+    compare_clip,
+    count_clips,
     count_rows,
     describe_store,
+    draw_sample,
     find_strangers,
+    match_clips,
     merge,
     metadata_key,
+    note_published,
+    plan_checks,
+    plan_comparison,
     read_layout,
     read_spec,
 )
-from mimii.verification.published import check_published, count_clips, note_published
-from mimii.verification.shard_check import ShardReport, Stored, check_shard, plan_checks
 
 _NAME = "verify"
 _DEFAULT_SAMPLE = 20

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.report import format_bytes, numbered
-from mimii.storage.places import is_remote
-from mimii.storage.problems import printable
-from mimii.verification.comparison import Difference
-from mimii.verification.metadata import CHECKS, Checked, Finding
+from mimii.storage import is_remote, printable
+from mimii.verification import CHECKS, Checked, Difference, Finding
 
 _MOST_FINDINGS = 10
 _AGAIN = "run the python -m jobs.featurize command that made the store again, with the same options"

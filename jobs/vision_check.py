@@ -4,13 +4,20 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from jobs.report import numbered
-from mimii.images.album import Album, Picture
-from mimii.images.album_store import MANIFESTS, image_url
-from mimii.images.limits import Image, Violation, check_images, check_manifests, check_sets
-from mimii.images.pixels import measure_image
-from mimii.recordings.clips import LABEL_NAMES, UNKNOWN
-from mimii.storage.objects import Objects
-from mimii.storage.problems import printable
+from mimii.images import (
+    MANIFESTS,
+    Album,
+    Image,
+    Picture,
+    Violation,
+    check_images,
+    check_manifests,
+    check_sets,
+    image_url,
+    measure_image,
+)
+from mimii.recordings import LABEL_NAMES, UNKNOWN
+from mimii.storage import Objects, printable
 
 _IMAGES_AT_ONCE = 256
 _MOST_BREAKERS = 10

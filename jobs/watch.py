@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from jobs.report import format_bytes
-from mimii.storage.downloads import StoppedError
+from mimii.storage import StoppedError
 
 _SECONDS_A_LINE = 5.0
 

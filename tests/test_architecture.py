@@ -26,6 +26,13 @@ HOUSE = (
     "_version",
 )
 """The rooms: imports go from left to right alone."""
+PUBLIC_MODULES = {
+    ("storage", "s3"),
+    ("storage", "zips"),
+    ("table", "store"),
+    ("images", "album_store"),
+    ("detection", "findings"),
+}
 
 
 def imported_names(tree):
@@ -81,6 +88,20 @@ def test_the_rooms_are_those_of_the_house():
 def test_imports_go_down_the_rooms():
     upwards = [where for source, target, where in arrows() if HOUSE.index(target) <= HOUSE.index(source)]
     assert not upwards
+
+
+def test_rooms_import_only_what_other_rooms_say_they_may():
+    """A room's ``__init__`` names what others may use, and that they import from the room itself."""
+    inside = [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        for name in names & set(MODULES)
+        if name.count(".") == 2
+        and name.startswith("mimii.")
+        and room_of(name) != room_of(module)
+        and not name.startswith(tuple(f"mimii.{room}.{public}" for room, public in PUBLIC_MODULES))
+    ]
+    assert not inside
 
 
 def test_only_the_engine_imports_dask():

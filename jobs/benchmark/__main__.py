@@ -26,13 +26,10 @@ from jobs.benchmark.scale import compare_scale
 from jobs.benchmark.timing import Steady, Timing, steady, time_process, time_workers
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
 from jobs.report import format_bytes, format_table, numbered
-from mimii.engine.cluster import ONE_THREAD, WORKER_ENVIRONMENT, default_workers
-from mimii.features.mel import mel_filter_bank
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.clips import Clip
-from mimii.recordings.headers import probe_clip
-from mimii.recordings.sources import SourceError, find_clips
-from mimii.storage.places import is_remote
+from mimii.engine import ONE_THREAD, WORKER_ENVIRONMENT, default_workers
+from mimii.features import FeatureSpec, mel_filter_bank
+from mimii.recordings import Clip, SourceError, find_clips, probe_clip
+from mimii.storage import is_remote
 
 OK, FAILED, USAGE = 0, 1, 2
 _LEAST_CLIPS = 32

@@ -9,8 +9,8 @@ from pathlib import Path
 from jobs.benchmark.baselines import make_benchmark_table
 from jobs.benchmark.timing import Timing, time_process, time_workers
 from jobs.report import format_bytes, format_table
-from mimii.engine.cluster import ONE_THREAD, WORKER_ENVIRONMENT
-from mimii.recordings.clips import Clip
+from mimii.engine import ONE_THREAD, WORKER_ENVIRONMENT
+from mimii.recordings import Clip
 
 _BASELINES = "jobs.benchmark.baselines"
 

@@ -23,19 +23,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.catalogue import make_catalogue
-from mimii.recordings.clips import Clip
-from mimii.recordings.headers import probe_alike
-from mimii.recordings.sources import find_clips
-from mimii.recordings.splits import no_split
-from mimii.storage import s3, zips
-from mimii.storage.access import DEFAULT_ACCESS, Access, Options
-from mimii.storage.disk import DiskObjects
-from mimii.storage.places import Member, Place
-from mimii.table import store
-from mimii.table.extract import extract_shard
-from mimii.table.table import ShardTask, Table, make_table, shard_task
+from mimii.features import FeatureSpec
+from mimii.recordings import Clip, find_clips, make_catalogue, no_split, probe_alike
+from mimii.storage import DEFAULT_ACCESS, Access, DiskObjects, Member, Options, Place, s3, zips
+from mimii.table import ShardTask, Table, extract_shard, make_table, shard_task, store
 
 OK = 0
 _MOST_SHARD_BYTES = 32 << 20

@@ -15,15 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.spec import FeatureSpec
-from mimii.images.album import make_album, render_task
-from mimii.images.pixels import Style
-from mimii.images.render import render_batch
-from mimii.recordings.catalogue import make_catalogue
-from mimii.recordings.headers import probe_all
-from mimii.recordings.sources import find_clips
-from mimii.recordings.splits import stratified_split
-from mimii.storage.disk import DiskObjects
+from mimii.features import FeatureSpec
+from mimii.images import Style, make_album, render_batch, render_task
+from mimii.recordings import find_clips, make_catalogue, probe_all, stratified_split
+from mimii.storage import DiskObjects
 
 OK = 0
 

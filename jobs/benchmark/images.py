@@ -10,8 +10,8 @@ from pathlib import Path
 
 from jobs.benchmark.timing import time_process
 from jobs.report import format_bytes, format_table, numbered
-from mimii.engine.cluster import ONE_THREAD, WORKER_ENVIRONMENT
-from mimii.recordings.clips import Clip
+from mimii.engine import ONE_THREAD, WORKER_ENVIRONMENT
+from mimii.recordings import Clip
 
 _SPECSHOW_CLIPS = 40
 _NAMES = {

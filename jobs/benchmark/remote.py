@@ -14,16 +14,10 @@ from jobs.benchmark.baselines import make_benchmark_table
 from jobs.benchmark.timing import time_process
 from jobs.options import source_access
 from jobs.report import format_bytes, format_table, numbered
-from mimii.engine.cluster import ONE_THREAD, TASKS_FAR_AWAY, connect, run_tasks
-from mimii.engine.schedulers import Where
-from mimii.recordings.clips import Clip
-from mimii.storage import s3
-from mimii.storage.access import Access
-from mimii.storage.objects import Objects, open_objects
-from mimii.storage.reading import Reach
-from mimii.table import store
-from mimii.table.extract import extract_shard
-from mimii.table.table import shard_task
+from mimii.engine import ONE_THREAD, TASKS_FAR_AWAY, Where, connect, run_tasks
+from mimii.recordings import Clip
+from mimii.storage import Access, Objects, Reach, open_objects, s3
+from mimii.table import extract_shard, shard_task, store
 
 _CLIPS_ALONE = 40
 _LOOKS = 5

@@ -26,12 +26,10 @@ from jobs.benchmark.simulation import (
 )
 from jobs.benchmark.timing import Timing, time_process
 from jobs.report import format_table, numbered
-from mimii.engine.cluster import ONE_THREAD, connect
-from mimii.engine.schedulers import Where
-from mimii.recordings.sources import SourceError, find_clips
-from mimii.storage.disk import DiskObjects
-from mimii.table import store
-from mimii.table.table import Table, shard_task
+from mimii.engine import ONE_THREAD, Where, connect
+from mimii.recordings import SourceError, find_clips
+from mimii.storage import DiskObjects
+from mimii.table import Table, shard_task, store
 
 _SIMULATED_CLIPS = (10_000, 1_000_000, 10_000_000)
 _REAL_CLIPS = (1_000, 10_000)

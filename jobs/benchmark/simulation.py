@@ -13,20 +13,11 @@ from typing import Any
 import numpy as np
 
 from jobs.survey import arrange_clips
-from mimii.engine.cluster import Cluster, run_tasks
-from mimii.engine.records import Record, Written, record_key, to_json
-from mimii.engine.work import Done, make_stamp
-from mimii.features.decode import Header
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.catalogue import make_catalogue
-from mimii.recordings.clips import Clip, identify
-from mimii.recordings.headers import Probe, group_alike
-from mimii.recordings.splits import baseline_split
-from mimii.storage.disk import DiskObjects
-from mimii.storage.places import Place
-from mimii.table.keys import RECORDS, row_clip_key, shard_key
-from mimii.table.statistics import Sums, as_json
-from mimii.table.table import ShardTask, Table, make_table, shard_task
+from mimii.engine import Cluster, Done, Record, Written, make_stamp, record_key, run_tasks, to_json
+from mimii.features import FeatureSpec, Header
+from mimii.recordings import Clip, Probe, baseline_split, group_alike, identify, make_catalogue
+from mimii.storage import DiskObjects, Place
+from mimii.table import RECORDS, ShardTask, Sums, Table, as_json, make_table, row_clip_key, shard_key, shard_task
 
 _MACHINES = ("fan", "pump", "slider", "valve")
 _SNRS = ("-6", "0", "6")

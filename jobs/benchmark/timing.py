@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.benchmark.baselines import Cost, measure_shard
-from mimii.engine.cluster import connect, run_tasks
-from mimii.engine.schedulers import Where
-from mimii.recordings.sources import SourceError
-from mimii.storage.disk import DiskObjects
-from mimii.table import store
-from mimii.table.table import Table, shard_task
+from mimii.engine import Where, connect, run_tasks
+from mimii.recordings import SourceError
+from mimii.storage import DiskObjects
+from mimii.table import Table, shard_task, store
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from mimii.detection.detectors import Detector, score_clip, to_bytes
 from mimii.detection.evaluation import Evaluation, choose_threshold, evaluate
 from mimii.detection.learning import Training, train
 from mimii.detection.machines import Machine, Span
-from mimii.engine.work import Done
-from mimii.features.mel import FloatArray
-from mimii.features.spec import FeatureSpec
-from mimii.storage.objects import Objects
-from mimii.table.store import read_shard
+from mimii.engine import Done
+from mimii.features import FeatureSpec, FloatArray
+from mimii.storage import Objects
+from mimii.table import read_shard
 
 MODELS, OUTCOMES = "models", "outcomes"
 """Folders of an output: what was learned, and what came of it; the second is written last."""

@@ -14,8 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.mel import FloatArray
-from mimii.features.spec import FeatureSpec
+from mimii.features import FeatureSpec, FloatArray
 
 Kind = Literal["autoencoder", "pca", "knn"]
 """How rows are reconstructed; see `reconstruct`."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics
 
-from mimii.recordings.clips import ABNORMAL, NORMAL
+from mimii.recordings import ABNORMAL, NORMAL
 
 MOST_FALSE_ALARMS = 0.1
 """Up to which rate of false alarms the partial AUC looks, as in the tasks of DCASE."""

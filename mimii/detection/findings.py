@@ -13,10 +13,10 @@ from mimii.detection.detection import MODELS, OUTCOMES, Outcome, from_json, outc
 from mimii.detection.evaluation import Evaluation, average, published_auc
 from mimii.detection.learning import Training, digest_training
 from mimii.detection.machines import Machine
-from mimii.engine.outputs import Existing, StoreError, find_existing, provenance
-from mimii.recordings.clips import LABEL_NAMES
-from mimii.storage.objects import Objects
-from mimii.table.columns import Columns
+from mimii.engine import Existing, StoreError, find_existing, provenance
+from mimii.recordings import LABEL_NAMES
+from mimii.storage import Objects
+from mimii.table import Columns
 
 SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
 VERDICTS = {False: "normal", True: "abnormal"}

@@ -10,7 +10,7 @@ from sklearn.decomposition import IncrementalPCA
 from sklearn.neural_network import MLPRegressor
 
 from mimii.detection.detectors import Kind
-from mimii.features.mel import FloatArray
+from mimii.features import FloatArray
 
 Blocks = Callable[[int], Iterable[FloatArray]]
 """From the number of an epoch to the rows for training, shuffled, some thousands at a time."""

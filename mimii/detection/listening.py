@@ -3,13 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mimii.features.decode import encode_flac, read_channel
-from mimii.recordings.clips import Clip
-from mimii.recordings.sources import SourceError, find_listed
-from mimii.storage.access import Access
-from mimii.storage.problems import AudioError, unreadable
-from mimii.storage.reading import open_part
-from mimii.storage.s3 import StorageError
+from mimii.features import encode_flac, read_channel
+from mimii.recordings import Clip, SourceError, find_listed
+from mimii.storage import Access, AudioError, StorageError, open_part, unreadable
 
 _MOST_BYTES = 20 << 20
 

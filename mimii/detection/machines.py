@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimii.recordings.clips import ABNORMAL, NORMAL, Identity
-from mimii.recordings.naming import machine_name
-from mimii.recordings.splits import TEST, TRAIN
-from mimii.table.columns import Columns
+from mimii.recordings import ABNORMAL, NORMAL, TEST, TRAIN, Identity, machine_name
+from mimii.table import Columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from mimii.detection.findings import Results, averages
 from mimii.detection.learning import Training
 from mimii.detection.listening import Heard
 from mimii.detection.machines import Machine
-from mimii.features.mel import FloatArray, unstack_rows
-from mimii.images.drawings import ABNORMAL_COLOUR, NORMAL_COLOUR, draw_errors, draw_roc, draw_spectrogram
-from mimii.recordings.clips import ABNORMAL, LABEL_NAMES, NORMAL
-from mimii.table.columns import Columns
+from mimii.features import FloatArray, unstack_rows
+from mimii.images import ABNORMAL_COLOUR, NORMAL_COLOUR, draw_errors, draw_roc, draw_spectrogram
+from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL
+from mimii.table import Columns
 
 MOST_SHOWN = 12
 """How many machines are shown with curves and clips: those with the lowest AUC."""

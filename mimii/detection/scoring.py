@@ -5,12 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mimii.detection.detectors import Detector, from_bytes, score_clip
-from mimii.features.loading import Loaded, load_all
-from mimii.features.mel import power_to_db, stack_frames
-from mimii.features.spec import FeatureSpec
-from mimii.storage.objects import Objects
-from mimii.storage.places import Place
-from mimii.storage.reading import Reach
+from mimii.features import FeatureSpec, Loaded, load_all, power_to_db, stack_frames
+from mimii.storage import Objects, Place, Reach
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
-from mimii.storage.disk import PARTIAL
-from mimii.storage.objects import Objects
+from mimii.storage import PARTIAL, Objects
 
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (

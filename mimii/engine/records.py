@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mimii.engine.work import Stamp, Work, make_stamp
-from mimii.storage.objects import Objects
+from mimii.storage import Objects
 
 _RECORDS_AT_ONCE = 256
 

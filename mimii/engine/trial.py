@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from mimii.features.loading import Loaded, Part, Task, load_all
+from mimii.features import Loaded, Part, Task, load_all
 
 _SHARE_OF_MEMORY = 0.8
 _KILLED = "reading it kills the process ({how})"

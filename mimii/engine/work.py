@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mimii.recordings.catalogue import Catalogue
-from mimii.storage.places import Place
+from mimii.recordings import Catalogue
+from mimii.storage import Place
 
 
 class Work(Protocol):

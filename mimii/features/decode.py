@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mimii.storage.problems import AudioError, missing_channel
+from mimii.storage import AudioError, missing_channel
 
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")

@@ -7,10 +7,7 @@ from typing import BinaryIO, Protocol
 from mimii.features.decode import read_header, read_stretches
 from mimii.features.mel import FloatArray, mel_of_stretches
 from mimii.features.spec import FeatureSpec
-from mimii.storage.places import Place
-from mimii.storage.problems import AudioError, unreadable
-from mimii.storage.reading import Opener, Reach, open_all
-from mimii.storage.s3 import StorageError
+from mimii.storage import AudioError, Opener, Place, Reach, StorageError, open_all, unreadable
 
 _BLOCK_BYTES = 1 << 20
 

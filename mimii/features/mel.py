@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
 from mimii.features.spec import TOP_DB, FeatureSpec, n_frames
-from mimii.storage.problems import AudioError
+from mimii.storage import AudioError
 
 FloatArray = NDArray[np.float32]
 

@@ -9,15 +9,11 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine.work import Stamp, make_stamp
-from mimii.features.loading import Loaded
-from mimii.features.spec import FeatureSpec, SpecError
+from mimii.engine import Stamp, make_stamp
+from mimii.features import FeatureSpec, Loaded, SpecError
 from mimii.images.pixels import SUFFIXES, Style
-from mimii.recordings.catalogue import Catalogue, digest_clips
-from mimii.recordings.naming import image_names
-from mimii.storage.objects import Objects
-from mimii.storage.places import Place
-from mimii.storage.reading import HERE, Reach
+from mimii.recordings import Catalogue, digest_clips, image_names
+from mimii.storage import HERE, Objects, Place, Reach
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""

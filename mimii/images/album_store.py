@@ -9,15 +9,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mimii.engine.outputs import Existing, UnfinishedError, as_unicode, find_existing, provenance
-from mimii.engine.records import Record, read_records
+from mimii.engine import Existing, Record, UnfinishedError, as_unicode, find_existing, provenance, read_records
 from mimii.images.album import FORMAT, RECORDS, Album, style_as_dict
 from mimii.images.manifests import Labelled, classes_document, images_document, manifest
-from mimii.recordings.catalogue import digest_clips
-from mimii.recordings.clips import LABEL_NAMES, UNKNOWN
-from mimii.recordings.naming import ALL, UNLABELLED
-from mimii.recordings.splits import TEST, TRAIN
-from mimii.storage.objects import Objects
+from mimii.recordings import ALL, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
+from mimii.storage import Objects
 
 __all__ = ["begin", "differences", "erase", "finish", "is_finished", "look", "read_records"]
 

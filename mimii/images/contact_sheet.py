@@ -3,18 +3,17 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from mimii.features.loading import load_mel
-from mimii.features.mel import power_to_db
+from mimii.features import load_mel, power_to_db
 from mimii.images.album import Album
 from mimii.images.drawings import Panel, draw_overview
-from mimii.recordings.clips import ABNORMAL, LABEL_NAMES, NORMAL, Clip
-from mimii.storage.reading import Reach, open_all
+from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
+from mimii.storage import Reach, open_all
 
 _MOST_PAIRS = 16
 _Pair = tuple[int | None, int | None]
 
 
-def contact_sheet(album: Album, problems: Sequence[str], reach: Reach) -> bytes | None:
+def make_contact_sheet(album: Album, problems: Sequence[str], reach: Reach) -> bytes | None:
     """Draw a normal above an abnormal clip of each machine, at most 16 machines, at the best SNR that there is.
 
     Parameters

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.mel import FloatArray, mel_frequencies
-from mimii.features.spec import FeatureSpec, SpecError
+from mimii.features import FeatureSpec, FloatArray, SpecError, mel_frequencies
 from mimii.images.pixels import Style
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mimii.images.manifests import LABEL_ATTRIBUTE, TYPE
-from mimii.recordings.splits import TEST, TRAIN
-from mimii.storage.places import is_remote, split_url
+from mimii.recordings import TEST, TRAIN
+from mimii.storage import is_remote, split_url
 
 FORMATS = ("PNG", "JPEG")
 LEAST_SIDE, MOST_SIDE = 64, 4096

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mimii.recordings.clips import LABEL_NAMES
+from mimii.recordings import LABEL_NAMES
 
 LABEL_ATTRIBUTE = "machine-state"
 CLASSES = {"abnormal": 0, "normal": 1}

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mimii.features.mel import FloatArray
-from mimii.features.spec import SpecError
+from mimii.features import FloatArray, SpecError
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 """Filters of Pillow, by name."""

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from mimii.engine.records import Record, Written, describe, record_key, to_json, withdraw
-from mimii.engine.work import Done
-from mimii.features.loading import load_all
-from mimii.features.mel import FloatArray, power_to_db
+from mimii.engine import Done, Record, Written, describe, record_key, to_json, withdraw
+from mimii.features import FloatArray, load_all, power_to_db
 from mimii.images.album import RECORDS, Part, RenderTask
 from mimii.images.pixels import render_image
 

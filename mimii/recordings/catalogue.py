@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.spec import FeatureSpec, n_frames, n_rows
+from mimii.features import FeatureSpec, n_frames, n_rows
 from mimii.recordings.clips import Clip
 from mimii.recordings.headers import Probe
-from mimii.storage.problems import missing_channel
+from mimii.storage import missing_channel
 
 _MOST_MEL_BYTES = 128 << 20
 

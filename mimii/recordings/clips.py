@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from mimii.storage.places import Place
+from mimii.storage import Place
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
 LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}

@@ -6,13 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from mimii.features.decode import Header, read_header
+from mimii.features import Header, read_header
 from mimii.recordings.clips import Clip
-from mimii.storage.access import DEFAULT_ACCESS, Access
-from mimii.storage.places import is_remote
-from mimii.storage.problems import AudioError, unreadable
-from mimii.storage.reading import open_part
-from mimii.storage.s3 import AT_ONCE, StorageError
+from mimii.storage import AT_ONCE, DEFAULT_ACCESS, Access, AudioError, StorageError, is_remote, open_part, unreadable
 
 _OF_ONE_SIZE = frozenset((".wav", ".wave"))
 

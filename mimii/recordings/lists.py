@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from mimii.recordings.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity
 from mimii.recordings.sources import SourceError, find_listed
-from mimii.storage.access import DEFAULT_ACCESS, Access
-from mimii.storage.places import is_remote
+from mimii.storage import DEFAULT_ACCESS, Access, is_remote
 
 LIST_COLUMNS = ("path", "machine_type", "machine_id", "number", "snr_db", "label", "split")
 _LABELS = {

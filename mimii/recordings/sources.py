@@ -7,12 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mimii.recordings.clips import Clip, identify
-from mimii.storage import s3, zips
-from mimii.storage.access import DEFAULT_ACCESS, Access
-from mimii.storage.places import Place, is_remote
-from mimii.storage.problems import unreadable
-from mimii.storage.reading import open_archive
-from mimii.storage.zips import ArchiveError
+from mimii.storage import DEFAULT_ACCESS, Access, ArchiveError, Place, is_remote, open_archive, s3, unreadable, zips
 
 AUDIO_SUFFIXES = frozenset(
     (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features.spec import FeatureSpec
+from mimii.features import FeatureSpec
 
 
 @dataclass(frozen=True, slots=True)

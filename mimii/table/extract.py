@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimii.engine.records import Record, Written, describe, record_key, to_json, withdraw
-from mimii.engine.work import Done
-from mimii.features.loading import Loaded, load_all
-from mimii.features.mel import FloatArray, power_to_db, stack_frames
-from mimii.features.spec import FeatureSpec
+from mimii.engine import Done, Record, Written, describe, record_key, to_json, withdraw
+from mimii.features import FeatureSpec, FloatArray, Loaded, load_all, power_to_db, stack_frames
 from mimii.table.encoding import encode_chunk, encode_shard
 from mimii.table.keys import RECORDS, row_clip_key, shard_key
 from mimii.table.statistics import Sums, add_sums, as_json, sum_stacked

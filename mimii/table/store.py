@@ -19,12 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import records
-from mimii.engine.outputs import Existing, StoreError, UnfinishedError, as_unicode, provenance
-from mimii.engine.records import Record
-from mimii.recordings.catalogue import digest_clips
-from mimii.storage.disk import PARTIAL
-from mimii.storage.objects import Objects
+from mimii.engine import Existing, Record, StoreError, UnfinishedError, as_unicode, each_record, provenance
+from mimii.recordings import digest_clips
+from mimii.storage import PARTIAL, Objects
 from mimii.table import statistics
 from mimii.table.columns import Columns
 from mimii.table.encoding import ZSTD_LEVEL
@@ -414,7 +411,7 @@ def _clip_differences(objects: Objects, table: Table) -> str:
 
 def _each_with_sums(objects: Objects, table: Table) -> Iterator[tuple[int, Record, Sums]]:
     """Read the records that are valid; the sums go apart, so that nobody keeps them all in memory."""
-    for index, record in records.each_record(objects, table):
+    for index, record in each_record(objects, table):
         if sums := statistics.from_json(record.result):
             yield index, replace(record, result={}), sums
 

@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine.work import Stamp, make_stamp
-from mimii.features.loading import Loaded
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.catalogue import Catalogue, digest_clips
-from mimii.recordings.splits import TRAIN
-from mimii.storage.objects import Objects
-from mimii.storage.places import Place
-from mimii.storage.reading import HERE, Reach
+from mimii.engine import Stamp, make_stamp
+from mimii.features import FeatureSpec, Loaded
+from mimii.recordings import TRAIN, Catalogue, digest_clips
+from mimii.storage import HERE, Objects, Place, Reach
 from mimii.table.keys import RECORDS
 from mimii.table.plan import Layout, Plan, choose_layout, make_plan
 

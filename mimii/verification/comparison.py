@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine.records import record_key
-from mimii.engine.work import digest_inputs
-from mimii.features.spec import TOP_DB, FeatureSpec
-from mimii.storage.objects import Objects
-from mimii.storage.places import Place
-from mimii.storage.reading import Reach, open_all
-from mimii.storage.s3 import StorageError
-from mimii.table.keys import FEATURES, RECORDS, shard_key
-from mimii.table.store import open_array
+from mimii.engine import digest_inputs, record_key
+from mimii.features import TOP_DB, FeatureSpec
+from mimii.storage import Objects, Place, Reach, StorageError, open_all
+from mimii.table import FEATURES, RECORDS, open_array, shard_key
 from mimii.verification.matching import BY_PATH, Matches
 from mimii.verification.metadata import GOOD, Checked, Finding, metadata_key
 from mimii.verification.shard_check import ShardReport, Stored

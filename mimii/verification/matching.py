@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mimii.engine.outputs import as_unicode
-from mimii.recordings.clips import UNKNOWN, Clip
-from mimii.storage.places import is_remote
+from mimii.engine import as_unicode
+from mimii.recordings import UNKNOWN, Clip
+from mimii.storage import is_remote
 
 BY_PATH, BY_END, BY_IDENTITY = WAYS = ("path", "end of path", "identity")
 """How a recording may be known for a clip of a store, the surest first."""

@@ -13,16 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine.records import record_key
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.clips import LABEL_NAMES
-from mimii.recordings.splits import TEST, TRAIN
-from mimii.storage.disk import PARTIAL
-from mimii.table.keys import FEATURES, RECORDS, ROW_CLIP, row_clip_key, shard_key
-from mimii.table.plan import Layout, make_plan
-from mimii.table.statistics import Sums, mean_and_std
-from mimii.table.store import COLUMNS, DIGESTS, SCHEMA, digest_column
-from mimii.table.table import fingerprint
+from mimii.engine import record_key
+from mimii.features import FeatureSpec
+from mimii.recordings import LABEL_NAMES, TEST, TRAIN
+from mimii.storage import PARTIAL
+from mimii.table import (
+    COLUMNS,
+    DIGESTS,
+    FEATURES,
+    RECORDS,
+    ROW_CLIP,
+    SCHEMA,
+    Layout,
+    Sums,
+    digest_column,
+    fingerprint,
+    make_plan,
+    mean_and_std,
+    row_clip_key,
+    shard_key,
+)
 
 GOOD = "ok"
 """The status of a clip that could be used."""

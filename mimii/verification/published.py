@@ -7,8 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mimii.recordings.clips import ABNORMAL, NORMAL
-from mimii.recordings.zenodo import SNRS, Archive
+from mimii.recordings import ABNORMAL, NORMAL, SNRS, Archive
 from mimii.verification.metadata import Checked, Finding
 
 COUNTS: Mapping[tuple[str, str], tuple[int, int]] = MappingProxyType(

@@ -12,16 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine.records import Record, Written, from_json, record_key
-from mimii.features.mel import FloatArray
-from mimii.features.spec import TOP_DB, FeatureSpec
-from mimii.storage.objects import Objects
-from mimii.table.keys import FEATURES, RECORDS, ROW_CLIP, row_clip_key, shard_key
-from mimii.table.plan import Layout, Plan
-from mimii.table.statistics import Sums, add_sums, no_sums
-from mimii.table.statistics import from_json as sums_from_json
-from mimii.table.store import open_array
-from mimii.table.table import count_for_statistics
+from mimii.engine import Record, Written, from_json, record_key
+from mimii.features import TOP_DB, FeatureSpec, FloatArray
+from mimii.storage import Objects
+from mimii.table import (
+    FEATURES,
+    RECORDS,
+    ROW_CLIP,
+    Layout,
+    Plan,
+    Sums,
+    add_sums,
+    count_for_statistics,
+    no_sums,
+    open_array,
+    row_clip_key,
+    shard_key,
+)
+from mimii.table import from_json as sums_from_json
 from mimii.verification.metadata import GOOD, MOST_STATISTICS_DB, Checked, Finding, merge, metadata_key
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mimii.features.spec import FeatureSpec
 from mimii.images.album import make_album
-from mimii.images.contact_sheet import contact_sheet
+from mimii.images.contact_sheet import make_contact_sheet
 from mimii.images.drawings import Panel, colour_table, draw_overview
 from mimii.images.pixels import Style
 from mimii.recordings.catalogue import make_catalogue
@@ -35,7 +35,7 @@ def shown(album, problems=None, monkeypatch=None):
     """Return the titles of the panels that are drawn."""
     drawn = []
     monkeypatch.setattr("mimii.images.contact_sheet.draw_overview", lambda pairs, *_: drawn.extend(pairs) or b"png")
-    assert contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
+    assert make_contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
     return [tuple(panel.title for panel in pair) for pair in drawn]
 
 
@@ -75,7 +75,7 @@ def test_bad_clips_are_not_shown(tmp_path, monkeypatch):
     album = album_of(tmp_path)
     problems = ["bad" if clip.identity.label == 0 else "" for clip in album.catalogue.clips]
     assert shown(album, problems, monkeypatch) == [("no normal clip", "fan id_02, 6 dB, abnormal")]
-    assert contact_sheet(album, ["bad"] * 8, HERE) is None
+    assert make_contact_sheet(album, ["bad"] * 8, HERE) is None
 
 
 def test_a_clip_that_is_gone_meanwhile_leaves_an_empty_place(tmp_path, monkeypatch):
