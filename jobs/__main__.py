@@ -13,14 +13,7 @@ _HINT = "python -m jobs.NAME --help tells the options of one; docs/ has a page f
 
 
 def list_jobs() -> dict[str, str]:
-    """Find the modules here that are commands, by their `make_parser`.
-
-    Returns
-    -------
-    dict of str to str
-        By name, in the order of the alphabet: the first line of the docstring.
-
-    """
+    """Find the modules here that are commands, by their `make_parser`."""
     return dict(sorted(_find_jobs(Path(__file__).parent)))
 
 

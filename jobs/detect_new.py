@@ -55,26 +55,7 @@ _COLUMNS = ("path", "model", "score", "threshold", "verdict", "status")
 
 
 def score_new(options: argparse.Namespace) -> int:
-    """Score recordings; CSV goes to the standard output, or to the output that the options name.
-
-    Parameters
-    ----------
-    options : Namespace
-        Of the command line of `jobs.detect`.
-
-    Returns
-    -------
-    int
-        The exit status: 0, or 3 where some could not be read.
-
-    Raises
-    ------
-    StoreError, SourceError
-        If there is no model or no recording.
-    WorkError, OSError
-        If the work cannot be finished.
-
-    """
+    """Score recordings; CSV goes to the standard output, or to the output that the options name."""
     if options.output:
         check_free(open_output(options, SHORT_PATIENCE), overwrite=options.overwrite)
     models, detectors = _read_models(options)

@@ -209,14 +209,7 @@ def seconds(text: str) -> float:
 
 
 def where_to_run(options: argparse.Namespace, n_tasks: int, tasks_a_worker: int) -> Where:
-    """Say where tasks run; no more workers are started on this machine than there are tasks.
-
-    Raises
-    ------
-    SchedulerError
-        If options contradict each other.
-
-    """
+    """Say where tasks run; no more workers are started on this machine than there are tasks."""
     here, startable = options.scheduler in HERE, options.scheduler == "local" or is_cluster_file(options.scheduler)
     if options.workers and not (here or startable):
         msg = f"--workers: {options.scheduler} has the workers that were started for it; leave the option out"

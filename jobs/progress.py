@@ -15,44 +15,12 @@ _COLUMNS = 80
 
 
 def watch(done: Iterable[Done], n_clips: int, n_bad: int = 0) -> Iterator[Done]:
-    """Show how far the work is, as fits whoever looks: a bar on a terminal, or lines.
-
-    Parameters
-    ----------
-    done : iterable of Done
-        Results, as they come.
-    n_clips : int
-        How many clips they will have in all.
-    n_bad : int
-        How many bad ones are known already.
-
-    Returns
-    -------
-    iterator of Done
-        The results.
-
-    """
+    """Show how far the work is, as fits whoever looks: a bar on a terminal, or lines."""
     return (show_bar if sys.stderr.isatty() else show_lines)(done, n_clips, n_bad)
 
 
 def show_bar(done: Iterable[Done], n_clips: int, n_bad: int) -> Iterator[Done]:
-    """Draw a bar on standard error: clips done, clips a second, time left, bad ones so far.
-
-    Parameters
-    ----------
-    done : iterable of Done
-        Results, as they come.
-    n_clips : int
-        How many clips they will have in all.
-    n_bad : int
-        How many bad ones are known already.
-
-    Yields
-    ------
-    Done
-        The results.
-
-    """
+    """Draw a bar on standard error: clips done, clips a second, time left, bad ones so far."""
     layout = "{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} clips, {rate_fmt}, {remaining} left{postfix}"
     found: set[int] = set()
     columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS  # 0 where nobody has set a size
@@ -68,27 +36,7 @@ def show_bar(done: Iterable[Done], n_clips: int, n_bad: int) -> Iterator[Done]:
 def show_lines(
     done: Iterable[Done], n_clips: int, n_bad: int, stream: TextIO | None = None, interval: float = _SECONDS_A_LINE
 ) -> Iterator[Done]:
-    """Write a line now and then, and one in the end.
-
-    Parameters
-    ----------
-    done : iterable of Done
-        Results, as they come.
-    n_clips : int
-        How many clips they will have in all.
-    n_bad : int
-        How many bad ones are known already.
-    stream : text file, optional
-        Where to; standard error by default.
-    interval : float
-        Seconds from line to line.
-
-    Yields
-    ------
-    Done
-        The results.
-
-    """
+    """Write a line now and then, and one in the end."""
     started = written = time.monotonic()
     found: set[int] = set()
     n_done = 0

@@ -32,6 +32,7 @@ from mimii.images import (
     album_store,
     colour_table,
     make_album,
+    make_contact_sheet,
     render_batch,
     render_task,
 )

@@ -134,23 +134,7 @@ class Job(Generic[AnyWork, AnyTask]):
 
 
 def run_command(name: str, options: argparse.Namespace, body: Callable[[], int]) -> int:
-    """Do what a command does; whatever goes wrong is said in words and with a status.
-
-    Parameters
-    ----------
-    name : str
-        Of the command, for messages.
-    options : Namespace
-        Uses quiet.
-    body : callable
-        Returns a status.
-
-    Returns
-    -------
-    int
-        The exit status.
-
-    """
+    """Do what a command does; whatever goes wrong is said in words and with a status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text
@@ -178,30 +162,7 @@ def fail(name: str, status: int, message: str) -> int:
 
 
 def run_job(job: Job[AnyWork, AnyTask], options: argparse.Namespace) -> int:
-    """Do what is missing at the output, or with ``--dry-run`` say what would be done.
-
-    Parameters
-    ----------
-    job : Job
-        Any.
-    options : Namespace
-        Of the command line.
-
-    Returns
-    -------
-    int
-        The exit status: 0, or 3 with more bad clips than admitted.
-
-    Raises
-    ------
-    SourceError, SpecError, StoreError
-        If the options cannot be followed.
-    SchedulerError
-        If options of the cluster contradict each other.
-    WorkError, UnfinishedError, OSError
-        If the work cannot be finished.
-
-    """
+    """Do what is missing at the output, or with ``--dry-run`` say what would be done."""
     started = time.monotonic()
     where_to_run(options, 1, 1)  # refuses options that contradict each other
     output = open_output(options)

@@ -55,14 +55,7 @@ class Survey:
 
 
 def list_clips(options: argparse.Namespace) -> list[Clip]:
-    """Find the recordings that the options name.
-
-    Raises
-    ------
-    SourceError
-        If a source is not there or there are no recordings; the message says how to get some.
-
-    """
+    """Find the recordings that the options name."""
     access = source_access(options, SHORT_PATIENCE)
     listed = read_list(options.list, access) if options.list else []
     sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
@@ -89,30 +82,14 @@ def source_names(options: argparse.Namespace) -> list[str]:
 
 
 def read_spec(options: argparse.Namespace) -> FeatureSpec:
-    """Make a spec of the preset and the options that change it.
-
-    Raises
-    ------
-    SpecError
-        If a value makes no sense.
-
-    """
+    """Make a spec of the preset and the options that change it."""
     names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
     changed = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return replace(PRESETS[options.preset], **changed)
 
 
 def read_survey(options: argparse.Namespace) -> Survey:
-    """Find the recordings, look at their headers, and decide which can be used.
-
-    Raises
-    ------
-    SourceError, SpecError
-        If the options cannot be followed; the message says why.
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Find the recordings, look at their headers, and decide which can be used."""
     before = s3.count_requests()
     spec = read_spec(options)
     clips = list_clips(options)

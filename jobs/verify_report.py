@@ -59,19 +59,7 @@ class Verdict:
 
 
 def describe_verdict(verdict: Verdict) -> str:
-    """Write a verdict for people.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        Any.
-
-    Returns
-    -------
-    str
-        A line for each check, the first findings of each, notes, what to do, and the verdict last.
-
-    """
+    """Write a verdict for people."""
     findings = verdict.findings
     lines = [f"store  {printable(verdict.store)}{_describe_size(verdict.size)}", "", *_table(verdict)]
     for name in CHECKS:
@@ -84,19 +72,7 @@ def describe_verdict(verdict: Verdict) -> str:
 
 
 def verdict_as_json(verdict: Verdict) -> str:
-    """Write a verdict for machines.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        Any.
-
-    Returns
-    -------
-    str
-        One JSON document, with all findings.
-
-    """
+    """Write a verdict for machines."""
     findings = verdict.findings
     document: dict[str, Any] = {"store": verdict.store, "right": not findings, **verdict.size}
     document["checks"] = {name: _check_as_json(verdict, name) for name in CHECKS}

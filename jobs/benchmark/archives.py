@@ -16,18 +16,7 @@ _BASELINES = "jobs.benchmark.baselines"
 
 
 def compare_archives(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
-    """Compare, and print.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        All that are in some archives on a disk.
-    options : argparse.Namespace
-        Of the benchmark.
-    scratch : Path
-        A folder for results.
-
-    """
+    """Compare, and print."""
     archives = sorted({clip.place.url for clip in clips})
     stored, size = (sum(getattr(clip.place, name) for clip in clips) for name in ("fetched", "size"))
     for archive in archives:

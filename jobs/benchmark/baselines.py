@@ -55,19 +55,7 @@ class Cost:
 
 
 def librosa_rows(path: str | BinaryIO) -> NDArray[np.float32]:
-    """Compute the rows of one clip (preset `explore`) the plain way.
-
-    Parameters
-    ----------
-    path : str or binary file
-        A recording.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, 320)
-        Five frames of 64 mel bands each, in dB below the clip's maximum.
-
-    """
+    """Compute the rows of one clip (preset `explore`) the plain way."""
     import librosa
 
     samples, sample_rate = librosa.load(path, sr=None, mono=False)
@@ -138,19 +126,7 @@ def _read_plainly(files: Any, place: Place) -> NDArray[np.float32]:  # noqa: ANN
 
 
 def measure_shard(task: ShardTask) -> Cost:
-    """Compute one shard, and say what it cost this process.
-
-    Parameters
-    ----------
-    task : ShardTask
-        For `mimii.table.extract.extract_shard`.
-
-    Returns
-    -------
-    Cost
-        Of all threads of the process in that time.
-
-    """
+    """Compute one shard, and say what it cost this process."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     done = extract_shard(task)
     wall_seconds = time.perf_counter() - started

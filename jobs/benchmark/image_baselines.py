@@ -24,21 +24,7 @@ OK = 0
 
 
 def librosa_decibel(path: str) -> tuple[NDArray[np.float32], float]:
-    """Compute the log-mel spectrogram of one clip (preset `explore`) the plain way.
-
-    Parameters
-    ----------
-    path : str
-        A recording.
-
-    Returns
-    -------
-    decibel : ndarray of float32, shape (64, n_frames)
-        dB below the clip's maximum.
-    sample_rate : float
-        Hz.
-
-    """
+    """Compute the log-mel spectrogram of one clip (preset `explore`) the plain way."""
     import librosa
 
     samples, sample_rate = librosa.load(path, sr=None, mono=False)

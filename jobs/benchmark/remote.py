@@ -26,18 +26,7 @@ _BASELINES = "jobs.benchmark.baselines"
 
 
 def compare_remote(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
-    """Compare, and print.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        On S3.
-    options : argparse.Namespace
-        Of the benchmark.
-    scratch : Path
-        A folder for results; with ``--output``, they go there.
-
-    """
+    """Compare, and print."""
     access = source_access(options)
     size = sum(clip.place.fetched for clip in clips)
     print(f"{numbered(len(clips), 'clip')} on S3, {format_bytes(size)}; start-up left out\n")

@@ -70,18 +70,7 @@ _ROWS: Mapping[str, str] = {
 
 
 def compare_scale(sources: Sequence[str], options: argparse.Namespace, scratch: Path) -> None:
-    """Measure, and print.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Recordings to link to; without any, there is nothing to compute.
-    options : argparse.Namespace
-        Of the benchmark.
-    scratch : Path
-        A folder for results, and for links.
-
-    """
+    """Measure, and print."""
     if sources:
         _compare_real(sources, options, scratch)
     else:

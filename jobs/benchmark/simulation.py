@@ -51,19 +51,7 @@ class SchedulerState:
 
 
 def make_clips(n_clips: int) -> Iterator[Clip]:
-    """Make clips as a listing of S3 has them, named like MIMII's; none of them is anywhere.
-
-    Parameters
-    ----------
-    n_clips : int
-        How many.
-
-    Yields
-    ------
-    Clip
-        All of 10 s; one folder in five is abnormal.
-
-    """
+    """Make clips as a listing of S3 has them, named like MIMII's; none of them is anywhere."""
     for index in range(n_clips):
         folder = index // _CLIPS_A_FOLDER
         machine, snr = _MACHINES[folder % 4], _SNRS[folder // 4 % 3]
@@ -75,19 +63,7 @@ def make_clips(n_clips: int) -> Iterator[Clip]:
 
 
 def plan_clips(clips: Iterable[Clip]) -> Table:
-    """Plan a table of made clips as a job does, but for the headers: they are known.
-
-    Parameters
-    ----------
-    clips : iterable of Clip
-        From `make_clips`.
-
-    Returns
-    -------
-    Table
-        Of the default preset and shards of 32 MiB.
-
-    """
+    """Plan a table of made clips as a job does, but for the headers: they are known."""
     arranged = arrange_clips(_find(clips))
     probe = Probe(_HEADER)
     probes = {index: probe for group in group_alike(arranged) for index in group}
@@ -107,46 +83,12 @@ def do_nothing(task: ShardTask) -> Done:
 
 
 def run_nothing(cluster: Cluster, table: Table, output: DiskObjects, todo: Iterable[int]) -> Iterator[Done]:
-    """Send tasks to workers that do nothing.
-
-    Parameters
-    ----------
-    cluster : Cluster
-        From `mimii.engine.cluster.connect`.
-    table : Table
-        Of made clips.
-    output : DiskObjects
-        Of the store.
-    todo : iterable of int
-        Which tasks.
-
-    Yields
-    ------
-    Done
-        As they come.
-
-    """
+    """Send tasks to workers that do nothing."""
     yield from run_tasks(cluster, do_nothing, (shard_task(table, index, output) for index in todo))
 
 
 def watch_scheduler(cluster: Cluster, results: Iterable[Done], n_tasks: int) -> Iterator[SchedulerState]:
-    """Look at the scheduler again and again, while results come.
-
-    Parameters
-    ----------
-    cluster : Cluster
-        From `mimii.engine.cluster.connect`, with a client.
-    results : iterable of Done
-        Of all tasks.
-    n_tasks : int
-        How many there will be.
-
-    Yields
-    ------
-    SchedulerState
-        Some 20 times.
-
-    """
+    """Look at the scheduler again and again, while results come."""
     step = max(1, n_tasks // _LOOKS)
     for number, _ in enumerate(results, 1):
         if cluster.client and number % step == 0:
@@ -154,18 +96,7 @@ def watch_scheduler(cluster: Cluster, results: Iterable[Done], n_tasks: int) -> 
 
 
 def leave_records(table: Table, output: DiskObjects, tasks: Iterable[int]) -> None:
-    """Leave what tasks leave that are done: a record of real size, and files as large as shards that hold nothing.
-
-    Parameters
-    ----------
-    table : Table
-        Of made clips.
-    output : DiskObjects
-        Of the store.
-    tasks : iterable of int
-        Which tasks.
-
-    """
+    """Leave what tasks leave that are done: a record of real size, and files as large as shards that hold nothing."""
     for folder in (RECORDS, os.path.dirname(row_clip_key(0))):
         Path(output.root, folder).mkdir(parents=True, exist_ok=True)
     sums = as_json(_some_sums(table.plan.layout.n_features))

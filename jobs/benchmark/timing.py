@@ -57,26 +57,7 @@ class Steady:
 
 
 def time_process(command: Sequence[str], environment: dict[str, str] | None = None) -> Timing:
-    """Run a process to its end, and say what it and its children cost.
-
-    Parameters
-    ----------
-    command : sequence of str
-        The program and its arguments.
-    environment : dict of str to str, optional
-        Added to this process's.
-
-    Returns
-    -------
-    Timing
-        Children count as far as they were waited for.
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If it fails.
-
-    """
+    """Run a process to its end, and say what it and its children cost."""
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, env=os.environ | (environment or {}))
@@ -90,28 +71,7 @@ def time_process(command: Sequence[str], environment: dict[str, str] | None = No
 
 
 def time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
-    """Fill a table in Dask workers, and say what a clip costs from the end of the first tasks on.
-
-    Parameters
-    ----------
-    table : Table
-        Any; it should have several shards for each worker.
-    n_workers : int
-        Processes.
-    scratch : Path
-        A folder for the result.
-
-    Returns
-    -------
-    Steady
-        Of all workers together.
-
-    Raises
-    ------
-    SourceError
-        If there are too few clips.
-
-    """
+    """Fill a table in Dask workers, and say what a clip costs from the end of the first tasks on."""
     output = DiskObjects(tempfile.mkdtemp(dir=scratch))
     store.begin(output, table, [])
     with connect(Where("local", n_workers)) as cluster:
@@ -132,23 +92,7 @@ def _drain(results: Iterator[Cost], n_workers: int) -> Steady:
 
 
 def steady(costs: Sequence[Cost], wall_seconds: float, skipped: int) -> Steady:
-    """Sum up what shards cost.
-
-    Parameters
-    ----------
-    costs : sequence of Cost
-        Of each shard.
-    wall_seconds : float
-        Elapsed for all but the skipped ones.
-    skipped : int
-        How many shards to leave out: the first ones pay for what is imported.
-
-    Returns
-    -------
-    Steady
-        Means over the clips.
-
-    """
+    """Sum up what shards cost."""
     warm = costs[skipped:]
     n_clips = sum(cost.n_clips for cost in warm)
     return Steady(

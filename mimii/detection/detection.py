@@ -136,24 +136,6 @@ def detect_machine(task: MachineTask) -> Done:
     """Learn a machine from its normal clips for training, score its clips for testing, write the model and the outcome.
 
     One in ten of the clips for training, at least three, is held back for the threshold, where there are six or more.
-
-    Parameters
-    ----------
-    task : MachineTask
-        Which machine, and where to write.
-
-    Returns
-    -------
-    Done
-        A summary.
-
-    Raises
-    ------
-    LearningError
-        If the machine has no clip for training.
-    OSError
-        If the table cannot be read or the output not be written.
-
     """
     machine, study = task.machine, task.study
     learned, held_back = hold_back(machine.train)
@@ -175,45 +157,12 @@ def detect_machine(task: MachineTask) -> Done:
 
 
 def read_rows(table: Objects, span: Span, shard_rows: int) -> FloatArray:
-    """Read the rows of one clip.
-
-    Parameters
-    ----------
-    table : Objects
-        The table of features.
-    span : Span
-        Which rows.
-    shard_rows : int
-        Of the table.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_features)
-        dB.
-
-    Raises
-    ------
-    OSError
-        If the table cannot be read.
-
-    """
+    """Read the rows of one clip."""
     return _rows(span, partial(read_shard, table), shard_rows)
 
 
 def hold_back(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """Choose clips for training that are not learned from, so that a threshold can be made of what they score.
-
-    Parameters
-    ----------
-    spans : sequence of Span
-        All clips for training.
-
-    Returns
-    -------
-    learned, held_back : list of Span
-        With fewer than six clips, all of them are in both.
-
-    """
+    """Choose clips for training that are not learned from, so that a threshold can be made of what they score."""
     count = max(_LEAST_HELD_BACK, len(spans) // _HELD_BACK)
     if len(spans) < 2 * _LEAST_HELD_BACK:
         return list(spans), list(spans)
@@ -240,36 +189,12 @@ def outcome_key(machine: str) -> str:
 
 
 def to_json(outcome: Outcome) -> bytes:
-    """Write an outcome as JSON; floats keep every bit.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        Any.
-
-    Returns
-    -------
-    bytes
-        The same for the same outcome, always.
-
-    """
+    """Write an outcome as JSON; floats keep every bit."""
     return json.dumps(asdict(outcome), separators=(",", ":")).encode()
 
 
 def from_json(data: bytes) -> Outcome | None:
-    """Read an outcome.
-
-    Parameters
-    ----------
-    data : bytes
-        What `to_json` wrote, or anything else.
-
-    Returns
-    -------
-    Outcome or None
-        None where it is not a whole outcome: then the machine is not done.
-
-    """
+    """Read an outcome."""
     try:
         values: dict[str, Any] = json.loads(data)
         lists = {name: tuple(values[name]) for name in ("held_back", "clips", "labels", "scores")}

@@ -63,24 +63,7 @@ class Detector:
 
 
 def reconstruct(rows: Floats, kind: Kind, arrays: Mapping[str, FloatArray]) -> Floats:
-    """Reconstruct rows from what was learned.
-
-    Parameters
-    ----------
-    rows : ndarray of float, shape (n_rows, n_features)
-        Shifted and scaled.
-    kind : {"autoencoder", "pca", "knn"}
-        The output of a network with the arrays ``weights_0``, ``biases_0``, ...; the projection on ``components``
-        around ``mean``; the nearest of ``rows``.
-    arrays : mapping of str to ndarray
-        Of `mimii.detection.learning.train`.
-
-    Returns
-    -------
-    ndarray of float, shape (n_rows, n_features)
-        What the rows would be if they were like those for training.
-
-    """
+    """Reconstruct rows from what was learned."""
     if kind == "autoencoder":
         return _run_network(rows, arrays)
     if kind == "pca":
@@ -91,21 +74,7 @@ def reconstruct(rows: Floats, kind: Kind, arrays: Mapping[str, FloatArray]) -> F
 
 
 def score_rows(rows: FloatArray, detector: Detector) -> NDArray[np.float64]:
-    """Measure how far each row is from what is normal: ``mean((z - reconstruct(z))**2)``, ``z = (x - shift) / scale``.
-
-    Parameters
-    ----------
-    rows : ndarray of float32, shape (n_rows, n_features)
-        dB, as in the table.
-    detector : Detector
-        Of the machine.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows,)
-        The mean over the features.
-
-    """
+    """Score each row: ``mean((z - reconstruct(z))**2)`` with ``z = (x - shift) / scale``."""
     scores = np.empty(len(rows))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
@@ -115,38 +84,12 @@ def score_rows(rows: FloatArray, detector: Detector) -> NDArray[np.float64]:
 
 
 def score_clip(rows: FloatArray, detector: Detector) -> float:
-    """Measure how far a clip is from what is normal: the mean of its rows' scores.
-
-    Parameters
-    ----------
-    rows : ndarray of float32, shape (n_rows, n_features)
-        All rows of the clip.
-    detector : Detector
-        Of the machine.
-
-    Returns
-    -------
-    float
-        At least 0.
-
-    """
+    """Measure how far a clip is from what is normal: the mean of its rows' scores."""
     return float(score_rows(rows, detector).mean())
 
 
 def to_bytes(detector: Detector) -> bytes:
-    """Write a detector as an archive of plain arrays, ``.npz``: no pickle, nothing in it can run.
-
-    Parameters
-    ----------
-    detector : Detector
-        Any.
-
-    Returns
-    -------
-    bytes
-        The same for the same detector, always.
-
-    """
+    """Write a detector as an archive of plain arrays, ``.npz``: no pickle, nothing in it can run."""
     about = {
         "format": _FORMAT,
         "kind": detector.kind,
@@ -162,24 +105,7 @@ def to_bytes(detector: Detector) -> bytes:
 
 
 def from_bytes(data: bytes) -> Detector:
-    """Read a detector.
-
-    Parameters
-    ----------
-    data : bytes
-        What `to_bytes` wrote, or anything else.
-
-    Returns
-    -------
-    Detector
-        With the same scores, bit for bit.
-
-    Raises
-    ------
-    DetectorError
-        If it is no detector, or one of another version.
-
-    """
+    """Read a detector."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}

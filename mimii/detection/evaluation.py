@@ -59,19 +59,7 @@ class Evaluation:
 
 
 def choose_threshold(normal_scores: ArrayLike) -> float:
-    """Choose a threshold from scores of normal clips: ``mean + 3 std``.
-
-    Parameters
-    ----------
-    normal_scores : array of float, shape (n_clips,)
-        Best of clips that the detector was not trained on: it knows the others too well.
-
-    Returns
-    -------
-    float
-        With one clip, its score; without any, infinity.
-
-    """
+    """Choose a threshold from scores of normal clips: ``mean + 3 std``."""
     scores = np.asarray(normal_scores, float)
     if not len(scores):
         return math.inf
@@ -79,23 +67,7 @@ def choose_threshold(normal_scores: ArrayLike) -> float:
 
 
 def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluation:
-    """Hold scores against labels.
-
-    Parameters
-    ----------
-    labels : array of int, shape (n_clips,)
-        0 normal, 1 abnormal.
-    scores : array of float, shape (n_clips,)
-        The higher the more abnormal.
-    threshold : float
-        A clip with a higher score counts as abnormal.
-
-    Returns
-    -------
-    Evaluation
-        See there; AUCs are those of ``sklearn.metrics.roc_auc_score``.
-
-    """
+    """Hold scores against labels."""
     truth, values = np.asarray(labels), np.asarray(scores, float)
     is_abnormal, is_alarm = truth == ABNORMAL, values > threshold
     true_alarms, false_alarms = int((is_alarm & is_abnormal).sum()), int((is_alarm & ~is_abnormal).sum())
@@ -115,21 +87,7 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluati
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rates of false and of true alarms for all thresholds.
-
-    Parameters
-    ----------
-    labels : array of int, shape (n_clips,)
-        0 normal, 1 abnormal; both must be there.
-    scores : array of float, shape (n_clips,)
-        The higher the more abnormal.
-
-    Returns
-    -------
-    false_alarms, true_alarms : ndarray of float64
-        From 0 to 1, both.
-
-    """
+    """Return the rates of false and of true alarms for all thresholds."""
     false_alarms, true_alarms, _ = metrics.roc_curve(
         np.asarray(labels), np.asarray(scores, float), drop_intermediate=True
     )
@@ -137,39 +95,13 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64]
 
 
 def average(values: Iterable[float]) -> float:
-    """Return the mean of those that are defined; NaN where none is.
-
-    Parameters
-    ----------
-    values : iterable of float
-        May hold NaN.
-
-    Returns
-    -------
-    float
-        Each counts alike.
-
-    """
+    """Return the mean of those that are defined; NaN where none is."""
     defined: Sequence[float] = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def published_auc(machine_type: str, machine_id: str, snr_db: float) -> float:
-    """Look up the AUC of the baseline published with MIMII; NaN where it is not known.
-
-    Parameters
-    ----------
-    machine_type, machine_id : str
-        Such as ``fan`` and ``id_00``.
-    snr_db : float
-        dB.
-
-    Returns
-    -------
-    float
-        Runs of that baseline differ by up to 0.3 on hard machines.
-
-    """
+    """Look up the AUC of the baseline published with MIMII; NaN where it is not known."""
     known = PUBLISHED_AUC.get((machine_type, machine_id), {})
     return math.nan if math.isnan(snr_db) else known.get(round(snr_db), math.nan)
 

@@ -34,91 +34,26 @@ Results = Sequence[tuple[Machine, Outcome]]
 
 
 def fingerprint(columns: Columns, content: str, training: Training) -> str:
-    """Digest all that decides what comes out: the table with its content, and how it is learned.
-
-    Parameters
-    ----------
-    columns : Columns
-        Of the table.
-    content : str
-        A digest of its rows, of `mimii.engine.records.digest_written`.
-    training : Training
-        How detectors are trained.
-
-    Returns
-    -------
-    str
-        16 characters.
-
-    """
+    """Digest all that decides what comes out: the table with its content, and how it is learned."""
     values = (_FORMAT, columns.attributes["fingerprint"], columns.status.tolist(), content, digest_training(training))
     statistics = columns.feature_mean.tobytes() + columns.feature_std.tobytes()
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + statistics).hexdigest()[:16]
 
 
 def look(objects: Objects) -> Existing | None:
-    """Look at what is at the output.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-
-    Returns
-    -------
-    Existing or None
-        None where there is nothing yet.
-
-    Raises
-    ------
-    StoreError
-        If something else is there.
-
-    """
+    """Look at what is at the output."""
     return find_existing(objects, _ABOUT, _TITLE, "run of detection")
 
 
 def describe(columns: Columns, training: Training, table: str, wanted: str) -> dict[str, Any]:
-    """Say what an output is.
-
-    Parameters
-    ----------
-    columns : Columns
-        Of the table.
-    training : Training
-        How detectors are trained.
-    table : str
-        Where the table is.
-    wanted : str
-        The fingerprint.
-
-    Returns
-    -------
-    dict
-        As JSON takes it.
-
-    """
+    """Say what an output is."""
     about = {"title": _TITLE, "format": _FORMAT, "fingerprint": wanted}
     about |= {"training": digest_training(training), "spec": columns.spec.as_dict()}
     return about | provenance([table], "results", _SOFTWARE)
 
 
 def differences(existing: Existing, about: Mapping[str, Any]) -> list[str]:
-    """Say how what is at an output differs from what is to be there.
-
-    Parameters
-    ----------
-    existing : Existing
-        What is there.
-    about : mapping
-        Of `describe`.
-
-    Returns
-    -------
-    list of str
-        For people; empty where they are the same.
-
-    """
+    """Say how what is at an output differs from what is to be there."""
     there = existing.attributes
     if there["fingerprint"] == about["fingerprint"]:
         return []
@@ -132,40 +67,12 @@ def differences(existing: Existing, about: Mapping[str, Any]) -> list[str]:
 
 
 def is_finished(objects: Objects, existing: Existing | None) -> bool:
-    """Say whether an output is whole: it says so, and its documents are there.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    existing : Existing or None
-        What `look` saw there.
-
-    Returns
-    -------
-    bool
-        False also where there is nothing yet.
-
-    """
+    """Say whether an output is whole: it says so, and its documents are there."""
     return existing is not None and existing.finished and {SCORES, RESULTS, REPORT} <= set(objects.names())
 
 
 def check_free(objects: Objects, *, overwrite: bool) -> None:
-    """Make sure that scores of new recordings do not take the place of other results.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    overwrite : bool
-        Whether scores of other new recordings may go.
-
-    Raises
-    ------
-    StoreError
-        If there are results; the message says what to do.
-
-    """
+    """Make sure that scores of new recordings do not take the place of other results."""
     names = objects.names()
     if _ABOUT in names:
         msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
@@ -181,18 +88,7 @@ def begin(objects: Objects, about: Mapping[str, Any]) -> None:
 
 
 def finish(objects: Objects, about: Mapping[str, Any], documents: Mapping[str, bytes]) -> None:
-    """Write what comes last: documents, and that all is there.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    about : mapping
-        Of `describe`.
-    documents : mapping of str to bytes
-        By key.
-
-    """
+    """Write what comes last: documents, and that all is there."""
     objects.put_all(documents)
     objects.delete_partial()
     objects.put(_ABOUT, _json({**about, "finished": True}))
@@ -210,23 +106,7 @@ def erase(objects: Objects) -> None:
 
 
 def read_outcomes(objects: Objects, machines: Sequence[Machine], wanted: str) -> dict[str, Outcome]:
-    """Read what has come of machines, as far as it is of the same table and training and its model is there.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    machines : sequence of Machine
-        Which.
-    wanted : str
-        The fingerprint.
-
-    Returns
-    -------
-    dict of str to Outcome
-        By the name of the machine.
-
-    """
+    """Read what has come of machines, as far as it is of the same table and training and its model is there."""
     models = objects.sizes(MODELS)
     documents = objects.get_all([outcome_key(machine.name) for machine in machines])
     found = (from_json(data) for data in documents.values())
@@ -235,21 +115,7 @@ def read_outcomes(objects: Objects, machines: Sequence[Machine], wanted: str) ->
 
 
 def scores_document(columns: Columns, results: Results) -> bytes:
-    """Write the score of each clip for testing as CSV, UTF-8.
-
-    Parameters
-    ----------
-    columns : Columns
-        Of the table.
-    results : sequence of (Machine, Outcome)
-        All machines.
-
-    Returns
-    -------
-    bytes
-        A line of names, then one a clip, in the order of the table.
-
-    """
+    """Write the score of each clip for testing as CSV, UTF-8."""
     rows = []
     for machine, outcome in results:
         for clip, label, score in zip(outcome.clips, outcome.labels, outcome.scores, strict=True):
@@ -261,19 +127,7 @@ def scores_document(columns: Columns, results: Results) -> bytes:
 
 
 def results_document(results: Results) -> bytes:
-    """Write how well each machine's clips are told apart as CSV, UTF-8; the last line is the average.
-
-    Parameters
-    ----------
-    results : sequence of (Machine, Outcome)
-        All machines.
-
-    Returns
-    -------
-    bytes
-        A line of names, then one a machine.
-
-    """
+    """Write how well each machine's clips are told apart as CSV, UTF-8; the last line is the average."""
     names = [field.name for field in fields(Evaluation)]
     rows: list[tuple[object, ...]] = []
     for machine, outcome in results:
@@ -286,19 +140,7 @@ def results_document(results: Results) -> bytes:
 
 
 def averages(results: Results) -> dict[str, float]:
-    """Average over machines, each counting alike.
-
-    Parameters
-    ----------
-    results : sequence of (Machine, Outcome)
-        All machines.
-
-    Returns
-    -------
-    dict of str to float
-        auc, partial_auc, precision, recall and f1; NaN where no machine has one.
-
-    """
+    """Average over machines, each counting alike."""
     evaluations = [outcome.evaluation for _, outcome in results]
     names = ("auc", "partial_auc", "precision", "recall", "f1")
     return {name: average(getattr(evaluation, name) for evaluation in evaluations) for name in names}

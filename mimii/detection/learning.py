@@ -60,29 +60,6 @@ def train(blocks: Blocks, training: Training) -> dict[str, FloatArray]:
     pca          the mean and the 8 principal components
     knn          4,096 rows, drawn at random from all
     ===========  ====================================================================================================
-
-    Parameters
-    ----------
-    blocks : callable
-        Gives the rows again in each epoch.
-    training : Training
-        Uses kind, epochs and seed.
-
-    Returns
-    -------
-    dict of str to ndarray of float32
-        For `Detector.arrays`.
-
-    Raises
-    ------
-    LearningError
-        If there is no row.
-
-    References
-    ----------
-    Purohit et al., MIMII Dataset, DCASE 2019; ``sklearn.neural_network.MLPRegressor``,
-    ``sklearn.decomposition.IncrementalPCA``.
-
     """
     learn = {"autoencoder": _train_autoencoder, "pca": _train_pca, "knn": _draw_neighbours}[training.kind]
     return learn(blocks, training)

@@ -28,23 +28,7 @@ class Heard:
 
 
 def listen(paths: Sequence[str], channel: int, access: Access) -> list[Heard]:
-    """Read recordings, to be heard in a page.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        As the column ``path`` of the table has them: relative ones are looked for from the folder that this runs in.
-    channel : int
-        Which microphone.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    list of Heard
-        In the same order; one that is not at hand, or longer than 20 MB, says so.
-
-    """
+    """Read recordings, to be heard in a page."""
     return [_listen(path, channel, access) for path in paths]
 
 

@@ -58,19 +58,7 @@ class Machine:
 
 
 def find_machines(columns: Columns) -> list[Machine]:
-    """Group the clips of a table by machine type, machine id and SNR.
-
-    Parameters
-    ----------
-    columns : Columns
-        Of a finished table.
-
-    Returns
-    -------
-    list of Machine
-        Those that have a clip for training or testing, in the order of the table.
-
-    """
+    """Group the clips of a table by machine type, machine id and SNR."""
     by_machine: dict[tuple[str, str, str], list[int]] = {}
     for clip in np.flatnonzero(_usable(columns)).tolist():
         key = (str(columns.machine_type[clip]), str(columns.machine_id[clip]), str(columns.snr_db[clip]))

@@ -60,19 +60,7 @@ class Hardest:
 
 
 def find_hardest(results: Results) -> list[Hardest]:
-    """Choose which machines to show, the worst first, and which clips of them.
-
-    Parameters
-    ----------
-    results : sequence of (Machine, Outcome)
-        All machines.
-
-    Returns
-    -------
-    list of Hardest
-        At most `MOST_SHOWN`, each with a clip for testing.
-
-    """
+    """Choose which machines to show, the worst first, and which clips of them."""
     tested = [(machine, outcome) for machine, outcome in results if outcome.clips]
     ranked = sorted(tested, key=lambda result: (math.isnan(result[1].evaluation.auc), result[1].evaluation.auc))
     return [Hardest(machine, outcome, _hardest(outcome)) for machine, outcome in ranked[:MOST_SHOWN]]
@@ -85,27 +73,7 @@ def write_page(
     shown: Sequence[Hardest],
     clips: Mapping[int, tuple[FloatArray, Heard]],
 ) -> bytes:
-    """Write the page.
-
-    Parameters
-    ----------
-    columns : Columns
-        Of the table.
-    training : Training
-        How the detectors were trained.
-    results : sequence of (Machine, Outcome)
-        All machines.
-    shown : sequence of Hardest
-        Of `find_hardest`.
-    clips : mapping of int to (ndarray, Heard)
-        The rows and the sound of each clip that is shown, by its number in the table.
-
-    Returns
-    -------
-    bytes
-        HTML, UTF-8.
-
-    """
+    """Write the page."""
     mean = averages(results)
     names = [hardest.machine.name for hardest in shown]
     text = _template().render(

@@ -86,54 +86,14 @@ class Scored:
 
 
 def score_batch(task: ScoreTask) -> list[Scored]:
-    """Score recordings straight from audio.
-
-    Parameters
-    ----------
-    task : ScoreTask
-        Which recordings, and where the models are.
-
-    Returns
-    -------
-    list of Scored
-        In the order of the parts; the same as of a table of them, bit for bit.
-
-    Raises
-    ------
-    DetectorError
-        If a model is none.
-    OSError
-        If a model cannot be read, or S3 not be used.
-
-    """
+    """Score recordings straight from audio."""
     models = {key: read_model(task.models, key) for key in {part.model for part in task.parts}}
     clips = zip(task.parts, load_all(task), strict=True)
     return [_score(part, loaded, models[part.model]) for part, loaded in clips]
 
 
 def read_model(models: Objects, key: str) -> Detector:
-    """Read a model.
-
-    Parameters
-    ----------
-    models : Objects
-        Where it is.
-    key : str
-        Its key.
-
-    Returns
-    -------
-    Detector
-        See there.
-
-    Raises
-    ------
-    DetectorError
-        If it is no model.
-    FileNotFoundError
-        If it is not there.
-
-    """
+    """Read a model."""
     data = models.get(key)
     if data is None:
         msg = f"{models.root}/{key}: there is no such model"

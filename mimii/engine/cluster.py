@@ -175,25 +175,7 @@ def default_workers() -> int:
 
 @contextmanager
 def connect(where: Where) -> Iterator[Cluster]:
-    """Start or reach what a scheduler's name says, and let go of it in the end.
-
-    Parameters
-    ----------
-    where : Where
-        Which scheduler, how many workers, how to encrypt.
-
-    Yields
-    ------
-    Cluster
-        To be given to `run_tasks`. What is started here listens on the loopback interface only, unless a cluster file
-        says otherwise.
-
-    Raises
-    ------
-    WorkError
-        If there is no scheduler or no worker in time, or their versions differ.
-
-    """
+    """Start or reach what a scheduler's name says, and let go of it in the end."""
     with (
         dask.config.set(_CONFIG | _unless_configured(_DEFAULTS)),
         _hushed(),
@@ -502,33 +484,6 @@ def run_tasks(
     So the scheduler does not grow with the number of tasks. A task that fails is tried again (not where there is no
     client), and a task whose worker dies goes to another. All tasks are of one group of keys, so that the scheduler
     keeps them in a queue: the death of a worker is then held against the two that it has, not against all it might get.
-
-    Parameters
-    ----------
-    cluster : Cluster
-        From `connect`.
-    function : callable
-        Importable by workers.
-    tasks : iterable
-        Its arguments, small; taken as needed.
-    with_care : callable, optional
-        What to do, on a worker, with a task that has killed its workers before the function is called once more: from
-        the task and the bytes of memory that the worker may use to the task without what kills.
-
-    Yields
-    ------
-    object
-        The results, as they come.
-
-    Raises
-    ------
-    WorkError
-        If a task's worker dies each time, with care or where there is none.
-    LostError
-        If the scheduler is lost.
-    Exception
-        What the task itself raised the last time it was tried.
-
     """
     if cluster.client is None:
         for task in tasks:

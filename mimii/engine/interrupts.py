@@ -17,14 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def deferred_interrupts() -> Iterator[list[int]]:
-    """Put off the first interrupt; a second one takes effect at once.
-
-    Yields
-    ------
-    list of int
-        The signals that have come, for `until_interrupted`.
-
-    """
+    """Put off the first interrupt; a second one takes effect at once."""
     received: list[int] = []
 
     def defer(number: int, _frame: FrameType | None) -> None:
@@ -42,26 +35,7 @@ def deferred_interrupts() -> Iterator[list[int]]:
 
 
 def until_interrupted(results: Iterable[Result], received: list[int]) -> Iterator[Result]:
-    """Pass on results until an interrupt has come.
-
-    Parameters
-    ----------
-    results : iterable
-        Results, as they come.
-    received : list of int
-        From `deferred_interrupts`.
-
-    Yields
-    ------
-    object
-        The results.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Between two results.
-
-    """
+    """Pass on results until an interrupt has come."""
     for result in results:
         yield result
         if received:

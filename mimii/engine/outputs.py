@@ -47,30 +47,7 @@ class Existing:
 
 
 def find_existing(objects: Objects, key: str, title: str, kind: str) -> Existing | None:
-    """Look at what is at an output that a JSON document tells of.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    key : str
-        Of the document; it has a title, a fingerprint, and whether all is finished.
-    title : str
-        That of results of this kind.
-    kind : str
-        What they are, for people.
-
-    Returns
-    -------
-    Existing or None
-        None where there is nothing yet.
-
-    Raises
-    ------
-    StoreError
-        If something else is there.
-
-    """
+    """Look at what is at an output that a JSON document tells of."""
     data = objects.get(key)
     try:
         if data is None and all(name == PARTIAL for name in objects.names()):
@@ -85,23 +62,7 @@ def find_existing(objects: Objects, key: str, title: str, kind: str) -> Existing
 
 
 def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> dict[str, Any]:
-    """Say where results come from.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Where the recordings are; credentials in URLs are left out.
-    what : str
-        The results, for people: ``"features"``.
-    packages : sequence of str
-        The software that decides what they are.
-
-    Returns
-    -------
-    dict
-        sources, software with versions, license and attribution.
-
-    """
+    """Say where results come from."""
     return {
         "sources": [_without_credentials(as_unicode(source)) for source in sources],
         "software": {"sound-features": __version__, "python": platform.python_version()}
@@ -112,19 +73,7 @@ def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> di
 
 
 def as_unicode(path: str) -> str:
-    """Replace bytes of a path that are not UTF-8: neither Zarr's strings nor JSON can hold them.
-
-    Parameters
-    ----------
-    path : str
-        As Python has it from the operating system.
-
-    Returns
-    -------
-    str
-        Valid Unicode.
-
-    """
+    """Replace bytes of a path that are not UTF-8: neither Zarr's strings nor JSON can hold them."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -66,53 +66,17 @@ def record_key(prefix: str, index: int) -> str:
 
 
 def describe(objects: Mapping[str, bytes]) -> dict[str, Written]:
-    """Note what a record vouches for.
-
-    Parameters
-    ----------
-    objects : mapping of str to bytes
-        What was written, by key.
-
-    Returns
-    -------
-    dict of str to Written
-        By key.
-
-    """
+    """Note what a record vouches for."""
     return {key: Written(len(data), hashlib.sha256(data).hexdigest()) for key, data in objects.items()}
 
 
 def to_json(record: Record) -> bytes:
-    """Write a record as JSON; floats keep every bit.
-
-    Parameters
-    ----------
-    record : Record
-        Any.
-
-    Returns
-    -------
-    bytes
-        The same for the same record, always.
-
-    """
+    """Write a record as JSON; floats keep every bit."""
     return json.dumps(asdict(record), separators=(",", ":")).encode()
 
 
 def from_json(data: bytes) -> Record | None:
-    """Read a record.
-
-    Parameters
-    ----------
-    data : bytes
-        What `to_json` wrote, or anything else.
-
-    Returns
-    -------
-    Record or None
-        None where it is not a whole record: then the task is not done.
-
-    """
+    """Read a record."""
     try:
         values = json.loads(data)
         return Record(
@@ -127,21 +91,7 @@ def from_json(data: bytes) -> Record | None:
 
 
 def digest_written(objects: Objects, prefix: str) -> str:
-    """Digest what all tasks of an output have written, by their records.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    prefix : str
-        Below which the records are.
-
-    Returns
-    -------
-    str
-        16 characters; changes when a byte of the results does.
-
-    """
+    """Digest what all tasks of an output have written, by their records."""
     digest = hashlib.sha256()
     for key, data in sorted(objects.get_all(objects.sizes(prefix)).items()):
         record = from_json(data)
@@ -151,19 +101,7 @@ def digest_written(objects: Objects, prefix: str) -> str:
 
 
 def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
-    """Delete the record of other recordings: it must not vouch for what is written from now on.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    key : str
-        Of the record.
-    stamp : Stamp
-        What the new record will bear. One that bears it already stays: it vouches for the same bytes, and another run
-        may be counting records just now.
-
-    """
+    """Delete the record of other recordings: it must not vouch for what is written from now on."""
     data = objects.get(key)
     record = None if data is None else from_json(data)
     if data is not None and (record is None or record.stamp != stamp or record.unread):
@@ -171,40 +109,12 @@ def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
 
 
 def read_records(objects: Objects, work: Work) -> dict[int, Record]:
-    """Read the records that are valid: of this work, of these recordings, with all that they vouch for in place.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    work : Work
-        What is to be there.
-
-    Returns
-    -------
-    dict of int to Record
-        By task, in order. A task that is not in it is not done.
-
-    """
+    """Read the records that are valid: of this work, of these recordings, with all that they vouch for in place."""
     return dict(each_record(objects, work))
 
 
 def each_record(objects: Objects, work: Work) -> Iterator[tuple[int, Record]]:
-    """Read the records that are valid, some at a time: results may be large, and tasks many.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    work : Work
-        What is to be there.
-
-    Yields
-    ------
-    tuple of int and Record
-        Task and record, in the order of the tasks. A task that is left out is not done.
-
-    """
+    """Read the records that are valid, some at a time: results may be large, and tasks many."""
     sizes = objects.sizes()
     for first in range(0, work.n_tasks, _RECORDS_AT_ONCE):
         tasks = range(first, min(first + _RECORDS_AT_ONCE, work.n_tasks))

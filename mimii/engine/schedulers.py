@@ -113,41 +113,12 @@ class ClusterClass:
 
 
 def is_cluster_file(scheduler: str) -> bool:
-    """Say whether a scheduler is named by a file that says how to start one.
-
-    Parameters
-    ----------
-    scheduler : str
-        Of ``--scheduler``.
-
-    Returns
-    -------
-    bool
-        By the ending.
-
-    """
+    """Say whether a scheduler is named by a file that says how to start one."""
     return scheduler.endswith((".yaml", ".yml"))
 
 
 def check_scheduler(scheduler: str) -> str:
-    """Make sure that a scheduler may be meant.
-
-    Parameters
-    ----------
-    scheduler : str
-        Of ``--scheduler``.
-
-    Returns
-    -------
-    str
-        The same; for ``env`` the address that the environment names.
-
-    Raises
-    ------
-    SchedulerError
-        If it is nothing that `Where` admits, or its file cannot be used.
-
-    """
+    """Make sure that a scheduler may be meant."""
     if scheduler == "env":
         return _check_address(_address_of_environment())
     if is_cluster_file(scheduler):
@@ -162,24 +133,7 @@ def check_scheduler(scheduler: str) -> str:
 
 
 def read_cluster_file(path: str) -> Manifest | ClusterClass:
-    """Read how to start a cluster.
-
-    Parameters
-    ----------
-    path : str
-        A YAML file.
-
-    Returns
-    -------
-    Manifest or ClusterClass
-        By its shape.
-
-    Raises
-    ------
-    SchedulerError
-        If it cannot be read, or is of another shape.
-
-    """
+    """Read how to start a cluster."""
     try:
         with open(path, encoding="utf-8") as file:
             documents = list(yaml.safe_load_all(file))
@@ -197,26 +151,7 @@ def read_cluster_file(path: str) -> Manifest | ClusterClass:
 
 
 def find_address(scheduler: str) -> str:
-    """Find out where a scheduler is.
-
-    Parameters
-    ----------
-    scheduler : str
-        An address, or a file that ``dask scheduler --scheduler-file`` writes.
-
-    Returns
-    -------
-    str
-        Its address.
-
-    Raises
-    ------
-    OSError
-        If the file is not there; it may come.
-    SchedulerError
-        If it names no address.
-
-    """
+    """Find out where a scheduler is."""
     if not scheduler.endswith(".json"):
         return scheduler
     with open(scheduler, encoding="utf-8") as file:
@@ -233,47 +168,13 @@ def find_address(scheduler: str) -> str:
 
 
 def knock(address: str) -> socket.socket:
-    """Connect to an address.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``tcp://HOST:PORT``.
-
-    Returns
-    -------
-    socket
-        To be closed.
-
-    Raises
-    ------
-    OSError
-        If nobody listens there; somebody may come.
-
-    """
+    """Connect to an address."""
     host, _, port = address.partition("://")[2].rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET)
 
 
 def speaks_tls(address: str) -> bool:
-    """Say whether who listens at an address encrypts.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``tcp://HOST:PORT``.
-
-    Returns
-    -------
-    bool
-        Whether it is TLS that comes back.
-
-    Raises
-    ------
-    OSError
-        If nobody listens there; somebody may come.
-
-    """
+    """Say whether who listens at an address encrypts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
     with knock(address) as plain:

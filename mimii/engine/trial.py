@@ -36,26 +36,7 @@ class _Trial:
 
 
 def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
-    """Find out which recordings of a task cannot be read without harm.
-
-    Parameters
-    ----------
-    task : Task
-        Any.
-    memory : int or None
-        Bytes that this process may use; the children may use a share of it. None is no limit.
-
-    Returns
-    -------
-    Task
-        With a fault for each of these recordings: it reads the others only.
-
-    Raises
-    ------
-    OSError
-        If no child can be started, or one fails and no recording is to blame: storage that cannot be used, say.
-
-    """
+    """Find out which recordings of a task cannot be read without harm."""
     faults = dict(task.faults)
     left = list(task.parts)
     while left:

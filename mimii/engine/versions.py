@@ -21,33 +21,13 @@ class MixError(RuntimeError):
 
 
 def select_versions(told: Mapping[str, Any]) -> Versions:
-    """Take what has to be the same out of what a part of a cluster tells of itself.
-
-    Parameters
-    ----------
-    told : mapping
-        Of ``packages`` to a mapping of names to versions, as Dask tells it.
-
-    Returns
-    -------
-    dict of str to str
-        Of Python, without the patch level, and of `PACKAGES`.
-
-    """
+    """Take what has to be the same out of what a part of a cluster tells of itself."""
     found = {name: str(told["packages"].get(name) or "missing") for name in ("python", *PACKAGES)}
     return found | {"python": ".".join(found["python"].split(".")[:2])}
 
 
 def make_code_asker() -> Callable[[], str]:
-    """Make a function that tells this project's code where it is called.
-
-    Returns
-    -------
-    callable
-        Without arguments; a digest. It needs nothing to be installed, and is defined here so that it is sent to others
-        whole, to none but those with the same Python.
-
-    """
+    """Make a function that tells this project's code where it is called."""
 
     def ask() -> str:
         import hashlib
@@ -69,52 +49,19 @@ def make_code_asker() -> Callable[[], str]:
 
 @cache
 def code_here() -> str:
-    """Tell the code of this process.
-
-    Returns
-    -------
-    str
-        A digest, of when it was first asked for.
-
-    """
+    """Tell the code of this process."""
     return make_code_asker()()
 
 
 def check_code(expected: str) -> None:
-    """Make sure that this process has the code of another one.
-
-    Parameters
-    ----------
-    expected : str
-        The other's `code_here`.
-
-    Raises
-    ------
-    MixError
-        If it has not.
-
-    """
+    """Make sure that this process has the code of another one."""
     if code_here() != expected:
         msg = f"a worker has {code_here()} of {PROJECT}, and the job {expected}. {ADVICE}"
         raise MixError(msg)
 
 
 def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Versions]) -> None:
-    """Make sure that all parts of a cluster have the same versions.
-
-    Parameters
-    ----------
-    here, scheduler : dict of str to str
-        Versions by name, of this process and of the scheduler.
-    workers : mapping of str to dict
-        Those of the workers, by address.
-
-    Raises
-    ------
-    MixError
-        If any differs.
-
-    """
+    """Make sure that all parts of a cluster have the same versions."""
     kinds = Counter(tuple(versions.items()) for versions in workers.values())
     columns = {"here": here, "scheduler": scheduler}
     for kind, count in kinds.most_common():

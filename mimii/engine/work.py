@@ -88,41 +88,14 @@ class Done:
 
 
 def make_stamp(work: Work, task: int) -> Stamp:
-    """Say what the record of a task must bear to be valid.
-
-    Parameters
-    ----------
-    work : Work
-        Any.
-    task : int
-        Which task.
-
-    Returns
-    -------
-    Stamp
-        It changes when a recording changes, or an archive is written again. What is good stays good in an archive
-        that is written again with the same content; what could not be read is worth another try.
-
-    """
+    """Say what the record of a task must bear to be valid."""
     places = [work.catalogue.clips[clip].place for clip in work.clips_of(task)]
     archives = {f"{place.url} {place.member.archive_version}\n" for place in places if place.member}
     return Stamp(work.fingerprint, task, digest_inputs(places), _digest(sorted(archives)))
 
 
 def digest_inputs(places: Sequence[Place]) -> str:
-    """Digest the sizes and versions of the recordings of a task.
-
-    Parameters
-    ----------
-    places : sequence of Place
-        In the order of the task's clips.
-
-    Returns
-    -------
-    str
-        Changes when one of them changes, and not when it is moved as it is.
-
-    """
+    """Digest the sizes and versions of the recordings of a task."""
     return _digest([f"{place.size} {place.version}\n" for place in places])
 
 

@@ -76,24 +76,7 @@ class Task(Protocol):
 
 
 def load_all(task: Task) -> Iterator[Loaded]:
-    """Load the recordings of a task, one after the other.
-
-    Parameters
-    ----------
-    task : Task
-        Any.
-
-    Yields
-    ------
-    Loaded
-        One for each part.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used: that is no fault of the recording.
-
-    """
+    """Load the recordings of a task, one after the other."""
     left = [part for part in task.parts if part.clip not in task.faults]
     openers = open_all([part.place for part in left], task.reach)
     for part in task.parts:
@@ -101,28 +84,7 @@ def load_all(task: Task) -> Iterator[Loaded]:
 
 
 def load_mel(opener: Opener, n_samples: int, spec: FeatureSpec) -> Loaded:
-    """Load one channel of a recording and compute its mel spectrogram.
-
-    Parameters
-    ----------
-    opener : callable
-        Opens the recording; of `mimii.storage.reading.open_all`.
-    n_samples : int
-        Samples of one channel, as planned.
-    spec : FeatureSpec
-        What to compute.
-
-    Returns
-    -------
-    Loaded
-        With the mel spectrogram of the whole recording.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used: that is no fault of the recording.
-
-    """
+    """Load one channel of a recording and compute its mel spectrogram."""
     try:
         with opener() as file:
             header = read_header(file)

@@ -82,19 +82,7 @@ class Album:
         return len(self.firsts) - 1
 
     def clips_of(self, task: int) -> list[int]:
-        """Say of which clips a task renders the images.
-
-        Parameters
-        ----------
-        task : int
-            Which task.
-
-        Returns
-        -------
-        list of int
-            In order.
-
-        """
+        """Say of which clips a task renders the images."""
         usable = np.flatnonzero(self.catalogue.n_rows)
         clips: list[int] = usable[self.firsts[task] : self.firsts[task + 1]].tolist()
         return clips
@@ -104,22 +92,7 @@ class Album:
         return int(self.firsts[task + 1] - self.firsts[task])
 
     def pictures(self, clip: int) -> list[Picture]:
-        """Say which images there will be of a clip.
-
-        Parameters
-        ----------
-        clip : int
-            Which clip.
-
-        Returns
-        -------
-        list of Picture
-            None of a clip that cannot be used. With a window of S seconds, image k begins at k S seconds and is S
-            seconds wide; the last one ends with the clip, and so overlaps with the one before where S does not divide
-            the clip; it is left out where it would show no other frames. A clip shorter than S has one image of all of
-            it.
-
-        """
+        """Say which images there will be of a clip."""
         total, suffix = int(self.catalogue.n_rows[clip]), SUFFIXES[self.style.format]
         if self.window is None or not total:
             return [Picture(self.names[clip] + suffix, 0, total)] if total else []
@@ -197,30 +170,7 @@ class RenderTask:
 
 
 def make_album(catalogue: Catalogue, style: Style, window: float | None = None, base: str = "") -> Album:
-    """Plan a set of images.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        The clips, with a spec of 1 frame a row.
-    style : Style
-        How they are to look.
-    window : float, optional
-        Seconds that an image shows.
-    base : str
-        Where on S3 the images will be, for manifests.
-
-    Returns
-    -------
-    Album
-        The same for the same clips, always.
-
-    Raises
-    ------
-    SpecError
-        If the window is narrower than two frames.
-
-    """
+    """Plan a set of images."""
     spec = catalogue.spec
     if window is not None and not window * spec.sample_rate >= 2 * spec.hop_length:
         least = 2 * spec.hop_length / spec.sample_rate
@@ -233,43 +183,13 @@ def make_album(catalogue: Catalogue, style: Style, window: float | None = None, 
 
 
 def render_task(album: Album, task: int, output: Objects, reach: Reach = HERE) -> RenderTask:
-    """Gather what a worker needs to know for one task.
-
-    Parameters
-    ----------
-    album : Album
-        Any.
-    task : int
-        Which task.
-    output : Objects
-        Where the images go.
-    reach : Reach
-        How to fetch the recordings.
-
-    Returns
-    -------
-    RenderTask
-        Some kilobytes.
-
-    """
+    """Gather what a worker needs to know for one task."""
     parts = tuple(_parts(album, album.clips_of(task)))
     return RenderTask(output, reach, album.catalogue.spec, album.style, make_stamp(album, task), parts)
 
 
 def style_as_dict(style: Style) -> dict[str, object]:
-    """Return a style by name, as JSON takes it; the table of colours as a digest.
-
-    Parameters
-    ----------
-    style : Style
-        Any.
-
-    Returns
-    -------
-    dict
-        All that decides a pixel.
-
-    """
+    """Return a style by name, as JSON takes it; the table of colours as a digest."""
     colours = hashlib.sha256(style.colours).hexdigest()[:16] if style.colours else ""
     return asdict(style) | {"colours": colours}
 

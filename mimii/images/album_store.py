@@ -25,43 +25,12 @@ _FOLDERS = (TRAIN, TEST, ALL, UNLABELLED, MANIFESTS, RECORDS)
 
 
 def look(objects: Objects) -> Existing | None:
-    """Look at what is at the output.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-
-    Returns
-    -------
-    Existing or None
-        None where there is nothing yet.
-
-    Raises
-    ------
-    StoreError
-        If something else is there.
-
-    """
+    """Look at what is at the output."""
     return find_existing(objects, _ABOUT, _TITLE, "set of images")
 
 
 def differences(existing: Existing, album: Album, _objects: Objects) -> list[str]:
-    """Say how the images at an output differ from others.
-
-    Parameters
-    ----------
-    existing : Existing
-        What is at the output.
-    album : Album
-        What is to be there.
-
-    Returns
-    -------
-    list of str
-        For people; empty where they are the same.
-
-    """
+    """Say how the images at an output differ from others."""
     there, now = existing.attributes, json.loads(_json(_about(album, [])))
     if there["fingerprint"] == album.fingerprint:
         return []
@@ -82,46 +51,12 @@ def differences(existing: Existing, album: Album, _objects: Objects) -> list[str
 
 
 def begin(objects: Objects, album: Album, sources: Sequence[str]) -> None:
-    """Say what will be at an output. May be done again over unfinished images of the same album.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    album : Album
-        What will be there.
-    sources : sequence of str
-        Where the recordings are.
-
-    """
+    """Say what will be at an output. May be done again over unfinished images of the same album."""
     objects.put(_ABOUT, _json(_about(album, sources) | {"finished": False}))
 
 
 def finish(objects: Objects, album: Album, sources: Sequence[str], overview: bytes | None) -> dict[int, Record]:
-    """Write what is handed over with the images, and last that they are all there.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    album : Album
-        What is there.
-    sources : sequence of str
-        Where the recordings are.
-    overview : bytes or None
-        The contact sheet; None where no clip could be used.
-
-    Returns
-    -------
-    dict of int to Record
-        All of them, by task.
-
-    Raises
-    ------
-    UnfinishedError
-        If a task is not done.
-
-    """
+    """Write what is handed over with the images, and last that they are all there."""
     done = read_records(objects, album)
     if missing := [task for task in range(album.n_tasks) if task not in done]:
         msg = f"{objects.root}: {len(missing)} of {album.n_tasks} batches are not done, the first is {missing[0]}"
@@ -137,25 +72,7 @@ def finish(objects: Objects, album: Album, sources: Sequence[str], overview: byt
 
 
 def is_finished(objects: Objects, existing: Existing | None, album: Album, done: Mapping[int, Record]) -> bool:
-    """Say whether an output is whole, down to its smallest object.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output.
-    existing : Existing or None
-        What `look` saw there.
-    album : Album
-        What is to be there.
-    done : mapping of int to Record
-        The records that are there.
-
-    Returns
-    -------
-    bool
-        False also where there is nothing yet.
-
-    """
+    """Say whether an output is whole, down to its smallest object."""
     if existing is None or not existing.finished or len(done) < album.n_tasks:
         return False
     if existing.attributes.get("manifest_base") != album.base:
@@ -165,14 +82,7 @@ def is_finished(objects: Objects, existing: Existing | None, album: Album, done:
 
 
 def erase(objects: Objects) -> None:
-    """Delete the images and all that came with them; what says that they are images goes last.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the output. The folder stays, and whatever else somebody has put there.
-
-    """
+    """Delete the images and all that came with them; what says that they are images goes last."""
     if about := objects.get(_ABOUT):
         objects.put(_ABOUT, _json(json.loads(about) | {"finished": False}))
     objects.delete_below(RECORDS)
@@ -185,21 +95,7 @@ def erase(objects: Objects) -> None:
 
 
 def documents_of(album: Album, done: Mapping[int, Record]) -> dict[str, bytes]:
-    """Make what is handed over with the images.
-
-    Parameters
-    ----------
-    album : Album
-        The images.
-    done : mapping of int to Record
-        All records.
-
-    Returns
-    -------
-    dict of str to bytes
-        By key.
-
-    """
+    """Make what is handed over with the images."""
     problems = problems_of(album, done)
     documents = {IMAGES: images_document(_rows(album, problems)), CLASSES: classes_document()}
     if not album.base:

@@ -14,28 +14,7 @@ _Pair = tuple[int | None, int | None]
 
 
 def make_contact_sheet(album: Album, problems: Sequence[str], reach: Reach) -> bytes | None:
-    """Draw a normal above an abnormal clip of each machine, at most 16 machines, at the best SNR that there is.
-
-    Parameters
-    ----------
-    album : Album
-        The images.
-    problems : sequence of str
-        Why a clip has no image; empty where it has.
-    reach : Reach
-        How to fetch the recordings.
-
-    Returns
-    -------
-    bytes or None
-        Of a PNG file; None where no clip can be shown.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Draw a normal above an abnormal clip of each machine, at most 16 machines, at the best SNR that there is."""
     good = [index for index, problem in enumerate(problems) if not problem]
     pairs = _spread(_labelled_pairs(album, good) or _plain_pairs(good))
     shown = _load(album, [clip for pair in pairs for clip in pair if clip is not None], reach)

@@ -55,24 +55,7 @@ class Panel:
 
 
 def colour_table(name: str) -> bytes:
-    """Look up a colormap of matplotlib.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``viridis``.
-
-    Returns
-    -------
-    bytes
-        Red, green and blue of each colour, from low to high: mostly 256 of them.
-
-    Raises
-    ------
-    SpecError
-        If there is no such colormap.
-
-    """
+    """Look up a colormap of matplotlib."""
     import matplotlib as mpl
 
     if name not in mpl.colormaps:
@@ -83,25 +66,7 @@ def colour_table(name: str) -> bytes:
 
 
 def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style: Style, caption: str) -> bytes:
-    """Draw a contact sheet: pairs of clips side by side, one above the other, with axes in seconds and Hz.
-
-    Parameters
-    ----------
-    pairs : sequence of (Panel, Panel)
-        Above and below; at least one clip in all.
-    spec : FeatureSpec
-        Of the spectrograms.
-    style : Style
-        Uses colours and db_range; without that, one scale for all from the smallest to the largest dB.
-    caption : str
-        What this is.
-
-    Returns
-    -------
-    bytes
-        Of a PNG file; the same for the same input, always.
-
-    """
+    """Draw a contact sheet: pairs of clips side by side, one above the other, with axes in seconds and Hz."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
@@ -132,21 +97,7 @@ def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style
 
 
 def draw_roc(false_alarms: NDArray[np.float64], true_alarms: NDArray[np.float64], auc: float) -> str:
-    """Draw a receiver operating characteristic.
-
-    Parameters
-    ----------
-    false_alarms, true_alarms : ndarray of float64
-        Rates from 0 to 1, for all thresholds.
-    auc : float
-        The area under it.
-
-    Returns
-    -------
-    str
-        An SVG element in the colours of the page that it is put into; the same for the same input, always.
-
-    """
+    """Draw a receiver operating characteristic."""
     figure, axes = _small_figure()
     axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":", label="guesses")
     axes.step(
@@ -161,21 +112,7 @@ def draw_roc(false_alarms: NDArray[np.float64], true_alarms: NDArray[np.float64]
 
 
 def draw_errors(normal: Sequence[float], abnormal: Sequence[float], threshold: float) -> str:
-    """Draw a histogram of the scores of clips, normal against abnormal, with the threshold.
-
-    Parameters
-    ----------
-    normal, abnormal : sequence of float
-        Scores.
-    threshold : float
-        A clip with a higher score counts as abnormal; may be infinite.
-
-    Returns
-    -------
-    str
-        An SVG element in the colours of the page that it is put into; the same for the same input, always.
-
-    """
+    """Draw a histogram of the scores of clips, normal against abnormal, with the threshold."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _small_figure()
@@ -193,23 +130,7 @@ def draw_errors(normal: Sequence[float], abnormal: Sequence[float], threshold: f
 
 
 def draw_spectrogram(decibel: FloatArray, spec: FeatureSpec, db_range: tuple[float, float]) -> bytes:
-    """Draw the mel spectrogram of one clip, with axes in seconds and Hz and a bar of dB.
-
-    Parameters
-    ----------
-    decibel : ndarray of float32, shape (n_frames, n_mels)
-        dB.
-    spec : FeatureSpec
-        Of the spectrogram.
-    db_range : tuple of float
-        The dB of the darkest and of the brightest colour.
-
-    Returns
-    -------
-    bytes
-        Of a PNG file on white; the same for the same input, always.
-
-    """
+    """Draw the mel spectrogram of one clip, with axes in seconds and Hz and a bar of dB."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 

@@ -73,19 +73,7 @@ class Violation:
 
 
 def check_images(images: Sequence[Image]) -> list[Violation]:
-    """Hold each image against the limits of a single one: format, pixels a side, ratio of the sides, bytes.
-
-    Parameters
-    ----------
-    images : sequence of Image
-        Any.
-
-    Returns
-    -------
-    list of Violation
-        One for each limit that is broken.
-
-    """
+    """Hold each image against the limits of a single one: format, pixels a side, ratio of the sides, bytes."""
     broken: dict[str, list[str]] = defaultdict(list)
     for image in images:
         for limit in _broken(image):
@@ -94,19 +82,7 @@ def check_images(images: Sequence[Image]) -> list[Violation]:
 
 
 def check_sets(images: Sequence[Image]) -> list[Violation]:
-    """Hold the images for training and for testing against the limits of a set: labels, and how many there are.
-
-    Parameters
-    ----------
-    images : sequence of Image
-        All of them; those without a label belong to no set.
-
-    Returns
-    -------
-    list of Violation
-        One for each limit that is broken.
-
-    """
+    """Hold the images for training and for testing against the limits of a set: labels, and how many there are."""
     sets: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.label:
@@ -116,21 +92,7 @@ def check_sets(images: Sequence[Image]) -> list[Violation]:
 
 
 def check_manifests(manifests: Mapping[str, bytes], urls: Iterable[str]) -> list[Violation]:
-    """Hold manifests against the rules of their format, and against each other.
-
-    Parameters
-    ----------
-    manifests : mapping of str to bytes
-        By split: ``train`` and ``test``, or ``all``.
-    urls : iterable of str
-        Of the images that there are.
-
-    Returns
-    -------
-    list of Violation
-        One for each rule that is broken.
-
-    """
+    """Hold manifests against the rules of their format, and against each other."""
     broken: dict[str, list[str]] = defaultdict(list)
     listed = {split: list(_entries(split, text, broken)) for split, text in manifests.items()}
     there = set(urls)

@@ -52,19 +52,7 @@ class Labelled:
 
 
 def manifest(images: Iterable[Labelled]) -> bytes:
-    """Write a manifest: SageMaker Ground Truth's for image classification, one JSON object a line.
-
-    Parameters
-    ----------
-    images : iterable of Labelled
-        In the order of the lines.
-
-    Returns
-    -------
-    bytes
-        UTF-8.
-
-    """
+    """Write a manifest: SageMaker Ground Truth's for image classification, one JSON object a line."""
     return b"".join(json.dumps(_entry(image)).encode() + b"\n" for image in images)
 
 
@@ -74,20 +62,7 @@ def classes_document() -> bytes:
 
 
 def images_document(rows: Iterable[Mapping[str, object]]) -> bytes:
-    """Write the list of all images as CSV, UTF-8.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        By column: file, path, machine_type, machine_id, snr_db, label, number, split, status, width, height, start_s,
-        stop_s.
-
-    Returns
-    -------
-    bytes
-        With a line of names first.
-
-    """
+    """Write the list of all images as CSV, UTF-8."""
     text = io.StringIO()
     table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     table.writeheader()

@@ -94,21 +94,7 @@ class Style:
 
 
 def render_image(decibel: FloatArray, style: Style) -> bytes:
-    """Make an image file of a spectrogram.
-
-    Parameters
-    ----------
-    decibel : ndarray of float32, shape (n_frames, n_mels)
-        dB.
-    style : Style
-        How.
-
-    Returns
-    -------
-    bytes
-        Of a PNG or JPEG file; the same for the same input, always.
-
-    """
+    """Make an image file of a spectrogram."""
     pixels = to_pixels(decibel, style)
     return encode_png(pixels) if style.format == "png" else encode_jpeg(pixels)
 
@@ -120,19 +106,6 @@ def to_pixels(decibel: FloatArray, style: Style) -> Pixels:
     of the image or those of ``style.db_range``, a pixel is ``255 - floor(255 x)`` in gray (loud is black), and colour
     ``min(floor(N x), N - 1)`` of a table of N. To another size, x is resampled before that: so colours are always
     those of the table.
-
-    Parameters
-    ----------
-    decibel : ndarray of float32, shape (n_frames, n_mels)
-        dB.
-    style : Style
-        Uses all but the format.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width) or (height, width, 3)
-        Gray, or red, green and blue. All quiet where all dB are equal.
-
     """
     loudness = _resized(_loudness(decibel, style).T[::-1], style)
     if not style.colours:
@@ -143,19 +116,7 @@ def to_pixels(decibel: FloatArray, style: Style) -> Pixels:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Write pixels as a PNG file of 8 bits a sample.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width) or (height, width, 3)
-        Gray, or red, green and blue.
-
-    Returns
-    -------
-    bytes
-        The file.
-
-    """
+    """Write pixels as a PNG file of 8 bits a sample."""
     height, width = pixels.shape[:2]
     is_gray = pixels.ndim == 2
     header = struct.pack(">2L5B", width, height, 8, _GRAY if is_gray else _RGB, 0, 0, 0)
@@ -164,45 +125,14 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """Write pixels as a JPEG file of quality 95, colours at full resolution.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width) or (height, width, 3)
-        Gray, or red, green and blue.
-
-    Returns
-    -------
-    bytes
-        The file.
-
-    """
+    """Write pixels as a JPEG file of quality 95, colours at full resolution."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return file.getvalue()
 
 
 def measure_image(data: bytes) -> tuple[str, int, int]:
-    """Look at an image file.
-
-    Parameters
-    ----------
-    data : bytes
-        Of the file.
-
-    Returns
-    -------
-    format : str
-        Such as ``"PNG"``.
-    width, height : int
-        Pixels.
-
-    Raises
-    ------
-    ValueError
-        If it is not a whole image.
-
-    """
+    """Look at an image file."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()

@@ -15,23 +15,6 @@ def render_batch(task: RenderTask) -> Done:
     """Render the images of some clips and write them, then their record.
 
     The same task writes the same bytes, always, so it may be done twice, or by two workers at once.
-
-    Parameters
-    ----------
-    task : RenderTask
-        What to render and where to write it.
-
-    Returns
-    -------
-    Done
-        A summary.
-
-    Raises
-    ------
-    OSError
-        If the output cannot be written. A recording that cannot be read raises nothing: it has no image, and the
-        reason is in the record.
-
     """
     clips = list(zip(task.parts, load_all(task), strict=True))
     key = record_key(RECORDS, task.stamp.task)
@@ -46,25 +29,7 @@ def render_batch(task: RenderTask) -> Done:
 
 
 def render_clip(part: Part, mel: FloatArray | None, task: RenderTask) -> Iterator[tuple[str, bytes]]:
-    """Render the images of one clip, each as if the frames that it shows were all of the clip.
-
-    Parameters
-    ----------
-    part : Part
-        Which clip and which images.
-    mel : ndarray of float32, shape (n_frames, n_mels), or None
-        The mel spectrogram of the whole clip; None where it could not be read.
-    task : RenderTask
-        Uses spec and style.
-
-    Yields
-    ------
-    key : str
-        The image's file.
-    data : bytes
-        Its content.
-
-    """
+    """Render the images of one clip, each as if the frames that it shows were all of the clip."""
     if mel is not None:
         for picture in part.pictures:
             decibel = power_to_db(mel[picture.start : picture.stop], task.spec)

@@ -46,19 +46,7 @@ class Catalogue:
 
 
 def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
-    """Find the sample rate of most clips; of two that are equally common the higher.
-
-    Parameters
-    ----------
-    probes : iterable of Probe
-        Of all clips.
-
-    Returns
-    -------
-    int or None
-        Hz; None where no header could be read.
-
-    """
+    """Find the sample rate of most clips; of two that are equally common the higher."""
     counts = Counter(probe.header.sample_rate for probe in probes if probe.header)
     return max(counts, key=lambda rate: (counts[rate], rate), default=None)
 
@@ -66,25 +54,7 @@ def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
 def make_catalogue(
     clips: Sequence[Clip], probes: Sequence[Probe], splits: Sequence[str], spec: FeatureSpec
 ) -> Catalogue:
-    """Decide which clips can be used, and how many rows each has.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        In the order of the table.
-    probes : sequence of Probe
-        One for each clip.
-    splits : sequence of str
-        One for each clip.
-    spec : FeatureSpec
-        With the sample rate of the table.
-
-    Returns
-    -------
-    Catalogue
-        A clip that cannot be used has a problem and no rows.
-
-    """
+    """Decide which clips can be used, and how many rows each has."""
     problems = tuple(_problem(probe, spec) for _, probe, _ in zip(clips, probes, splits, strict=True))
     n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
     rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
@@ -92,19 +62,7 @@ def make_catalogue(
 
 
 def digest_clips(catalogue: Catalogue) -> str:
-    """Digest the list of clips: places, identities, splits and lengths.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Any.
-
-    Returns
-    -------
-    str
-        Changes when a clip comes, goes, or becomes another.
-
-    """
+    """Digest the list of clips: places, identities, splits and lengths."""
     digest = hashlib.sha256()
     rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
     for clip, split, n_samples, count in rows:

@@ -86,16 +86,6 @@ def identify(path: str) -> Identity:
     DCASE tasks (``fan/train/normal_id_00_00000000.wav``, ``fan/test/section_00_source_test_anomaly_0000_....wav``),
     and, in any other layout, a folder named ``normal`` or ``abnormal`` and an SNR folder.
 
-    Parameters
-    ----------
-    path : str
-        A path with ``/`` between its parts.
-
-    Returns
-    -------
-    Identity
-        What is not known is empty, NaN or -1.
-
     Examples
     --------
     >>> identify("-6_dB/valve/id_06/abnormal/00000008.wav")

@@ -48,26 +48,7 @@ class Probes:
 
 
 def probe_clip(clip: Clip, access: Access = DEFAULT_ACCESS) -> Probe:
-    """Read a clip's header; what goes wrong is the probe's `problem`.
-
-    Parameters
-    ----------
-    clip : Clip
-        One whose problem, if any, is known already is not read.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    Probe
-        Header or problem.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used: that is no fault of the clip.
-
-    """
+    """Read a clip's header; what goes wrong is the probe's `problem`."""
     if clip.problem:
         return Probe(None, clip.problem)
     try:
@@ -82,26 +63,7 @@ def probe_clip(clip: Clip, access: Access = DEFAULT_ACCESS) -> Probe:
 
 
 def probe_all(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probes:
-    """Read the header of every clip, many at a time where they are far away.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        Any.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    Probes
-        Of all clips.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Read the header of every clip, many at a time where they are far away."""
     probes = _probe(clips, range(len(clips)), access)
     return Probes(tuple(probes[index] for index in range(len(clips))), sum(not clip.problem for clip in clips))
 
@@ -112,24 +74,6 @@ def probe_alike(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probe
     Alike are WAV files of the same size in the same folder of an archive or on S3: without compression, the same
     length in bytes and the same format are the same number of samples. Files on a disk are all looked at, which costs
     next to nothing. A clip that turns out otherwise when it is decoded is a bad clip then, with that reason.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        Any.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    Probes
-        Of all clips. Where the first of a group cannot be read, all of the group are looked at.
-
-    Raises
-    ------
-    StorageError
-        If S3 cannot be used.
-
     """
     groups = group_alike(clips)
     probes = _probe(clips, [group[0] for group in groups], access)
@@ -141,19 +85,7 @@ def probe_alike(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> Probe
 
 
 def group_alike(clips: Sequence[Clip]) -> list[list[int]]:
-    """Group clips that are alike; see `probe_alike`.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        Any.
-
-    Returns
-    -------
-    list of list of int
-        Which clips are in each group; each clip is in one.
-
-    """
+    """Group clips that are alike; see `probe_alike`."""
     groups: Mapping[object, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
         groups[_likeness(clip) or index].append(index)

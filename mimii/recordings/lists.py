@@ -36,24 +36,6 @@ def read_list(path: str, access: Access = DEFAULT_ACCESS) -> list[Clip]:
     list; also ``s3://...``, or within a zip archive), and any of ``machine_type``, ``machine_id``, ``number``,
     ``snr_db``, ``label`` (normal, abnormal, 0, 1 or empty) and ``split`` (train, test or empty). An empty cell means
     unknown; what has no column is taken from the path where its layout is known.
-
-    Parameters
-    ----------
-    path : str
-        The list's path.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    list of Clip
-        Sorted by path. A recording that is not there is a clip with a `problem`.
-
-    Raises
-    ------
-    SourceError
-        If the list cannot be read or a line makes no sense; the message names the line.
-
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:

@@ -20,21 +20,6 @@ _HASH_CHARACTERS = 8
 def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
     """Name the image of each clip, without a suffix.
 
-    Parameters
-    ----------
-    clips : sequence of Clip
-        In any order.
-    splits : sequence of str
-        ``train``, ``test`` or empty, for each clip.
-
-    Returns
-    -------
-    list of str
-        ``<split>/<label>/<label>-<machine>-<id>-<snr>-<number>``; ``all`` is the folder of clips that are not split,
-        ``unlabelled`` that of clips without a label. Where something of that is not known, or two clips would have
-        the same name, also on a disk to which ``A`` is ``a``, a hash of the clip's path comes behind it. So a name
-        depends on no other clip but its doubles.
-
     Examples
     --------
     >>> from mimii.recordings.clips import identify
@@ -51,17 +36,6 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
 
 def machine_name(who: Identity) -> str:
     """Name a machine, as far as it is known.
-
-    Parameters
-    ----------
-    who : Identity
-        Of one of its clips.
-
-    Returns
-    -------
-    str
-        ``<machine>-<id>-<snr>``, fit for the name of a file; empty where nothing is known. Where characters had to be
-        replaced, or a part has a hyphen of its own, a hash comes behind it: no two machines have the same name.
 
     Examples
     --------

@@ -43,26 +43,6 @@ def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[
     Files are taken by their ending (`AUDIO_SUFFIXES`); hidden ones (``._*``, ``.DS_Store``) and ``__MACOSX`` are left
     out. Archives (``.zip``) are looked into wherever they are. Links are followed, each real folder once, so loops
     end. What cannot be listed or looked at becomes a clip with a `problem`, so that it is not forgotten silently.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Paths of folders, archives or recordings, and ``s3://bucket/prefix``.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    list of Clip
-        Sorted by path; the order of `sources` does not matter.
-
-    Raises
-    ------
-    SourceError
-        If a source does not exist, or an archive is not a whole one.
-    StorageError
-        If S3 cannot be used.
-
     """
     visited: set[tuple[int, int]] = set()
     found: dict[str, Clip] = {}
@@ -73,28 +53,7 @@ def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[
 
 
 def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
-    """Look at single recordings, many at a time where they are far away.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Of files, also of those in an archive (``6_dB_fan.zip/fan/id_00/normal/00000000.wav``), or ``s3://bucket/key``.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    list of Clip
-        In the same order. A recording that is not there is a clip with a `problem`.
-
-    Raises
-    ------
-    SourceError
-        If an archive is not a whole one.
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Look at single recordings, many at a time where they are far away."""
     archives = {archive for archive, _ in map(_split_archive, paths) if archive}
     members = {clip.path: clip for clip in find_clips(sorted(archives), access)} if archives else {}
     with ThreadPoolExecutor(s3.AT_ONCE if any(map(is_remote, paths)) else 1) as pool:

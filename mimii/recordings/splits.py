@@ -15,17 +15,6 @@ def baseline_split(clips: Sequence[Clip]) -> list[str]:
 
     Within each machine type, id and SNR, the test clips are all abnormal ones and as many normal ones, the first in
     sorted order; the other normal ones are for training.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        In any order. A split that the data brings along is kept.
-
-    Returns
-    -------
-    list of str
-        ``"train"``, ``"test"`` or, where the label is not known, ``""``, for each clip.
-
     """
     n_abnormal = Counter(_machine(clip) for clip in clips if clip.identity.label == ABNORMAL)
     splits = [TEST if clip.identity.label == ABNORMAL else "" for clip in clips]
@@ -44,39 +33,12 @@ def stratified_split(clips: Sequence[Clip], train_fraction: float = 0.8, seed: i
     A clip is for training if a hash of the seed and of its identity without the SNR, taken as a fraction of the
     largest hash, is below `train_fraction`. So the copies of a clip at several SNRs stay on one side, and clips
     that are added move no other.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        In any order. A split that the data brings along is kept.
-    train_fraction : float
-        The share of training clips to expect, from 0 to 1.
-    seed : int
-        Another seed gives another split.
-
-    Returns
-    -------
-    list of str
-        ``"train"``, ``"test"`` or, where the label is not known, ``""``, for each clip.
-
     """
     return [clip.identity.split or _hashed(clip, train_fraction, seed) for clip in clips]
 
 
 def no_split(clips: Sequence[Clip]) -> list[str]:
-    """Split nothing.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        In any order.
-
-    Returns
-    -------
-    list of str
-        Empty, for each clip.
-
-    """
+    """Split nothing."""
     return [""] * len(clips)
 
 

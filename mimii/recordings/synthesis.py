@@ -57,25 +57,7 @@ class Recording:
 def list_recordings(
     n_clips: int, machine_types: tuple[str, ...] = (), machine_ids: tuple[int, ...] = (0, 2), snr_db: int = 6
 ) -> Iterator[Recording]:
-    """List clips to be made: the machines take turns, and each one's clips are three normal and then one abnormal.
-
-    Parameters
-    ----------
-    n_clips : int
-        How many in all.
-    machine_types : tuple of str
-        Of `MACHINES`; all where empty.
-    machine_ids : tuple of int
-        How many of each type, and their numbers.
-    snr_db : int
-        Machine against factory, in dB.
-
-    Yields
-    ------
-    Recording
-        Numbered from 0 within machine and label, as in MIMII.
-
-    """
+    """List clips to be made: the machines take turns, and each one's clips are three normal and then one abnormal."""
     machines = [(name, number) for name in machine_types or tuple(MACHINES) for number in machine_ids]
     for index in range(n_clips):
         round_, turn = divmod(index, len(machines))
@@ -88,28 +70,7 @@ def list_recordings(
 
 
 def synthesize(who: Identity, seconds: float = 10.0, seed: int = 0) -> NDArray[np.int16]:
-    """Make the sound of one clip.
-
-    Parameters
-    ----------
-    who : Identity
-        Machine type, id, number, SNR and label.
-    seconds : float
-        Its length.
-    seed : int
-        Another seed gives other machines and another factory.
-
-    Returns
-    -------
-    ndarray of int16, shape (n_samples, 8)
-        Interleaved as in a file, at 16 kHz.
-
-    Raises
-    ------
-    KeyError
-        If there is no such machine type.
-
-    """
+    """Make the sound of one clip."""
     rng = _generator(seed, who.machine_type, who.machine_id, who.number, who.label, who.snr_db)
     n_samples = round(seconds * SAMPLE_RATE)
     machine = _stretch(_machine_sound(who.machine_type, who.machine_id, who.label, seed), n_samples + 16, rng)
@@ -128,21 +89,7 @@ def synthesize(who: Identity, seconds: float = 10.0, seed: int = 0) -> NDArray[n
 
 
 def wav_bytes(samples: NDArray[np.int16], sample_rate: int = SAMPLE_RATE) -> bytes:
-    """Write samples as MIMII's files are written: WAVE_FORMAT_EXTENSIBLE with a fact chunk, samples at byte 80.
-
-    Parameters
-    ----------
-    samples : ndarray of int16, shape (n_samples, n_channels)
-        Interleaved.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    bytes
-        A whole file.
-
-    """
+    """Write samples as MIMII's files are written: WAVE_FORMAT_EXTENSIBLE with a fact chunk, samples at byte 80."""
     n_samples, n_channels = samples.shape
     data = samples.astype("<i2", copy=False).tobytes()
     mask = 0x63F if n_channels == N_CHANNELS else 0

@@ -68,47 +68,13 @@ ARCHIVES = (
 
 
 def select(names: Iterable[str], archives: Sequence[Archive] = ARCHIVES) -> tuple[Archive, ...]:
-    """Choose archives by name.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Each of one archive (``6_dB_fan``), all of an SNR (``-6_dB``, also ``min6dB``), all of a type of machine
-        (``fan``), or ``all``; upper and lower case are the same.
-    archives : sequence of Archive
-        What there is to choose from.
-
-    Returns
-    -------
-    tuple of Archive
-        In the order of `archives`, each once.
-
-    Raises
-    ------
-    NameOfArchiveError
-        If a name is none of these.
-
-    """
+    """Choose archives by name."""
     chosen = {archive for name in names for archive in _named(name, archives)}
     return tuple(archive for archive in archives if archive in chosen)
 
 
 def archive_url(archive: Archive, base_url: str = BASE_URL) -> str:
-    """Say where an archive can be downloaded.
-
-    Parameters
-    ----------
-    archive : Archive
-        Which.
-    base_url : str
-        The folder that it is in: that of Zenodo, or of a copy.
-
-    Returns
-    -------
-    str
-        A URL.
-
-    """
+    """Say where an archive can be downloaded."""
     return f"{base_url.rstrip('/')}/{quote(archive.filename)}"
 
 

@@ -45,25 +45,7 @@ DEFAULT_ACCESS = Access()
 
 
 def parse_options(pairs: Sequence[str]) -> Options:
-    """Read options as they come from a command line.
-
-    Parameters
-    ----------
-    pairs : sequence of str
-        Each ``KEY=VALUE``: arguments of ``s3fs.S3FileSystem``, with dots for what is nested, such as ``anon=true``,
-        ``profile=factory``, ``endpoint_url=http://10.0.0.5:9000`` or ``client_kwargs.region_name=eu-west-1``.
-
-    Returns
-    -------
-    tuple of (str, str)
-        For `Access`.
-
-    Raises
-    ------
-    OptionError
-        If there is no ``=``, or the option is a secret.
-
-    """
+    """Read options as they come from a command line."""
     options = []
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -86,24 +68,7 @@ def parse_options(pairs: Sequence[str]) -> Options:
 
 
 def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Turn options into arguments.
-
-    Parameters
-    ----------
-    options : iterable of (str, str)
-        From `parse_options`.
-
-    Returns
-    -------
-    dict
-        Of ``s3fs.S3FileSystem``: ``a.b=1`` becomes ``{"a": {"b": 1}}``; values are JSON where they can be.
-
-    Raises
-    ------
-    OptionError
-        If one is below another that has a value.
-
-    """
+    """Turn options into arguments."""
     nested: dict[str, Any] = {}
     for key, value in options:
         *above, last = key.split(".")

@@ -30,14 +30,7 @@ class DiskObjects:
     root: str
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object; when this returns, it survives a power cut.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; what was there before is still there.
-
-        """
+        """Write an object; when this returns, it survives a power cut."""
         self.put_all({key: data})
 
     def put_all(self, objects: Mapping[str, bytes]) -> None:
@@ -67,14 +60,7 @@ class DiskObjects:
         return dict(_files(os.path.join(self.root, prefix), prefix))
 
     def names(self) -> list[str]:
-        """List what is directly below the root, sorted.
-
-        Raises
-        ------
-        NotADirectoryError
-            If the root is a file.
-
-        """
+        """List what is directly below the root, sorted."""
         try:
             return sorted(os.listdir(self.root))
         except FileNotFoundError:
@@ -110,14 +96,7 @@ class DiskObjects:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's list of files safely to disk: what was moved there, and under which name.
-
-    Parameters
-    ----------
-    folder : Path
-        Any.
-
-    """
+    """Bring a folder's list of files safely to disk: what was moved there, and under which name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -128,30 +128,7 @@ class _ChangedError(Exception):
 
 
 def stream(wanted: Wanted, start: int, patience: Patience, watcher: Watcher) -> Iterator[bytes]:
-    """Read a published file from some byte to its end, over as many connections as it takes.
-
-    Parameters
-    ----------
-    wanted : Wanted
-        Which.
-    start : int
-        The first byte that is wanted.
-    patience : Patience
-        How long to try.
-    watcher : Watcher
-        Is asked to wait between two tries.
-
-    Yields
-    ------
-    bytes
-        In order, at most 1 MiB each.
-
-    Raises
-    ------
-    DownloadError
-        If the server has no such file, or another one, or does not answer.
-
-    """
+    """Read a published file from some byte to its end, over as many connections as it takes."""
     reader = _Reader(wanted, start, patience)
     failures = 0
     while not reader.finished:
@@ -168,21 +145,7 @@ def stream(wanted: Wanted, start: int, patience: Patience, watcher: Watcher) -> 
 
 
 def published_size(wanted: Wanted, patience: Patience) -> int | None:
-    """Ask a server how large a file is.
-
-    Parameters
-    ----------
-    wanted : Wanted
-        One whose size is known is not asked for.
-    patience : Patience
-        Its time-outs; there is one try.
-
-    Returns
-    -------
-    int or None
-        Bytes; None where the server does not say.
-
-    """
+    """Ask a server how large a file is."""
     if wanted.size is not None:
         return wanted.size
     try:
@@ -197,30 +160,6 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
     """Get a file to a disk.
 
     What has come so far is kept beside the target, hidden, as ``.NAME.part``: the next call goes on with it.
-
-    Parameters
-    ----------
-    wanted : Wanted
-        Which.
-    target : Path
-        Where to; its folder is made where missing.
-    patience : Patience
-        How long to try.
-    watcher : Watcher
-        Is told how far it is.
-
-    Returns
-    -------
-    bool
-        False where it was there already, and right.
-
-    Raises
-    ------
-    DownloadError
-        If it cannot be had, is being fetched already, or something else is at the target: that is left alone.
-    OSError
-        If it cannot be written.
-
     """
     if target.exists():
         if problem := check_file(target, wanted, watcher):
@@ -244,34 +183,7 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
 
 
 def transfer(wanted: Wanted, url: str, access: Access, patience: Patience, watcher: Watcher) -> bool:
-    """Get a file to S3, without a disk in between.
-
-    Parameters
-    ----------
-    wanted : Wanted
-        Which.
-    url : str
-        Where to, ``s3://bucket/key``.
-    access : Access
-        How to reach S3.
-    patience : Patience
-        How long to try.
-    watcher : Watcher
-        Is told how far it is.
-
-    Returns
-    -------
-    bool
-        False where it was there already, and right.
-
-    Raises
-    ------
-    DownloadError
-        If it cannot be had, or something else is at the target: that is left alone.
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Get a file to S3, without a disk in between."""
     found = s3.describe(url, access)
     if found:
         noted = found.metadata.get(MD5) == wanted.md5 and wanted.size in (None, found.size)
@@ -292,23 +204,7 @@ def transfer(wanted: Wanted, url: str, access: Access, patience: Patience, watch
 
 
 def check_file(path: Path, wanted: Wanted, watcher: Watcher) -> str:
-    """Compare the size and the checksum of a file on a disk with what was published.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    wanted : Wanted
-        What it should be.
-    watcher : Watcher
-        Is told how far it is.
-
-    Returns
-    -------
-    str
-        What is wrong; empty where it is right.
-
-    """
+    """Compare the size and the checksum of a file on a disk with what was published."""
     size = path.stat().st_size
     if wanted.size not in (None, size):
         return _wrong_size(size, wanted)
@@ -318,25 +214,7 @@ def check_file(path: Path, wanted: Wanted, watcher: Watcher) -> str:
 
 
 def check_object(found: s3.Found, wanted: Wanted, access: Access, watcher: Watcher) -> str:
-    """Compare the size and the checksum of an object on S3 with what was published; all of it is read.
-
-    Parameters
-    ----------
-    found : Found
-        The object.
-    wanted : Wanted
-        What it should be.
-    access : Access
-        How to reach S3.
-    watcher : Watcher
-        Is told how far it is.
-
-    Returns
-    -------
-    str
-        What is wrong; empty where it is right.
-
-    """
+    """Compare the size and the checksum of an object on S3 with what was published; all of it is read."""
     if wanted.size not in (None, found.size):
         return _wrong_size(found.size, wanted)
     digest = hashlib.md5(usedforsecurity=False)
@@ -347,19 +225,7 @@ def check_object(found: s3.Found, wanted: Wanted, access: Access, watcher: Watch
 
 
 def partial_path(target: Path) -> Path:
-    """Say where the part of a file is kept that has come so far.
-
-    Parameters
-    ----------
-    target : Path
-        Of the whole file.
-
-    Returns
-    -------
-    Path
-        Hidden, beside it.
-
-    """
+    """Say where the part of a file is kept that has come so far."""
     return target.with_name(f".{target.name}.part")
 
 

@@ -64,19 +64,5 @@ class Objects(Protocol):
 
 
 def open_objects(root: str, access: Access) -> Objects:
-    """Choose how to reach a root; nothing is read or written.
-
-    Parameters
-    ----------
-    root : str
-        A folder, or ``s3://bucket/prefix``.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    Objects
-        May be sent to other processes, whatever folder they work in.
-
-    """
+    """Choose how to reach a root; nothing is read or written."""
     return S3Objects(root, access) if is_remote(root) else DiskObjects(os.path.abspath(root))

@@ -76,18 +76,6 @@ def is_remote(url: str) -> bool:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Cut an S3 URL into bucket and key.
-
-    Parameters
-    ----------
-    url : str
-        Such as ``s3://bucket/some/key``.
-
-    Returns
-    -------
-    bucket, key : str
-        The key has no slash at its beginning.
-
-    """
+    """Cut an S3 URL into bucket and key."""
     bucket, _, key = url.removeprefix(_S3).partition("/")
     return bucket, key

@@ -6,53 +6,15 @@ class AudioError(ValueError):
 
 
 def missing_channel(channel: int, n_channels: int) -> str:
-    """Say that a recording lacks a channel.
-
-    Parameters
-    ----------
-    channel : int
-        The one asked for, counted from 0.
-    n_channels : int
-        How many there are.
-
-    Returns
-    -------
-    str
-        The reason.
-
-    """
+    """Say that a recording lacks a channel."""
     return f"no channel {channel}: the recording has {n_channels}, counted from 0"
 
 
 def unreadable(error: OSError) -> str:
-    """Say why a file cannot be read.
-
-    Parameters
-    ----------
-    error : OSError
-        What opening or reading it raised.
-
-    Returns
-    -------
-    str
-        The reason.
-
-    """
+    """Say why a file cannot be read."""
     return f"cannot be read: {error.strerror or error}"
 
 
 def printable(text: str) -> str:
-    """Write what might move the cursor or change colours as an escape sequence: archives hold any name.
-
-    Parameters
-    ----------
-    text : str
-        Such as a path.
-
-    Returns
-    -------
-    str
-        Fit for a terminal.
-
-    """
+    """Write what might move the cursor or change colours as an escape sequence: archives hold any name."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -52,54 +52,12 @@ class _Ahead(NamedTuple):
 
 
 def open_archive(url: str, size: int, access: Access) -> BinaryIO:
-    """Open a file or an object to read a little of it here and there.
-
-    Parameters
-    ----------
-    url : str
-        An absolute path, or ``s3://bucket/key``.
-    size : int
-        Its bytes.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    binary file
-        Seekable; the caller closes it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened; also while reading.
-
-    """
+    """Open a file or an object to read a little of it here and there."""
     return _open_ranges(url, size, _MIDDLING_BLOCK, access) if is_remote(url) else open(url, "rb")
 
 
 def open_part(place: Place, access: Access) -> BinaryIO:
-    """Open a recording to read its first bytes, or a long one bit by bit.
-
-    Parameters
-    ----------
-    place : Place
-        Where it is.
-    access : Access
-        How to reach S3.
-
-    Returns
-    -------
-    binary file
-        Seekable; the caller closes it.
-
-    Raises
-    ------
-    AudioError
-        If it is in an archive that is damaged here; also while reading.
-    OSError
-        If it cannot be opened; also while reading.
-
-    """
+    """Open a recording to read its first bytes, or a long one bit by bit."""
     if place.member is None and not is_remote(place.url):
         return open(place.url, "rb")
     block = _SMALL_BLOCK if place.fetched <= MOST_WHOLE else _LARGE_BLOCK
@@ -112,22 +70,7 @@ def open_part(place: Place, access: Access) -> BinaryIO:
 
 
 def open_all(places: Iterable[Place], reach: Reach) -> Iterator[Opener]:
-    """Open recordings one after the other; while one is worked on, the next ones are fetched from far away.
-
-    Parameters
-    ----------
-    places : iterable of Place
-        Where they are.
-    reach : Reach
-        How to fetch them. In memory are never more than the one that is worked on and 64 MiB of others.
-
-    Yields
-    ------
-    callable
-        Without arguments: opens one recording, as a seekable binary file that the caller closes. Raises as
-        `open_part` does.
-
-    """
+    """Open recordings one after the other; while one is worked on, the next ones are fetched from far away."""
     left, waiting, held = deque(places), deque[_Ahead](), 0
     try:
         while left or waiting:

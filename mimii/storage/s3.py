@@ -106,19 +106,7 @@ class Found:
 
 @lru_cache(maxsize=8)
 def filesystem(options: Options) -> "s3fs.S3FileSystem":
-    """Open S3 once for a process.
-
-    Parameters
-    ----------
-    options : tuple of (str, str)
-        From `parse_options`.
-
-    Returns
-    -------
-    s3fs.S3FileSystem
-        It remembers no listings, and does not try again by itself.
-
-    """
+    """Open S3 once for a process."""
     import s3fs
 
     settings = nest_options(options)
@@ -131,38 +119,12 @@ def filesystem(options: Options) -> "s3fs.S3FileSystem":
 
 
 def count_requests() -> int:
-    """Count the requests that this process has made so far.
-
-    Returns
-    -------
-    int
-        Repeated ones included.
-
-    """
+    """Count the requests that this process has made so far."""
     return _requests.total
 
 
 def find(url: str, access: Access) -> Iterator[Found]:
-    """Find the objects below a prefix, or the one object.
-
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/prefix``; the prefix is a folder, with or without a slash at its end.
-    access : Access
-        How to reach it.
-
-    Yields
-    ------
-    Found
-        In the order of their keys.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be listed.
-
-    """
+    """Find the objects below a prefix, or the one object."""
     bucket, prefix = split_url(url.rstrip("/"))
     folder = f"{prefix}/" if prefix else ""
     for page in _pages(url, {"Bucket": bucket, "Prefix": folder}, access):
@@ -171,26 +133,7 @@ def find(url: str, access: Access) -> Iterator[Found]:
 
 
 def describe(url: str, access: Access) -> Found | None:
-    """Look at one object.
-
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/key``.
-    access : Access
-        How to reach it.
-
-    Returns
-    -------
-    Found or None
-        None where there is no such object.
-
-    Raises
-    ------
-    StorageError, PermissionError
-        If nobody can tell.
-
-    """
+    """Look at one object."""
     bucket, key = split_url(url)
     if not key:
         return None
@@ -207,30 +150,7 @@ def _found(url: str, size: int, answer: Mapping[str, Any]) -> Found:
 
 
 def read(url: str, start: int, stop: int, access: Access) -> bytes:
-    """Read a stretch of an object, with one request.
-
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/key``.
-    start, stop : int
-        Of its bytes.
-    access : Access
-        How to reach it.
-
-    Returns
-    -------
-    bytes
-        Fewer than asked for where the object ends.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-        If this object is not there or not for us.
-    StorageError
-        If S3 cannot be used.
-
-    """
+    """Read a stretch of an object, with one request."""
     if start >= stop:
         return b""
     path = "/".join(split_url(url))
@@ -240,28 +160,7 @@ def read(url: str, start: int, stop: int, access: Access) -> bytes:
 
 @contextmanager
 def upload(url: str, access: Access, metadata: Mapping[str, str]) -> "Iterator[Upload]":
-    """Write a large object bit by bit; it appears when all is written, and not at all if there is an exception.
-
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/key``.
-    access : Access
-        How to reach it.
-    metadata : mapping of str to str
-        To be noted with it.
-
-    Yields
-    ------
-    Upload
-        To write to.
-
-    Raises
-    ------
-    StorageError, PermissionError
-        If it cannot be written.
-
-    """
+    """Write a large object bit by bit; it appears when all is written, and not at all if there is an exception."""
     bucket, key = split_url(url)
     begun = _call("create_multipart_upload", url, access, Bucket=bucket, Key=key, Metadata=dict(metadata))
     arguments = {"Bucket": bucket, "Key": key, "UploadId": begun["UploadId"]}
@@ -383,14 +282,7 @@ class S3Objects:
         self.delete_below(_PARTIAL)
 
     def check(self) -> None:
-        """Make sure that objects can be written, read and deleted.
-
-        Raises
-        ------
-        StorageError
-            If not; the message says what failed.
-
-        """
+        """Make sure that objects can be written, read and deleted."""
         key, data = f"{_PARTIAL}/{uuid.uuid4().hex}", b"check"
         acts: dict[str, Callable[[], object]] = {
             "written": partial(self.put, key, data),

@@ -56,28 +56,7 @@ class ArchiveError(ValueError):
 
 
 def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
-    """List what is in an archive, without reading any of it but the directory at its end.
-
-    Parameters
-    ----------
-    file : binary file
-        The archive, seekable.
-    archive : Place
-        Where it is.
-
-    Returns
-    -------
-    list of (Place, str)
-        Of each file in it, where it is and why it cannot be used, else empty; each name once.
-
-    Raises
-    ------
-    ArchiveError
-        If it is not a zip archive, or not a whole one.
-    OSError
-        If it cannot be read.
-
-    """
+    """List what is in an archive, without reading any of it but the directory at its end."""
     try:
         with zipfile.ZipFile(_Directory(file)) as opened:
             entries, end = opened.infolist(), opened.start_dir
@@ -88,26 +67,7 @@ def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
 
 
 def extract(data: bytes, place: Place) -> bytes:
-    """Take a member's bytes out of its stretch of the archive, and check them.
-
-    Parameters
-    ----------
-    data : bytes
-        The archive from ``place.member.offset``, ``place.member.length`` bytes.
-    place : Place
-        Of the member.
-
-    Returns
-    -------
-    bytes
-        ``place.size`` of them.
-
-    Raises
-    ------
-    AudioError
-        If the archive is damaged here, or says something else than it holds.
-
-    """
+    """Take a member's bytes out of its stretch of the archive, and check them."""
     member = _member(place)
     begin = _data_begin(data[:_LOCAL_BYTES])
     body = memoryview(data)[begin : begin + member.stored]
@@ -120,26 +80,7 @@ def extract(data: bytes, place: Place) -> bytes:
 
 
 def open_member(file: BinaryIO, place: Place) -> BinaryIO:
-    """Open a member that is too large for the memory: it is inflated as it is read.
-
-    Parameters
-    ----------
-    file : binary file
-        The archive, seekable; closed with the member.
-    place : Place
-        Of the member.
-
-    Returns
-    -------
-    binary file
-        Seekable; seeking back begins anew. At its end, the checksum is compared.
-
-    Raises
-    ------
-    AudioError
-        If the archive is damaged here; also while reading.
-
-    """
+    """Open a member that is too large for the memory: it is inflated as it is read."""
     member = _member(place)
     file.seek(member.offset)
     begin = member.offset + _data_begin(file.read(_LOCAL_BYTES))

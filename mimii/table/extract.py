@@ -40,23 +40,6 @@ def extract_shard(task: ShardTask) -> Done:
     """Compute one shard of the table and write it, then its record.
 
     The same task writes the same bytes, always, so it may be done twice, or by two workers at once.
-
-    Parameters
-    ----------
-    task : ShardTask
-        What to compute and where to write it.
-
-    Returns
-    -------
-    Done
-        A summary.
-
-    Raises
-    ------
-    OSError
-        If the store cannot be written. A recording that cannot be read raises nothing: its rows are NaN and the
-        reason is in the record.
-
     """
     clips = [take_frames(part, loaded, task.spec) for part, loaded in zip(task.parts, load_all(task), strict=True)]
     shard = encode_shard((_rows(clip, task.spec) for clip in clips), task.layout)
@@ -70,23 +53,7 @@ def extract_shard(task: ShardTask) -> Done:
 
 
 def take_frames(part: Part, loaded: Loaded, spec: FeatureSpec) -> ClipFrames:
-    """Turn the mel spectrogram of a clip into the frames that its rows are made of, in dB.
-
-    Parameters
-    ----------
-    part : Part
-        Which clip and which of its rows.
-    loaded : Loaded
-        Its mel spectrogram, or the reason why there is none.
-    spec : FeatureSpec
-        What to compute.
-
-    Returns
-    -------
-    ClipFrames
-        Frames ``part.start`` to ``part.stop + spec.frames - 1``, or the reason.
-
-    """
+    """Turn the mel spectrogram of a clip into the frames that its rows are made of, in dB."""
     if loaded.mel is None:
         return ClipFrames(part, None, loaded.problem, loaded.unread)
     decibel = power_to_db(loaded.mel, spec)

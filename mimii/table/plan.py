@@ -110,24 +110,7 @@ class Plan:
         return math.ceil(self.total_rows / self.layout.shard_rows)
 
     def shard(self, index: int) -> Shard:
-        """Say what one shard holds.
-
-        Parameters
-        ----------
-        index : int
-            Which shard.
-
-        Returns
-        -------
-        Shard
-            With the pieces of clips that fill it.
-
-        Raises
-        ------
-        IndexError
-            If there is no such shard.
-
-        """
+        """Say what one shard holds."""
         if not 0 <= index < self.n_shards:
             msg = f"no shard {index}: there are {self.n_shards}"
             raise IndexError(msg)
@@ -136,37 +119,13 @@ class Plan:
         return Shard(index, begin, end - begin, tuple(self._pieces(begin, end)))
 
     def clips_of(self, index: int) -> NDArray[np.int64]:
-        """Say of which clips a shard holds rows: as `shard` does, but faster.
-
-        Parameters
-        ----------
-        index : int
-            Which shard.
-
-        Returns
-        -------
-        ndarray of int64
-            In order.
-
-        """
+        """Say of which clips a shard holds rows: as `shard` does, but faster."""
         begin = index * self.layout.shard_rows
         clips = self._between(begin, begin + self.layout.shard_rows)
         return clips.start + np.flatnonzero(self.n_rows[clips.start : clips.stop])
 
     def n_ended(self, index: int) -> int:
-        """Count the clips whose last row is in a shard.
-
-        Parameters
-        ----------
-        index : int
-            Which shard.
-
-        Returns
-        -------
-        int
-            Over all shards each clip that has rows counts once.
-
-        """
+        """Count the clips whose last row is in a shard."""
         clips = self.clips_of(index)
         end = (index + 1) * self.layout.shard_rows
         return int(np.count_nonzero(self.first_row[clips] + self.n_rows[clips] <= end))
@@ -189,21 +148,6 @@ def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, 
 
     A chunk is at least 1 MiB and a shard at most `shard_bytes`, but at least one chunk. Where clips are short, both
     are multiples of the commonest clip's rows, so that clips of that length never straddle two shards.
-
-    Parameters
-    ----------
-    n_rows : sequence of int
-        Rows of each clip.
-    n_features : int
-        Values in a row.
-    shard_bytes : int
-        The uncompressed size of a shard.
-
-    Returns
-    -------
-    Layout
-        In rows.
-
     """
     row_bytes = 4 * n_features
     common = _commonest(np.asarray(n_rows))
@@ -215,21 +159,7 @@ def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, 
 
 
 def make_plan(n_rows: Sequence[int] | NDArray[np.integer], layout: Layout) -> Plan:
-    """Give each clip its rows, one clip after the other.
-
-    Parameters
-    ----------
-    n_rows : sequence of int
-        Rows of each clip, in the order of the clips; 0 for one that cannot be used.
-    layout : Layout
-        Chunks and shards.
-
-    Returns
-    -------
-    Plan
-        Every row belongs to exactly one clip and one shard.
-
-    """
+    """Give each clip its rows, one clip after the other."""
     counts = np.asarray(n_rows, np.int32)
     return Plan(layout, np.cumsum(counts, dtype=np.int64) - counts, counts)
 

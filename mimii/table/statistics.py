@@ -33,19 +33,7 @@ class Sums:
 
 
 def no_sums(n_features: int) -> Sums:
-    """Return the sums over no rows.
-
-    Parameters
-    ----------
-    n_features : int
-        Values in a row.
-
-    Returns
-    -------
-    Sums
-        All zero.
-
-    """
+    """Return the sums over no rows."""
     return Sums(0, np.zeros(n_features), np.zeros(n_features))
 
 
@@ -54,19 +42,6 @@ def sum_stacked(decibel: NDArray[np.float32], frames: int) -> Sums:
 
     Position f of a row takes in the frames f, f+1, ..., f+n_rows-1: all of them but f at the beginning and
     frames-1-f at the end.
-
-    Parameters
-    ----------
-    decibel : ndarray of float32, shape (n_rows + frames - 1, n_mels)
-        Frames, not yet stacked.
-    frames : int
-        Frames in a row.
-
-    Returns
-    -------
-    Sums
-        As over ``stack_frames(decibel, frames)``.
-
     """
     n_rows = len(decibel) - frames + 1
     values = decibel.astype(np.float64)
@@ -74,21 +49,7 @@ def sum_stacked(decibel: NDArray[np.float32], frames: int) -> Sums:
 
 
 def add_sums(parts: Iterable[Sums], n_features: int) -> Sums:
-    """Add up sums, in the order given.
-
-    Parameters
-    ----------
-    parts : iterable of Sums
-        Over different rows.
-    n_features : int
-        Values in a row.
-
-    Returns
-    -------
-    Sums
-        Over all of these rows.
-
-    """
+    """Add up sums, in the order given."""
     count, total, squares = 0, np.zeros(n_features), np.zeros(n_features)
     for part in parts:
         count += part.count
@@ -98,19 +59,7 @@ def add_sums(parts: Iterable[Sums], n_features: int) -> Sums:
 
 
 def mean_and_std(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn sums into the mean and the standard deviation ``sqrt(mean(x**2) - mean(x)**2)`` of each feature.
-
-    Parameters
-    ----------
-    sums : Sums
-        Over all rows that count.
-
-    Returns
-    -------
-    mean, std : ndarray of float64, shape (n_features,)
-        NaN where no row counts.
-
-    """
+    """Turn sums into the mean and the standard deviation ``sqrt(mean(x**2) - mean(x)**2)`` of each feature."""
     if not sums.count:
         return np.full(sums.total.shape, math.nan), np.full(sums.total.shape, math.nan)
     mean = sums.total / sums.count
@@ -118,36 +67,12 @@ def mean_and_std(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def as_json(sums: Sums) -> dict[str, Any]:
-    """Turn sums into what JSON takes; floats keep every bit.
-
-    Parameters
-    ----------
-    sums : Sums
-        Any.
-
-    Returns
-    -------
-    dict
-        For `from_json`.
-
-    """
+    """Turn sums into what JSON takes; floats keep every bit."""
     return {"count": sums.count, "total": sums.total.tolist(), "squares": sums.squares.tolist()}
 
 
 def from_json(values: Mapping[str, Any]) -> Sums | None:
-    """Read sums.
-
-    Parameters
-    ----------
-    values : mapping
-        What `as_json` made, or anything else.
-
-    Returns
-    -------
-    Sums or None
-        None where these are no sums.
-
-    """
+    """Read sums."""
     try:
         return Sums(int(values["count"]), np.array(values["total"], float), np.array(values["squares"], float))
     except (ValueError, KeyError, TypeError):

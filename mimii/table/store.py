@@ -68,24 +68,7 @@ _SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
 
 
 def look(objects: Objects) -> Existing | None:
-    """Look at what is at the output.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-
-    Returns
-    -------
-    Existing or None
-        None where there is nothing yet.
-
-    Raises
-    ------
-    StoreError
-        If something else is there.
-
-    """
+    """Look at what is at the output."""
     data = objects.get(_GROUP)
     try:
         if data is None and all(name == PARTIAL for name in objects.names()):
@@ -103,23 +86,7 @@ def look(objects: Objects) -> Existing | None:
 
 
 def differences(existing: Existing, table: Table, objects: Objects) -> list[str]:
-    """Say how the table in a store differs from another.
-
-    Parameters
-    ----------
-    existing : Existing
-        What is in the store.
-    table : Table
-        What is to be there.
-    objects : Objects
-        Of the store.
-
-    Returns
-    -------
-    list of str
-        For people; empty where they are the same.
-
-    """
+    """Say how the table in a store differs from another."""
     attributes = existing.attributes
     if attributes["fingerprint"] == table.fingerprint:
         return []
@@ -141,16 +108,6 @@ def begin(objects: Objects, table: Table, sources: Sequence[str]) -> None:
     """Create the group and its arrays, with all that is known before the work: only shards and results are missing.
 
     May be done again over an unfinished store of the same table: it writes the same.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    table : Table
-        What will be there.
-    sources : sequence of str
-        Where the recordings are, for the attributes.
-
     """
     documents = _documents(table, sources)
     objects.put(_GROUP, documents.pop(_GROUP))
@@ -158,28 +115,7 @@ def begin(objects: Objects, table: Table, sources: Sequence[str]) -> None:
 
 
 def finish(objects: Objects, table: Table, sources: Sequence[str]) -> dict[int, Record]:
-    """Write the results, and consolidated metadata last.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    table : Table
-        What is there.
-    sources : sequence of str
-        Where the recordings are, for the attributes.
-
-    Returns
-    -------
-    dict of int to Record
-        All of them, by shard.
-
-    Raises
-    ------
-    UnfinishedError
-        If a shard is not done.
-
-    """
+    """Write the results, and consolidated metadata last."""
     done, sums = {}, statistics.no_sums(table.catalogue.spec.n_features)
     for index, record, part in _each_with_sums(objects, table):
         done[index] = record
@@ -197,68 +133,19 @@ def finish(objects: Objects, table: Table, sources: Sequence[str]) -> dict[int, 
 
 
 def is_finished(objects: Objects, existing: Existing | None, table: Table, done: Mapping[int, Record]) -> bool:
-    """Say whether a store is whole, down to its smallest object.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    existing : Existing or None
-        What `look` saw there.
-    table : Table
-        What is to be there.
-    done : mapping of int to Record
-        The records that are there.
-
-    Returns
-    -------
-    bool
-        False also where there is nothing yet.
-
-    """
+    """Say whether a store is whole, down to its smallest object."""
     if existing is None or not existing.finished or len(done) < table.plan.n_shards:
         return False
     return objects.sizes().keys() >= _small_keys(table)
 
 
 def read_records(objects: Objects, table: Table) -> dict[int, Record]:
-    """Read the records that are valid: of this table, of these recordings, with their shard in place.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    table : Table
-        What is to be there.
-
-    Returns
-    -------
-    dict of int to Record
-        By shard, in order, without their sums: these take kilobytes each. A shard that is not in it is not done.
-
-    """
+    """Read the records that are valid: of this table, of these recordings, with their shard in place."""
     return {index: record for index, record, _ in _each_with_sums(objects, table)}
 
 
 def read_columns(objects: Objects) -> Columns:
-    """Read all of a finished table but its rows.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-
-    Returns
-    -------
-    Columns
-        Some hundred bytes a clip.
-
-    Raises
-    ------
-    StoreError
-        If there is no table, or it is not finished.
-
-    """
+    """Read all of a finished table but its rows."""
     existing = look(objects)
     if existing is None or not existing.finished:
         what = "there is no table of features" if existing is None else "the table is not finished"
@@ -273,26 +160,7 @@ def read_columns(objects: Objects) -> Columns:
 
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
-    """Read the rows of one shard, through zarr.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    index : int
-        Which shard.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_features)
-        dB; fewer than ``shard_rows`` in the last shard.
-
-    Raises
-    ------
-    OSError
-        If it is not there, cannot be read, or is damaged.
-
-    """
+    """Read the rows of one shard, through zarr."""
     array = f"{FEATURES}/{_GROUP}"
     documents = objects.get_all([array, shard_key(index)])
     if shard_key(index) not in documents:
@@ -308,50 +176,12 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
 
 
 def read_column(objects: Objects, name: str) -> NDArray[Any]:
-    """Read one of the small arrays of a store, through zarr.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store.
-    name : str
-        One of `COLUMNS`.
-
-    Returns
-    -------
-    ndarray
-        All of it.
-
-    Raises
-    ------
-    Exception
-        What zarr and its codecs raise where it is not there, or damaged.
-
-    """
+    """Read one of the small arrays of a store, through zarr."""
     return np.asarray(open_array(objects.get_all(objects.sizes(name)), name)[:])
 
 
 def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types
-    """Open an array of which some objects are in memory: zarr then checks all checksums of what is read of it.
-
-    Parameters
-    ----------
-    documents : mapping of str to bytes
-        Its metadata and those of its chunks or shards that will be read, by key.
-    name : str
-        Its name.
-
-    Returns
-    -------
-    zarr.Array
-        To be read. What has no object is fill value.
-
-    Raises
-    ------
-    Exception
-        What zarr raises where the metadata is not there, or makes no sense.
-
-    """
+    """Open an array of which some objects are in memory: zarr then checks all checksums of what is read of it."""
     import zarr
     from zarr.core.buffer import default_buffer_prototype
 
@@ -361,33 +191,14 @@ def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN40
 
 
 def digest_column(values: NDArray[Any]) -> str:
-    """Digest the values of an array, whatever chunks and codecs they are stored with.
-
-    Parameters
-    ----------
-    values : ndarray
-        Numbers or strings.
-
-    Returns
-    -------
-    str
-        Changes with any of them.
-
-    """
+    """Digest the values of an array, whatever chunks and codecs they are stored with."""
     is_number = values.dtype.kind in "iuf"
     data = values.astype(values.dtype.newbyteorder("<")).tobytes() if is_number else "\0".join(values).encode()
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def erase(objects: Objects) -> None:
-    """Delete what is in a store; records first and the group's metadata last, so that half of one is known for a store.
-
-    Parameters
-    ----------
-    objects : Objects
-        Of the store. The folder stays, and whatever else somebody has put there.
-
-    """
+    """Delete a store; its group metadata goes last, so that what is left of one is still known as a table."""
     if group := objects.get(_GROUP):
         objects.put(_GROUP, json.dumps(json.loads(group) | {"consolidated_metadata": None}).encode())
     objects.delete_below(RECORDS)

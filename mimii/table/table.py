@@ -52,36 +52,12 @@ class Table:
         return self.plan.n_shards
 
     def clips_of(self, task: int) -> list[int]:
-        """Say of which clips a shard holds rows.
-
-        Parameters
-        ----------
-        task : int
-            Which shard.
-
-        Returns
-        -------
-        list of int
-            In order.
-
-        """
+        """Say of which clips a shard holds rows."""
         clips: list[int] = self.plan.clips_of(task).tolist()
         return clips
 
     def n_ended(self, task: int) -> int:
-        """Count the clips whose last row is in a shard.
-
-        Parameters
-        ----------
-        task : int
-            Which shard.
-
-        Returns
-        -------
-        int
-            Over all shards each clip counts once, also those that straddle two.
-
-        """
+        """Count the clips whose last row is in a shard."""
         return self.plan.n_ended(task)
 
 
@@ -155,21 +131,7 @@ class ShardTask:
 
 
 def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
-    """Plan a table.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Its clips.
-    shard_bytes : int
-        The uncompressed size of a shard.
-
-    Returns
-    -------
-    Table
-        The same for the same clips, always.
-
-    """
+    """Plan a table."""
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
     counts = count_for_statistics(catalogue.n_rows, catalogue.splits)
     return Table(
@@ -181,69 +143,19 @@ def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
 
 
 def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which clips count for the statistics of a table.
-
-    Parameters
-    ----------
-    n_rows : ndarray of int, shape (n_clips,)
-        Rows of each clip.
-    splits : sequence of str
-        Each clip's split.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_clips,)
-        Those for training, or all where none of these has rows.
-
-    """
+    """Say which clips count for the statistics of a table."""
     is_train: NDArray[np.bool_] = (n_rows > 0) & np.array([split == TRAIN for split in splits], bool)
     return is_train if is_train.any() else ~is_train
 
 
 def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
-    """Digest all that decides what is in a table.
-
-    Parameters
-    ----------
-    spec : FeatureSpec
-        What is computed.
-    layout : Layout
-        Rows of chunk and shard.
-    clips_digest : str
-        Of the list of clips, from `mimii.recordings.catalogue.digest_clips`.
-    counter : int
-        The `FORMAT` of the table.
-
-    Returns
-    -------
-    str
-        The same for the same table, always.
-
-    """
+    """Digest all that decides what is in a table."""
     values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
-    """Gather what a worker needs to know for one shard.
-
-    Parameters
-    ----------
-    table : Table
-        Any.
-    index : int
-        Which shard.
-    output : Objects
-        The store.
-    reach : Reach
-        How to fetch the recordings.
-
-    Returns
-    -------
-    ShardTask
-        Some kilobytes.
-
-    """
+    """Gather what a worker needs to know for one shard."""
     catalogue = table.catalogue
     parts = tuple(
         Part(

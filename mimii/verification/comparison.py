@@ -90,49 +90,13 @@ class Difference:
 
 
 def draw_sample(columns: Mapping[str, NDArray[Any]], known: Sequence[int], n: int, seed: int) -> list[int]:
-    """Draw good clips at random.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray
-        Uses status and n_rows.
-    known : sequence of int
-        Clips to draw from.
-    n : int
-        How many, if there are as many good ones.
-    seed : int
-        The same draws the same.
-
-    Returns
-    -------
-    list of int
-        In order.
-
-    """
+    """Draw good clips at random."""
     good = [clip for clip in sorted(known) if columns["status"][clip] == GOOD and columns["n_rows"][clip] > 0]
     return sorted(random.Random(seed).sample(good, min(n, len(good))))  # noqa: S311  no secret
 
 
 def plan_comparison(stored: Stored, matches: Matches, chosen: Sequence[int], reach: Reach) -> list[ClipCheck]:
-    """Gather what workers need to know to compare clips.
-
-    Parameters
-    ----------
-    stored : Stored
-        The store.
-    matches : Matches
-        Where the recordings are.
-    chosen : sequence of int
-        Which clips.
-    reach : Reach
-        How to fetch them.
-
-    Returns
-    -------
-    list of ClipCheck
-        One for each.
-
-    """
+    """Gather what workers need to know to compare clips."""
     return [
         ClipCheck(
             objects=stored.objects,
@@ -151,24 +115,7 @@ def plan_comparison(stored: Stored, matches: Matches, chosen: Sequence[int], rea
 
 
 def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches) -> Checked | None:
-    """Say whether the recordings of a shard are still those that were read for it.
-
-    Parameters
-    ----------
-    report : ShardReport
-        With the digest that the record holds.
-    clips : sequence of int
-        Which clips the shard was computed from.
-    matches : Matches
-        Where their recordings are now.
-
-    Returns
-    -------
-    Checked or None
-        None where that cannot be told: not all are found, or the digest is another, but not all are where they were,
-        and copies of files have other times.
-
-    """
+    """Say whether the recordings of a shard are still those that were read for it."""
     if not report.inputs or any(clip not in matches.recordings for clip in clips):
         return None
     places = [matches.recordings[clip].place for clip in clips]
@@ -185,24 +132,7 @@ def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches
 
 
 def compare_clip(task: ClipCheck) -> Difference:
-    """Compute the rows of a clip with librosa and compare.
-
-    Parameters
-    ----------
-    task : ClipCheck
-        Which clip, and where it is.
-
-    Returns
-    -------
-    Difference
-        The largest one.
-
-    Raises
-    ------
-    OSError
-        If the store cannot be read, or S3 cannot be used.
-
-    """
+    """Compute the rows of a clip with librosa and compare."""
     keys = {shard: shard_key(shard) for shard in task.shards}
     documents = task.objects.get_all(keys.values())
     array = open_array({**documents, metadata_key(FEATURES): task.metadata}, FEATURES)
@@ -222,30 +152,7 @@ def compare_clip(task: ClipCheck) -> Difference:
 
 
 def compute_rows(place: Place, spec: FeatureSpec, reach: Reach) -> NDArray[np.floating]:
-    """Compute the rows of a recording the plain way, with librosa.
-
-    Parameters
-    ----------
-    place : Place
-        Where it is; also in an archive, or on S3.
-    spec : FeatureSpec
-        What to compute.
-    reach : Reach
-        How to fetch it.
-
-    Returns
-    -------
-    ndarray, shape (n_rows, n_features)
-        dB.
-
-    Raises
-    ------
-    ValueError
-        If the sample rate is not that of the spec, or there is no such channel.
-    Exception
-        What librosa raises where it cannot be read.
-
-    """
+    """Compute the rows of a recording the plain way, with librosa."""
     import librosa  # noqa: PLC0415  heavy, and only this needs it
 
     with next(open_all([place], reach))() as file:

@@ -53,19 +53,6 @@ def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> M
     the path, the longest one that only one clip of the store and only one recording has; then by identity, where
     all five parts of it are known and only one has them on either side. Of two that contradict each other in what
     is known of them, neither is taken for the other.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray
-        Of the store: path, machine_type, machine_id, number, snr_db and label.
-    found : sequence of Clip
-        Recordings; those with a problem are left out.
-
-    Returns
-    -------
-    Matches
-        Each recording is taken once at most.
-
     """
     paths = [str(path) for path in columns["path"]]
     usable = [clip for clip in found if not clip.problem]

@@ -138,19 +138,7 @@ class Described:
 
 
 def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
-    """Add up what came of checks.
-
-    Parameters
-    ----------
-    parts : iterable of Checked
-        In any order.
-
-    Returns
-    -------
-    dict of str to Checked
-        One for each check that was made, in the order of `CHECKS`.
-
-    """
+    """Add up what came of checks."""
     merged: dict[str, Checked] = {}
     for part in parts:
         before = merged.get(part.check, Checked(part.check, 0))
@@ -159,19 +147,7 @@ def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
 
 
 def describe_store(documents: Mapping[str, bytes]) -> Described:
-    """Read the metadata of a store.
-
-    Parameters
-    ----------
-    documents : mapping of str to bytes
-        ``zarr.json`` of the group, which is known to be valid, and of the arrays, by key.
-
-    Returns
-    -------
-    Described
-        For the checks.
-
-    """
+    """Read the metadata of a store."""
     group = json.loads(documents[_GROUP])
     own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
     consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
@@ -184,19 +160,7 @@ def metadata_key(name: str) -> str:
 
 
 def read_layout(described: Described) -> Layout | None:
-    """Read how the rows are cut up.
-
-    Parameters
-    ----------
-    described : Described
-        Of the store.
-
-    Returns
-    -------
-    Layout or None
-        None where the metadata of the features makes no sense.
-
-    """
+    """Read how the rows are cut up."""
     try:
         features = described.own[FEATURES]
         shard_rows, n_features = _chunk_shape(features)
@@ -225,19 +189,7 @@ def count_rows(described: Described) -> int:
 
 
 def check_metadata(described: Described) -> Checked:
-    """Hold the metadata of the group, of its arrays and of their consolidated copies against each other.
-
-    Parameters
-    ----------
-    described : Described
-        Of the store.
-
-    Returns
-    -------
-    Checked
-        Also: types and dimensions are a table's, and the fingerprint is that of spec, layout and clips.
-
-    """
+    """Hold the metadata of the group, of its arrays and of their consolidated copies against each other."""
     problems = {name: _array_problem(described, name) for name in SCHEMA}
     found = [
         Finding("metadata", metadata_key(name), problem, delete=metadata_key(name))
@@ -322,23 +274,7 @@ def _row_clip_chunk(described: Described) -> int:
 
 
 def check_objects(described: Described, layout: Layout, sizes: Mapping[str, int]) -> Checked:
-    """Say which objects are missing or too many.
-
-    Parameters
-    ----------
-    described : Described
-        Of the store.
-    layout : Layout
-        Of its rows.
-    sizes : mapping of str to int
-        All objects that are there, by key.
-
-    Returns
-    -------
-    Checked
-        Shards and records that are missing are not told here: whoever reads them does.
-
-    """
+    """Say which objects are missing or too many."""
     n_shards = -(-count_rows(described) // layout.shard_rows)
     by_task = {f(shard) for shard in range(n_shards) for f in (shard_key, row_clip_key, _record_key)}
     small = {key for name in COLUMNS for key in _column_keys(name, described.own[name])}
@@ -350,19 +286,7 @@ def check_objects(described: Described, layout: Layout, sizes: Mapping[str, int]
 
 
 def find_strangers(names: Iterable[str]) -> list[str]:
-    """Name what is at the top of a store and no part of a table.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Of what is there.
-
-    Returns
-    -------
-    list of str
-        Folders and objects that somebody else has put there.
-
-    """
+    """Name what is at the top of a store and no part of a table."""
     return sorted(set(names) - SCHEMA.keys() - {_GROUP, PARTIAL})
 
 
@@ -376,21 +300,7 @@ def _column_keys(name: str, metadata: Mapping[str, Any]) -> list[str]:
 
 
 def check_columns(columns: Mapping[str, NDArray[Any] | str], described: Described) -> Checked:
-    """Check that columns can be read, have values that exist, and have not changed since they were written.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray or str
-        Each column, or why it cannot be read, by name.
-    described : Described
-        Of the store: a store of an earlier version has no digests, and then changes do not show.
-
-    Returns
-    -------
-    Checked
-        One finding for each column that is not right.
-
-    """
+    """Check that columns can be read, have values that exist, and have not changed since they were written."""
     digests = described.attributes.get(DIGESTS) or {}
     found = []
     for name, values in columns.items():
@@ -412,23 +322,7 @@ def _column_problem(name: str, values: NDArray[Any], digest: str | None) -> str:
 
 
 def check_plan(columns: Mapping[str, NDArray[Any]], layout: Layout, total_rows: int) -> Checked:
-    """Check that rows and clips agree, as far as the columns tell.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray
-        Uses n_rows, first_row and status.
-    layout : Layout
-        Of the rows.
-    total_rows : int
-        Rows that the features have.
-
-    Returns
-    -------
-    Checked
-        Findings are about clips, by number.
-
-    """
+    """Check that rows and clips agree, as far as the columns tell."""
     n_rows, status = columns["n_rows"], columns["status"]
     plan = make_plan(n_rows, layout)
     wrong = {
@@ -449,21 +343,7 @@ def check_plan(columns: Mapping[str, NDArray[Any]], layout: Layout, total_rows: 
 
 
 def check_statistics(columns: Mapping[str, NDArray[Any]], sums: Sums) -> Checked:
-    """Hold the means and standard deviations of a store against those of its rows.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray
-        Uses feature_mean and feature_std.
-    sums : Sums
-        Over the rows that count, computed anew.
-
-    Returns
-    -------
-    Checked
-        A finding for either column that is off by more than `MOST_STATISTICS_DB`.
-
-    """
+    """Hold the means and standard deviations of a store against those of its rows."""
     found = []
     for name, expected in zip(("feature_mean", "feature_std"), mean_and_std(sums), strict=True):
         off = np.abs(columns[name] - expected)

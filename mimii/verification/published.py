@@ -37,19 +37,7 @@ Machine = tuple[str, str, float]
 
 
 def count_clips(columns: Mapping[str, NDArray[Any]]) -> dict[Machine, tuple[int, int]]:
-    """Count the clips of the machines that MIMII has.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray
-        Uses machine_type, machine_id, snr_db and label.
-
-    Returns
-    -------
-    dict of Machine to (int, int)
-        Normal and abnormal clips of each machine whose type, id and SNR are MIMII's.
-
-    """
+    """Count the clips of the machines that MIMII has."""
     names = ("machine_type", "machine_id", "snr_db", "label")
     counts = Counter(zip(*(columns[name].tolist() for name in names), strict=True))
     machines = sorted(
@@ -59,21 +47,7 @@ def count_clips(columns: Mapping[str, NDArray[Any]]) -> dict[Machine, tuple[int,
 
 
 def check_published(counts: Mapping[Machine, tuple[int, int]], archives: Iterable[Archive]) -> Checked:
-    """Hold the clips of a store against those of archives that are to be there as a whole.
-
-    Parameters
-    ----------
-    counts : mapping of Machine to (int, int)
-        From `count_clips`.
-    archives : iterable of Archive
-        Which are to be there.
-
-    Returns
-    -------
-    Checked
-        A finding for each machine that has other clips, or none.
-
-    """
+    """Hold the clips of a store against those of archives that are to be there as a whole."""
     wanted = [
         (kind, number, float(archive.snr_db))
         for archive in archives
@@ -89,19 +63,7 @@ def check_published(counts: Mapping[Machine, tuple[int, int]], archives: Iterabl
 
 
 def note_published(counts: Mapping[Machine, tuple[int, int]]) -> str:
-    """Say how much of MIMII is in a store.
-
-    Parameters
-    ----------
-    counts : mapping of Machine to (int, int)
-        From `count_clips`.
-
-    Returns
-    -------
-    str
-        Empty where none of its machines is.
-
-    """
+    """Say how much of MIMII is in a store."""
     if not counts:
         return ""
     whole = [machine for machine, there in counts.items() if there == COUNTS[machine[:2]]]

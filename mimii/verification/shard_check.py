@@ -172,19 +172,7 @@ class ShardReport:
 
 
 def plan_checks(stored: Stored) -> Iterator[ShardCheck]:
-    """Gather what workers need to know to check all shards.
-
-    Parameters
-    ----------
-    stored : Stored
-        Any.
-
-    Yields
-    ------
-    ShardCheck
-        One for each shard; some kilobytes.
-
-    """
+    """Gather what workers need to know to check all shards."""
     documents = {key: stored.documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}
     held_by = _make_held(stored.columns, stored.plan) if stored.plan else None
     for shard in range(stored.n_shards):
@@ -220,24 +208,7 @@ def _make_held(columns: Mapping[str, NDArray[Any]], plan: Plan) -> Callable[[int
 
 
 def check_shard(task: ShardCheck) -> ShardReport:
-    """Check one shard.
-
-    Parameters
-    ----------
-    task : ShardCheck
-        Which, and what is to be there.
-
-    Returns
-    -------
-    ShardReport
-        With findings, and without an exception, whatever is wrong with it.
-
-    Raises
-    ------
-    OSError
-        If the store cannot be read.
-
-    """
+    """Check one shard."""
     keys = [shard_key(task.shard), row_clip_key(task.shard)]
     found = task.objects.get_all([*keys, record_key(RECORDS, task.shard)])
     records, record = _check_record(task, found.get(record_key(RECORDS, task.shard)))
