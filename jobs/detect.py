@@ -17,7 +17,7 @@ import numpy as np
 
 from jobs.detect_new import score_new
 from jobs.options import (
-    SHORT_PATIENCE,
+    SHORT_TIMEOUT,
     add_cluster_options,
     add_storage_options,
     count,
@@ -159,9 +159,9 @@ def _detect(options: argparse.Namespace) -> int:
     where_to_run(options, 1, 1)  # refuses options that contradict each other
     training = Training(options.model, options.epochs, options.seed, options.normalize)
     output = open_output(options)
-    existing = findings.look(open_output(options, SHORT_PATIENCE))
+    existing = findings.look(open_output(options, SHORT_TIMEOUT))
     table = open_objects(options.places[0], source_access(options))
-    columns = read_columns(open_objects(options.places[0], source_access(options, SHORT_PATIENCE)))
+    columns = read_columns(open_objects(options.places[0], source_access(options, SHORT_TIMEOUT)))
     machines = _find_machines(columns, options.places[0])
     wanted = findings.fingerprint(columns, digest_written(table, RECORDS), training)
     about = findings.describe(columns, training, options.places[0], wanted)

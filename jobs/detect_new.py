@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from jobs.options import SHORT_PATIENCE, open_output, source_access, where_to_run
+from jobs.options import SHORT_TIMEOUT, open_output, source_access, where_to_run
 from jobs.report import describe_bad, numbered
 from jobs.run import BAD_CLIPS, OK, fail
 from mimii.detection import (
@@ -45,7 +45,7 @@ from mimii.recordings import (
     no_split,
     probe_alike,
 )
-from mimii.storage import Objects, Reach, is_remote, open_objects
+from mimii.storage import Objects, ReadOptions, is_remote, open_objects
 
 _CLIPS_A_TASK = 32
 _FETCH_WINDOW = 16
@@ -57,9 +57,9 @@ _COLUMNS = ("path", "model", "score", "threshold", "verdict", "status")
 def score_new(options: argparse.Namespace) -> int:
     """Score recordings; CSV goes to the standard output, or to the output that the options name."""
     if options.output:
-        check_free(open_output(options, SHORT_PATIENCE), overwrite=options.overwrite)
+        check_free(open_output(options, SHORT_TIMEOUT), overwrite=options.overwrite)
     models, detectors = _read_models(options)
-    clips = find_clips(options.places, source_access(options, SHORT_PATIENCE))
+    clips = find_clips(options.places, source_access(options, SHORT_TIMEOUT))
     if not clips:
         msg = f"{', '.join(options.places)}: no recordings there"
         raise SourceError(msg)
@@ -83,7 +83,7 @@ def _read_models(options: argparse.Namespace) -> tuple[Objects, dict[str, Detect
     folder, _, name = options.score_only.rpartition("/")
     is_one = name.endswith(_MODEL)
     root = (folder or ".") if is_one else options.score_only
-    models = open_objects(root, source_access(options, SHORT_PATIENCE))
+    models = open_objects(root, source_access(options, SHORT_TIMEOUT))
     keys = [name] if is_one else [key for key in sorted(models.sizes(MODELS)) if key.endswith(_MODEL)]
     try:
         detectors = {key: read_model(models, key) for key in keys}
@@ -97,7 +97,7 @@ def _read_models(options: argparse.Namespace) -> tuple[Objects, dict[str, Detect
 
 
 def _catalogue(clips: Sequence[Clip], detector: Detector, options: argparse.Namespace) -> Catalogue:
-    probes = probe_alike(clips, source_access(options, SHORT_PATIENCE))
+    probes = probe_alike(clips, source_access(options, SHORT_TIMEOUT))
     return make_catalogue(clips, probes.of_clips, no_split(clips), detector.spec)
 
 
@@ -117,10 +117,10 @@ def _choose_model(clip: Clip, detectors: Mapping[str, Detector]) -> str:
 def _tasks(
     options: argparse.Namespace, models: Objects, catalogue: Catalogue, chosen: Sequence[str], good: Sequence[int]
 ) -> list[ScoreTask]:
-    reach = Reach(source_access(options), _FETCH_WINDOW)
+    read_options = ReadOptions(source_access(options), _FETCH_WINDOW)
     parts = [Part(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip]), chosen[clip]) for clip in good]
     batches = (tuple(parts[start : start + _CLIPS_A_TASK]) for start in range(0, len(parts), _CLIPS_A_TASK))
-    return [ScoreTask(models, reach, catalogue.spec, batch) for batch in batches]
+    return [ScoreTask(models, read_options, catalogue.spec, batch) for batch in batches]
 
 
 def _score(options: argparse.Namespace, tasks: Sequence[ScoreTask]) -> Iterator[Scored]:

@@ -26,7 +26,7 @@ from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveE
 from mimii.storage import (
     Access,
     DownloadError,
-    Patience,
+    Retrying,
     Silent,
     StoppedError,
     Wanted,
@@ -105,13 +105,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(
-    arguments: Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES, patience: Patience | None = None
+    arguments: Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES, retrying: Retrying | None = None
 ) -> int:
     """Run the command; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     options = make_parser().parse_args([_not_an_option(argument) for argument in given])
     try:
-        return _run(options, archives, patience or Patience())
+        return _run(options, archives, retrying or Retrying())
     except NameOfArchiveError as error:
         return _fail(USAGE, str(error))
     except BrokenPipeError:  # whoever read the output has had enough
@@ -126,7 +126,7 @@ def _not_an_option(argument: str) -> str:
     return re.sub(r"^-(?=\d+_?dB)", "min", argument, flags=re.IGNORECASE)
 
 
-def _run(options: argparse.Namespace, archives: Sequence[Archive], patience: Patience) -> int:
+def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: Retrying) -> int:
     if not options.names and not options.list:
         msg = "which archives? For example 6_dB_fan, 0_dB, fan or all; --list shows them"
         raise NameOfArchiveError(msg)
@@ -138,9 +138,9 @@ def _run(options: argparse.Namespace, archives: Sequence[Archive], patience: Pat
         return OK
     if options.verify_only:
         return _finish([_check(errand, access) for errand in errands], options)
-    errands = [_with_size(errand, patience) for errand in errands]
+    errands = [_with_size(errand, retrying) for errand in errands]
     _check_space(errands)
-    outcomes = _fetch_all(errands, access, patience, quiet=options.quiet)
+    outcomes = _fetch_all(errands, access, retrying, quiet=options.quiet)
     return INTERRUPTED if outcomes is None else _finish(outcomes, options)
 
 
@@ -149,9 +149,9 @@ def _errand(archive: Archive, options: argparse.Namespace) -> Errand:
     return Errand(archive, wanted, f"{options.dest.rstrip('/')}/{archive.filename}")
 
 
-def _with_size(errand: Errand, patience: Patience) -> Errand:
+def _with_size(errand: Errand, retrying: Retrying) -> Errand:
     wanted = errand.wanted
-    return Errand(errand.archive, Wanted(wanted.url, wanted.md5, published_size(wanted, patience)), errand.target)
+    return Errand(errand.archive, Wanted(wanted.url, wanted.md5, published_size(wanted, retrying)), errand.target)
 
 
 def _size_there(target: str, access: Access) -> int | None:
@@ -207,14 +207,14 @@ def _missing(errand: Errand) -> int:
 
 
 def _fetch_all(
-    errands: Sequence[Errand], access: Access, patience: Patience, *, quiet: bool
+    errands: Sequence[Errand], access: Access, retrying: Retrying, *, quiet: bool
 ) -> list[tuple[str, bool]] | None:
     """Fetch two at a time; return a line about each and whether it is right, or None where interrupted."""
     stop = threading.Event()
     downloads = Downloads(stop, quiet=quiet)
     with _stopping_at_interrupts(stop):
         pool = ThreadPoolExecutor(AT_ONCE)
-        running = [pool.submit(_fetch, errand, access, patience, downloads) for errand in errands]
+        running = [pool.submit(_fetch, errand, access, retrying, downloads) for errand in errands]
         try:
             _await(running, stop)
             outcomes = [future.result() for future in running]
@@ -243,15 +243,15 @@ def _abandon(running: Sequence["Future[tuple[str, bool]]"]) -> None:
         os._exit(INTERRUPTED)
 
 
-def _fetch(errand: Errand, access: Access, patience: Patience, downloads: Downloads) -> tuple[str, bool]:
+def _fetch(errand: Errand, access: Access, retrying: Retrying, downloads: Downloads) -> tuple[str, bool]:
     """Fetch one archive; return a line about it, and whether it is there and right now."""
     started, name = time.monotonic(), errand.archive.filename
     with downloads.of(name) as watcher:
         try:
             if is_remote(errand.target):
-                came = transfer(errand.wanted, errand.target, access, patience, watcher)
+                came = transfer(errand.wanted, errand.target, access, retrying, watcher)
             else:
-                came = download(errand.wanted, Path(errand.target), patience, watcher)
+                came = download(errand.wanted, Path(errand.target), retrying, watcher)
         except (DownloadError, OSError) as error:
             return f"{name}: FAILED: {error}", False
     size = format_bytes(_size_there(errand.target, access) or 0)

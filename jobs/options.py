@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 
 from mimii.engine import HERE, SchedulerError, Tls, Where, check_scheduler, default_workers, is_cluster_file
-from mimii.engine import PATIENCE as CLUSTER_PATIENCE
+from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
 from mimii.features import PRESETS
-from mimii.storage import PATIENCE, Access, Objects, OptionError, Options, Reach, open_objects, parse_options
+from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
 
 DEFAULT_SOURCE = "data/raw"
 POLICIES = ("baseline", "stratified", "none")
-SHORT_PATIENCE = 10.0
+SHORT_TIMEOUT = 10.0
 """Seconds to wait for S3 where somebody is waiting: before the work has begun."""
 
 
@@ -177,10 +177,11 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         help="start and stop workers as the work demands, instead of --workers",
     )
     group.add_argument(
+        "--timeout",
         "--patience",
         type=seconds,
         metavar="S",
-        default=CLUSTER_PATIENCE,
+        default=CLUSTER_TIMEOUT,
         help="how many seconds to wait for a scheduler and its first worker; default: %(default)g",
     )
     for name, what in (("ca-file", "who signs"), ("cert", "the certificate"), ("key", "its key")):
@@ -219,7 +220,7 @@ def where_to_run(options: argparse.Namespace, n_tasks: int, tasks_a_worker: int)
         raise SchedulerError(msg)
     n_workers = min(options.workers or default_workers(), n_tasks) if here else options.workers
     adapt = (options.adapt[0], options.adapt[1]) if options.adapt else None
-    return Where(options.scheduler, n_workers, tasks_a_worker, adapt, options.patience, _read_tls(options))
+    return Where(options.scheduler, n_workers, tasks_a_worker, adapt, options.timeout, _read_tls(options))
 
 
 def _read_tls(options: argparse.Namespace) -> Tls | None:
@@ -271,19 +272,19 @@ def storage_option(text: str) -> Options:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def source_access(options: argparse.Namespace, patience: float = PATIENCE) -> Access:
+def source_access(options: argparse.Namespace, timeout: float = TIMEOUT) -> Access:
     """Say how to reach the recordings."""
-    return Access(sum(options.storage_option, ()), patience)
+    return Access(sum(options.storage_option, ()), timeout)
 
 
-def source_reach(options: argparse.Namespace) -> Reach:
+def read_options_of(options: argparse.Namespace) -> ReadOptions:
     """Say how workers fetch the recordings."""
-    return Reach(source_access(options), options.fetch_window)
+    return ReadOptions(source_access(options), options.fetch_window)
 
 
-def open_output(options: argparse.Namespace, patience: float = PATIENCE) -> Objects:
+def open_output(options: argparse.Namespace, timeout: float = TIMEOUT) -> Objects:
     """Say where the results go and how to reach that; nothing is read or written."""
-    return open_objects(options.output, Access(sum([*options.storage_option, *options.output_option], ()), patience))
+    return open_objects(options.output, Access(sum([*options.storage_option, *options.output_option], ()), timeout))
 
 
 def bad_limit(text: str) -> Callable[[int], float]:

@@ -18,7 +18,7 @@ from jobs.options import (
     add_split_options,
     add_storage_options,
     location,
-    source_reach,
+    read_options_of,
 )
 from jobs.report import Run
 from jobs.run import EXIT_STATUS, OK, Job, run_command, run_job
@@ -148,7 +148,7 @@ def _plan(options: argparse.Namespace, catalogue: Catalogue) -> Album:
 
 def _finish(options: argparse.Namespace, output: Objects, album: Album) -> dict[int, Record]:
     problems = album_store.problems_of(album, read_records(output, album))
-    overview = make_contact_sheet(album, problems, source_reach(options))
+    overview = make_contact_sheet(album, problems, read_options_of(options))
     return album_store.finish(output, album, source_names(options), overview)
 
 

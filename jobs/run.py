@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
-from jobs.options import SHORT_PATIENCE, open_output, source_reach, where_to_run
+from jobs.options import SHORT_TIMEOUT, open_output, read_options_of, where_to_run
 from jobs.progress import watch
 from jobs.report import Run, describe_plan, describe_run, numbered, summarize
 from jobs.survey import Survey, read_survey, source_names
@@ -40,7 +40,7 @@ from mimii.engine import (
 )
 from mimii.features import SpecError, Task
 from mimii.recordings import Catalogue, SourceError
-from mimii.storage import Objects, Reach, is_remote
+from mimii.storage import Objects, ReadOptions, is_remote
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STATUS = """\
@@ -123,7 +123,7 @@ class Job(Generic[AnyWork, AnyTask]):
     things: str
     kernel: Callable[[AnyTask], Done]
     plan: Callable[[argparse.Namespace, Catalogue], AnyWork]
-    task: Callable[[AnyWork, int, Objects, Reach], AnyTask]
+    task: Callable[[AnyWork, int, Objects, ReadOptions], AnyTask]
     storage: Storage[AnyWork]
     finish: Callable[[argparse.Namespace, Objects, AnyWork], dict[int, Record]]
     plan_lines: Callable[[AnyWork], dict[str, str]]
@@ -166,7 +166,7 @@ def run_job(job: Job[AnyWork, AnyTask], options: argparse.Namespace) -> int:
     started = time.monotonic()
     where_to_run(options, 1, 1)  # refuses options that contradict each other
     output = open_output(options)
-    existing = job.storage.look(open_output(options, SHORT_PATIENCE))  # so that nobody waits for a refusal
+    existing = job.storage.look(open_output(options, SHORT_TIMEOUT))  # so that nobody waits for a refusal
     survey = read_survey(options)
     work = job.plan(options, survey.catalogue)
     if options.dry_run:
@@ -180,7 +180,7 @@ def run_job(job: Job[AnyWork, AnyTask], options: argparse.Namespace) -> int:
     done = job.storage.read_records(output, work)
     todo = [task for task in range(work.n_tasks) if task not in done or done[task].unread]
     if todo or not job.storage.is_finished(output, existing, work, done):
-        open_output(options, SHORT_PATIENCE).check()
+        open_output(options, SHORT_TIMEOUT).check()
         job.storage.begin(output, work, source_names(options))
         _fill(job, options, work, todo)
         done = job.finish(options, output, work)
@@ -278,8 +278,8 @@ def _do_some(
     job: Job[AnyWork, AnyTask], options: argparse.Namespace, work: AnyWork, left: Iterable[int], cluster: Cluster
 ) -> Iterator[Done]:
     """Do tasks, as long as the scheduler is there."""
-    output, reach, todo = open_output(options), source_reach(options), list(left)
-    tasks = (job.task(work, task, output, reach) for task in todo)
+    output, read_options, todo = open_output(options), read_options_of(options), list(left)
+    tasks = (job.task(work, task, output, read_options) for task in todo)
     if todo and not options.quiet:
         dashboard = f", dashboard {cluster.dashboard}" if cluster.dashboard else ""
         things, workers = numbered(len(todo), job.things), numbered(cluster.n_workers, "worker")

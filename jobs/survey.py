@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from jobs.options import DEFAULT_SOURCE, SHORT_PATIENCE, source_access
+from jobs.options import DEFAULT_SOURCE, SHORT_TIMEOUT, source_access
 from mimii.features import PRESETS, FeatureSpec, count_empty_bands
 from mimii.recordings import (
     Catalogue,
@@ -56,7 +56,7 @@ class Survey:
 
 def list_clips(options: argparse.Namespace) -> list[Clip]:
     """Find the recordings that the options name."""
-    access = source_access(options, SHORT_PATIENCE)
+    access = source_access(options, SHORT_TIMEOUT)
     listed = read_list(options.list, access) if options.list else []
     sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
@@ -93,7 +93,7 @@ def read_survey(options: argparse.Namespace) -> Survey:
     before = s3.count_requests()
     spec = read_spec(options)
     clips = list_clips(options)
-    probes = _PROBES[options.probe](clips, source_access(options, SHORT_PATIENCE))
+    probes = _PROBES[options.probe](clips, source_access(options, SHORT_TIMEOUT))
     if options.sample_rate is None:
         spec = replace(spec, sample_rate=commonest_sample_rate(probes.of_clips) or spec.sample_rate)
     _warn_of_empty_bands(spec)

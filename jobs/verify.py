@@ -17,14 +17,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from jobs.options import (
-    SHORT_PATIENCE,
+    SHORT_TIMEOUT,
     add_cluster_options,
     add_storage_options,
     count,
     location,
     open_output,
+    read_options_of,
     source_access,
-    source_reach,
     where_to_run,
 )
 from jobs.progress import show_bar, show_lines
@@ -189,7 +189,7 @@ def _verify(options: argparse.Namespace) -> Verdict:
     if options.against and importlib.util.find_spec("librosa") is None:
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
-    objects = open_output(options, SHORT_PATIENCE)
+    objects = open_output(options, SHORT_TIMEOUT)
     if problem := _look(objects):
         return _stop(options, [problem])
     documents = objects.get_all([_GROUP, *map(metadata_key, store.SCHEMA)])
@@ -266,7 +266,7 @@ def _conclude(options: argparse.Namespace, stored: Stored, checked: Sequence[Che
     matches = _match(options, stored)
     known = list(matches.recordings) if matches else []
     chosen = draw_sample(stored.columns, known, options.sample or _DEFAULT_SAMPLE, options.seed) if matches else []
-    sample = plan_comparison(stored, matches, chosen, source_reach(options)) if matches else []
+    sample = plan_comparison(stored, matches, chosen, read_options_of(options)) if matches else []
     seen, differences = _work(options, stored, matches, sample)
     parts = [*checked, *seen.checked, *(difference.checked for difference in differences)]
     if stored.plan and not any(part.findings for part in seen.checked):
@@ -289,7 +289,7 @@ def _match(options: argparse.Namespace, stored: Stored) -> Matches | None:
     """Find the recordings, and say which clips of the store they are."""
     if not options.against:
         return None
-    found = find_clips(options.against, source_access(options, SHORT_PATIENCE))
+    found = find_clips(options.against, source_access(options, SHORT_TIMEOUT))
     return match_clips(stored.columns, found) if stored.plan else None
 
 

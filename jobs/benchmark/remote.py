@@ -16,7 +16,7 @@ from jobs.options import source_access
 from jobs.report import format_bytes, format_table, numbered
 from mimii.engine import ONE_THREAD, TASKS_FAR_AWAY, Where, connect, run_tasks
 from mimii.recordings import Clip
-from mimii.storage import Access, Objects, Reach, open_objects, s3
+from mimii.storage import Access, Objects, ReadOptions, open_objects, s3
 from mimii.table import extract_shard, shard_task, store
 
 _CLIPS_ALONE = 40
@@ -70,8 +70,8 @@ def _clip_by_clip(clips: Sequence[Clip], access: Access, scratch: Path) -> float
 def _featurize(clips: Sequence[Clip], options: argparse.Namespace, output: Objects) -> float:
     """Return clips a second of workers that have imported what they need, first fetch and last record included."""
     table = make_benchmark_table(clips, source_access(options))
-    reach = Reach(source_access(options), options.window)
-    tasks = [shard_task(table, index, output, reach) for index in range(table.plan.n_shards)]
+    read_options = ReadOptions(source_access(options), options.window)
+    tasks = [shard_task(table, index, output, read_options) for index in range(table.plan.n_shards)]
     store.begin(output, table, [])
     with connect(Where("local", options.workers, TASKS_FAR_AWAY)) as cluster:
         list(run_tasks(cluster, extract_shard, tasks[: TASKS_FAR_AWAY * options.workers]))

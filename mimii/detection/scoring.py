@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mimii.detection.detectors import Detector, from_bytes, score_clip
 from mimii.features import FeatureSpec, Loaded, load_all, power_to_db, stack_frames
-from mimii.storage import Objects, Place, Reach
+from mimii.storage import Objects, Place, ReadOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ScoreTask:
     ----------
     models : Objects
         Where the models are.
-    reach : Reach
+    read_options : ReadOptions
         How to fetch the recordings.
     spec : FeatureSpec
         Of the models.
@@ -52,7 +52,7 @@ class ScoreTask:
     """
 
     models: Objects
-    reach: Reach
+    read_options: ReadOptions
     spec: FeatureSpec
     parts: tuple[Part, ...]
     faults: Mapping[int, Loaded] = field(default_factory=dict)

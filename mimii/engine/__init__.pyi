@@ -26,7 +26,7 @@ from .records import record_key as record_key
 from .records import to_json as to_json
 from .records import withdraw as withdraw
 from .schedulers import HERE as HERE
-from .schedulers import PATIENCE as PATIENCE
+from .schedulers import TIMEOUT as TIMEOUT
 from .schedulers import SchedulerError as SchedulerError
 from .schedulers import Tls as Tls
 from .schedulers import Where as Where

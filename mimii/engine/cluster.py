@@ -255,7 +255,7 @@ def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
 def _reach(where: Where, stack: ExitStack) -> Cluster:
     scheduler = check_scheduler(where.scheduler)
     if is_cluster_file(scheduler):
-        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where, where.patience))
+        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where, where.timeout))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
     try:
@@ -287,7 +287,7 @@ def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
     return operator.KubeCluster(
         custom_cluster_spec=manifest.document,
         namespace=manifest.document["metadata"].get("namespace"),
-        resource_timeout=math.ceil(where.patience),
+        resource_timeout=math.ceil(where.timeout),
         quiet=True,
     )
 
@@ -318,17 +318,17 @@ def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401
 
 def _find_client(scheduler: str, where: Where) -> Client:
     """Connect to an address, or to that in a scheduler file; where nobody answers yet, wait."""
-    deadline = time.monotonic() + where.patience
+    deadline = time.monotonic() + where.timeout
     told = False
     while True:
         try:
             return _try_client(find_address(scheduler), where)
         except (OSError, SchedulerError) as error:
             if time.monotonic() > deadline:
-                msg = f"{scheduler}: no scheduler answers there within {where.patience:g} s (--patience): {error}"
+                msg = f"{scheduler}: no scheduler answers there within {where.timeout:g} s (--timeout): {error}"
                 raise WorkError(msg) from error
         if not told:
-            _log.warning("%s: no scheduler answers there yet; waiting for it, %g s at most", scheduler, where.patience)
+            _log.warning("%s: no scheduler answers there yet; waiting for it, %g s at most", scheduler, where.timeout)
         told = True
         time.sleep(_SECONDS_BETWEEN_TRIES)
 
@@ -341,7 +341,7 @@ def _try_client(address: str, where: Where) -> Client:
         msg = f"{address}: it does not encrypt; start it with TLS, or name it as tcp://{place}"
         raise WorkError(msg)
     try:
-        return _open_client(address, where, min(_SECONDS_A_TRY, where.patience))
+        return _open_client(address, where, min(_SECONDS_A_TRY, where.timeout))
     except FatalCommClosedError as error:
         msg = f"{address}: it does not know these certificates, or they do not know it: {error.__cause__ or error}"
         raise WorkError(msg) from error
@@ -397,13 +397,13 @@ def _files(tls: Tls) -> list[tuple[str, str]]:
 
 def _await_workers(client: Client, where: Where) -> int:
     """Wait for the first worker; return how many tasks run at a time."""
-    scheduler, deadline = _address(client), time.monotonic() + where.patience
+    scheduler, deadline = _address(client), time.monotonic() + where.timeout
     if not _count_threads(client):
-        _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, where.patience)
+        _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, where.timeout)
     while not (n_threads := _count_threads(client)):
         if time.monotonic() > deadline:
             msg = (
-                f"{scheduler}: no worker came within {where.patience:g} s (--patience); "
+                f"{scheduler}: no worker came within {where.timeout:g} s (--timeout); "
                 f"start some with 'dask worker {scheduler}'"
             )
             raise WorkError(msg)

@@ -12,7 +12,7 @@ import yaml
 
 HERE = ("local", "threads", "sync")
 ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Seconds to wait for a scheduler and its first worker."""
 
 _SECONDS_TO_GREET = 5.0
@@ -65,7 +65,7 @@ class Where:
         How many tasks each worker that is started here has under way: more than one where tasks wait for a network.
     adapt : tuple of int or None
         From how many to how many workers there are, as the work demands.
-    patience : float
+    timeout : float
         Seconds to wait for the scheduler and the first worker.
     tls : Tls or None
         How to encrypt; None leaves it to Dask's configuration.
@@ -76,7 +76,7 @@ class Where:
     n_workers: int | None = None
     tasks_a_worker: int = 1
     adapt: tuple[int, int] | None = None
-    patience: float = PATIENCE
+    timeout: float = TIMEOUT
     tls: Tls | None = None
 
 

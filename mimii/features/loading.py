@@ -7,7 +7,7 @@ from typing import BinaryIO, Protocol
 from mimii.features.decode import read_header, read_stretches
 from mimii.features.mel import FloatArray, mel_of_stretches
 from mimii.features.spec import FeatureSpec
-from mimii.storage import AudioError, Opener, Place, Reach, StorageError, open_all, unreadable
+from mimii.storage import AudioError, Opener, Place, ReadOptions, StorageError, open_all, unreadable
 
 _BLOCK_BYTES = 1 << 20
 
@@ -60,7 +60,7 @@ class Task(Protocol):
         ...
 
     @property
-    def reach(self) -> Reach:
+    def read_options(self) -> ReadOptions:
         """How to fetch them."""
         ...
 
@@ -78,7 +78,7 @@ class Task(Protocol):
 def load_all(task: Task) -> Iterator[Loaded]:
     """Load the recordings of a task, one after the other."""
     left = [part for part in task.parts if part.clip not in task.faults]
-    openers = open_all([part.place for part in left], task.reach)
+    openers = open_all([part.place for part in left], task.read_options)
     for part in task.parts:
         yield task.faults.get(part.clip) or load_mel(next(openers), part.n_samples, task.spec)
 

@@ -7,17 +7,17 @@ from mimii.features import load_mel, power_to_db
 from mimii.images.album import Album
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
-from mimii.storage import Reach, open_all
+from mimii.storage import ReadOptions, open_all
 
 _MOST_PAIRS = 16
 _Pair = tuple[int | None, int | None]
 
 
-def make_contact_sheet(album: Album, problems: Sequence[str], reach: Reach) -> bytes | None:
+def make_contact_sheet(album: Album, problems: Sequence[str], read_options: ReadOptions) -> bytes | None:
     """Draw a normal above an abnormal clip of each machine, at most 16 machines, at the best SNR that there is."""
     good = [index for index, problem in enumerate(problems) if not problem]
     pairs = _spread(_labelled_pairs(album, good) or _plain_pairs(good))
-    shown = _load(album, [clip for pair in pairs for clip in pair if clip is not None], reach)
+    shown = _load(album, [clip for pair in pairs for clip in pair if clip is not None], read_options)
     if not shown:
         return None
     panels = [(_panel(album, pair, 0, shown), _panel(album, pair, 1, shown)) for pair in pairs]
@@ -46,11 +46,13 @@ def _spread(pairs: Sequence[_Pair]) -> list[_Pair]:
     return [pairs[int(index * step)] for index in range(min(len(pairs), _MOST_PAIRS))]
 
 
-def _load(album: Album, clips: Sequence[int], reach: Reach) -> dict[int, Panel]:
+def _load(album: Album, clips: Sequence[int], read_options: ReadOptions) -> dict[int, Panel]:
     """Compute what the first image of each clip shows; a clip that is gone by now is left out."""
     catalogue = album.catalogue
     panels = {}
-    for clip, opener in zip(clips, open_all([catalogue.clips[clip].place for clip in clips], reach), strict=True):
+    for clip, opener in zip(
+        clips, open_all([catalogue.clips[clip].place for clip in clips], read_options), strict=True
+    ):
         mel = load_mel(opener, int(catalogue.n_samples[clip]), catalogue.spec).mel
         if mel is not None:
             first = album.pictures(clip)[0]

@@ -1,7 +1,7 @@
 from . import s3 as s3
 from . import zips as zips
 from .access import DEFAULT_ACCESS as DEFAULT_ACCESS
-from .access import PATIENCE as PATIENCE
+from .access import TIMEOUT as TIMEOUT
 from .access import Access as Access
 from .access import OptionError as OptionError
 from .access import Options as Options
@@ -9,7 +9,7 @@ from .access import parse_options as parse_options
 from .disk import PARTIAL as PARTIAL
 from .disk import DiskObjects as DiskObjects
 from .downloads import DownloadError as DownloadError
-from .downloads import Patience as Patience
+from .downloads import Retrying as Retrying
 from .downloads import Silent as Silent
 from .downloads import StoppedError as StoppedError
 from .downloads import Wanted as Wanted
@@ -31,7 +31,7 @@ from .problems import printable as printable
 from .problems import unreadable as unreadable
 from .reading import HERE as HERE
 from .reading import Opener as Opener
-from .reading import Reach as Reach
+from .reading import ReadOptions as ReadOptions
 from .reading import open_all as open_all
 from .reading import open_archive as open_archive
 from .reading import open_part as open_part

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds to go on trying: a server that restarts is back by then."""
 
 _SECRET_OPTIONS = frozenset(
@@ -31,13 +31,13 @@ class Access:
     ----------
     options : tuple of (str, str)
         For s3fs, from `parse_options`.
-    patience : float
+    timeout : float
         Seconds to go on trying while there is no sensible answer.
 
     """
 
     options: Options = ()
-    patience: float = PATIENCE
+    timeout: float = TIMEOUT
 
 
 DEFAULT_ACCESS = Access()

@@ -69,7 +69,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retrying:
     """How long to try.
 
     Attributes
@@ -127,9 +127,9 @@ class _ChangedError(Exception):
     """What is published now is another file than what the first bytes came from."""
 
 
-def stream(wanted: Wanted, start: int, patience: Patience, watcher: Watcher) -> Iterator[bytes]:
+def stream(wanted: Wanted, start: int, retrying: Retrying, watcher: Watcher) -> Iterator[bytes]:
     """Read a published file from some byte to its end, over as many connections as it takes."""
-    reader = _Reader(wanted, start, patience)
+    reader = _Reader(wanted, start, retrying)
     failures = 0
     while not reader.finished:
         try:
@@ -138,25 +138,25 @@ def stream(wanted: Wanted, start: int, patience: Patience, watcher: Watcher) -> 
                 yield piece
         except _PassingError as error:
             failures += 1
-            if failures >= patience.tries:
+            if failures >= retrying.tries:
                 msg = f"{wanted.url}: given up after {failures} tries in a row: {error}"
                 raise DownloadError(msg) from error
-            watcher.wait(_pause(failures, error.wait, patience, wanted.url), str(error))
+            watcher.wait(_pause(failures, error.wait, retrying, wanted.url), str(error))
 
 
-def published_size(wanted: Wanted, patience: Patience) -> int | None:
+def published_size(wanted: Wanted, retrying: Retrying) -> int | None:
     """Ask a server how large a file is."""
     if wanted.size is not None:
         return wanted.size
     try:
-        answer = requests.head(wanted.url, headers=_HEADERS, timeout=patience.timeouts, allow_redirects=True)
+        answer = requests.head(wanted.url, headers=_HEADERS, timeout=retrying.timeouts, allow_redirects=True)
     except requests.RequestException:
         return None
     length = answer.headers.get("Content-Length", "")
     return int(length) if answer.ok and length.isdecimal() else None
 
 
-def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher) -> bool:
+def download(wanted: Wanted, target: Path, retrying: Retrying, watcher: Watcher) -> bool:
     """Get a file to a disk.
 
     What has come so far is kept beside the target, hidden, as ``.NAME.part``: the next call goes on with it.
@@ -170,7 +170,7 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
     partial = partial_path(target)
     with _locked(partial) as file:
         for attempt in range(1, _ATTEMPTS + 1):
-            if _fill(file, wanted, patience, watcher):
+            if _fill(file, wanted, retrying, watcher):
                 file.flush()
                 os.fsync(file.fileno())
                 partial.replace(target)
@@ -182,7 +182,7 @@ def download(wanted: Wanted, target: Path, patience: Patience, watcher: Watcher)
     raise DownloadError(_wrong(wanted))
 
 
-def transfer(wanted: Wanted, url: str, access: Access, patience: Patience, watcher: Watcher) -> bool:
+def transfer(wanted: Wanted, url: str, access: Access, retrying: Retrying, watcher: Watcher) -> bool:
     """Get a file to S3, without a disk in between."""
     found = s3.describe(url, access)
     if found:
@@ -194,7 +194,7 @@ def transfer(wanted: Wanted, url: str, access: Access, patience: Patience, watch
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with s3.upload(url, access, {MD5: wanted.md5}) as file:
-                _pour(file, wanted, patience, watcher)
+                _pour(file, wanted, retrying, watcher)
         except _ChangedError:
             if attempt < _ATTEMPTS:
                 watcher.wait(0, _NOT_IT)
@@ -238,8 +238,8 @@ _HEADERS = {
 class _Reader:
     """One file being read: how far it is, and which version of it."""
 
-    def __init__(self, wanted: Wanted, start: int, patience: Patience) -> None:
-        self._wanted, self._patience, self._position = wanted, patience, start
+    def __init__(self, wanted: Wanted, start: int, retrying: Retrying) -> None:
+        self._wanted, self._timeout, self._position = wanted, retrying, start
         self._etag = ""
         self.finished = start == wanted.size
 
@@ -249,9 +249,7 @@ class _Reader:
         if self._position:
             headers |= {"Range": f"bytes={self._position}-"} | ({"If-Range": self._etag} if self._etag else {})
         try:
-            with requests.get(
-                self._wanted.url, headers=headers, stream=True, timeout=self._patience.timeouts
-            ) as answer:
+            with requests.get(self._wanted.url, headers=headers, stream=True, timeout=self._timeout.timeouts) as answer:
                 skipped, total = self._accept(answer)
                 yield from self._read(answer, skipped, total)
         except requests.RequestException as error:
@@ -329,16 +327,16 @@ def _retry_after(text: str) -> float | None:
     return float(max(0.0, moment - time.time()))
 
 
-def _pause(failures: int, asked: float | None, patience: Patience, url: str) -> float:
-    if asked is not None and asked > patience.longest_request:
+def _pause(failures: int, asked: float | None, retrying: Retrying, url: str) -> float:
+    if asked is not None and asked > retrying.longest_request:
         msg = f"{url}: the server asks to come back in {asked:.0f} s; run the same command again then"
         raise DownloadError(msg)
-    longest: float = min(patience.longest_wait, patience.first_wait * 2 ** (failures - 1))
+    longest: float = min(retrying.longest_wait, retrying.first_wait * 2 ** (failures - 1))
     own: float = longest * random.uniform(0.5, 1)  # noqa: S311  so that many clients do not come back at once
     return max(own, asked or 0.0)
 
 
-def _fill(file: BinaryIO, wanted: Wanted, patience: Patience, watcher: Watcher) -> bool:
+def _fill(file: BinaryIO, wanted: Wanted, retrying: Retrying, watcher: Watcher) -> bool:
     """Complete a partial file; say whether it is right."""
     start = file.seek(0, os.SEEK_END)
     if wanted.size is not None and start > wanted.size:
@@ -347,7 +345,7 @@ def _fill(file: BinaryIO, wanted: Wanted, patience: Patience, watcher: Watcher) 
     digest = _hash(file, watcher, wanted.size)
     done = file.tell()
     try:
-        for piece in stream(wanted, done, patience, watcher):
+        for piece in stream(wanted, done, retrying, watcher):
             file.write(piece)
             digest.update(piece)
             done += len(piece)
@@ -357,10 +355,10 @@ def _fill(file: BinaryIO, wanted: Wanted, patience: Patience, watcher: Watcher) 
     return digest.hexdigest() == wanted.md5
 
 
-def _pour(file: s3.Upload, wanted: Wanted, patience: Patience, watcher: Watcher) -> None:
+def _pour(file: s3.Upload, wanted: Wanted, retrying: Retrying, watcher: Watcher) -> None:
     """Write a stream to S3; raise _ChangedError where it is not what was published, so that it is given up."""
     digest, done = hashlib.md5(usedforsecurity=False), 0
-    for piece in stream(wanted, 0, patience, watcher):
+    for piece in stream(wanted, 0, retrying, watcher):
         file.write(piece)
         digest.update(piece)
         done += len(piece)

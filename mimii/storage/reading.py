@@ -23,7 +23,7 @@ Opener = Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ReadOptions:
     """How to fetch recordings.
 
     Attributes
@@ -39,7 +39,7 @@ class Reach:
     window: int = 16
 
 
-HERE = Reach()
+HERE = ReadOptions()
 """For recordings on a disk of this machine."""
 
 
@@ -69,14 +69,16 @@ def open_part(place: Place, access: Access) -> BinaryIO:
     return _open_member(_open_ranges(place.url, end, block, access), place)
 
 
-def open_all(places: Iterable[Place], reach: Reach) -> Iterator[Opener]:
+def open_all(places: Iterable[Place], read_options: ReadOptions) -> Iterator[Opener]:
     """Open recordings one after the other; while one is worked on, the next ones are fetched from far away."""
     left, waiting, held = deque(places), deque[_Ahead](), 0
     try:
         while left or waiting:
-            while left and (not waiting or (len(waiting) < 2 * reach.window and held + left[0].fetched <= _MOST_AHEAD)):
+            while left and (
+                not waiting or (len(waiting) < 2 * read_options.window and held + left[0].fetched <= _MOST_AHEAD)
+            ):
                 place = left.popleft()
-                waiting.append(_begin(place, reach))
+                waiting.append(_begin(place, read_options))
                 held += place.fetched
             ahead = waiting.popleft()
             held -= ahead.n_bytes
@@ -87,12 +89,12 @@ def open_all(places: Iterable[Place], reach: Reach) -> Iterator[Opener]:
             ahead.cancel()
 
 
-def _begin(place: Place, reach: Reach) -> _Ahead:
+def _begin(place: Place, read_options: ReadOptions) -> _Ahead:
     if place.size > MOST_WHOLE:
-        return _Ahead(partial(open_part, place, reach.access), place.fetched, _nothing)
+        return _Ahead(partial(open_part, place, read_options.access), place.fetched, _nothing)
     if not is_remote(place.url):
         return _Ahead(partial(_open_local, place), place.fetched, _nothing)
-    fetched = _pool(reach.window).submit(_fetch, place, reach.access)
+    fetched = _pool(read_options.window).submit(_fetch, place, read_options.access)
     return _Ahead(partial(_open_fetched, place, fetched), place.fetched, fetched.cancel)
 
 

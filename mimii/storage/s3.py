@@ -154,7 +154,7 @@ def read(url: str, start: int, stop: int, access: Access) -> bytes:
     if start >= stop:
         return b""
     path = "/".join(split_url(url))
-    data: bytes = _patiently(lambda: filesystem(access.options).cat_file(path, start=start, end=stop), url, access)
+    data: bytes = _retried(lambda: filesystem(access.options).cat_file(path, start=start, end=stop), url, access)
     return data
 
 
@@ -241,7 +241,7 @@ class S3Objects:
         path, url = "/".join(self._split(key)), self._url(key)
         try:
             # With a beginning but no end, s3fs asks for all of it at once, and not for its size first.
-            data: bytes = _patiently(lambda: filesystem(self.access.options).cat_file(path, start=0), url, self.access)
+            data: bytes = _retried(lambda: filesystem(self.access.options).cat_file(path, start=0), url, self.access)
         except FileNotFoundError:
             return None
         return data
@@ -333,7 +333,7 @@ def _pages(url: str, arguments: Mapping[str, str], access: Access) -> Iterator[M
 
 
 def _call(method: str, url: str, access: Access, **arguments: Any) -> Any:  # noqa: ANN401  botocore's own
-    return _patiently(lambda: filesystem(access.options).call_s3(method, **arguments), url, access)
+    return _retried(lambda: filesystem(access.options).call_s3(method, **arguments), url, access)
 
 
 def _abort(url: str, access: Access, arguments: Mapping[str, str]) -> None:
@@ -356,9 +356,9 @@ def _at_once(act: Callable[[str], Result], keys: Iterable[str]) -> list[Result]:
         return list(pool.map(act, keys))
 
 
-def _patiently(act: Callable[[], Result], url: str, access: Access) -> Result:
+def _retried(act: Callable[[], Result], url: str, access: Access) -> Result:
     """Act, and act again while what goes wrong may pass."""
-    deadline, wait = time.monotonic() + access.patience, _FIRST_WAIT
+    deadline, wait = time.monotonic() + access.timeout, _FIRST_WAIT
     while True:
         _requests.add()
         try:
@@ -367,7 +367,7 @@ def _patiently(act: Callable[[], Result], url: str, access: Access) -> Result:
             _raise_lasting(error, url)
             if time.monotonic() + wait > deadline:
                 # Not chained: what these libraries raise may hold more than is good in a log, and cannot be pickled.
-                msg = f"{url}: no answer worth the name for {access.patience:.0f} s: {_reason(error)}"
+                msg = f"{url}: no answer worth the name for {access.timeout:.0f} s: {_reason(error)}"
                 raise StorageError(msg) from None
         time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  so that many workers do not come back at once
         wait = min(2 * wait, _LONGEST_WAIT)

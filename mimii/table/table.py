@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mimii.engine import Stamp, make_stamp
 from mimii.features import FeatureSpec, Loaded
 from mimii.recordings import TRAIN, Catalogue, digest_clips
-from mimii.storage import HERE, Objects, Place, Reach
+from mimii.storage import HERE, Objects, Place, ReadOptions
 from mimii.table.keys import RECORDS
 from mimii.table.plan import Layout, Plan, choose_layout, make_plan
 
@@ -96,7 +96,7 @@ class ShardTask:
     ----------
     output : Objects
         The store.
-    reach : Reach
+    read_options : ReadOptions
         How to fetch the recordings.
     spec : FeatureSpec
         What to compute.
@@ -116,7 +116,7 @@ class ShardTask:
     """
 
     output: Objects
-    reach: Reach
+    read_options: ReadOptions
     spec: FeatureSpec
     layout: Layout
     stamp: Stamp
@@ -154,7 +154,7 @@ def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: i
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -> ShardTask:
+def shard_task(table: Table, index: int, output: Objects, read_options: ReadOptions = HERE) -> ShardTask:
     """Gather what a worker needs to know for one shard."""
     catalogue = table.catalogue
     parts = tuple(
@@ -169,5 +169,12 @@ def shard_task(table: Table, index: int, output: Objects, reach: Reach = HERE) -
         for piece in table.plan.shard(index).pieces
     )
     return ShardTask(
-        output, reach, catalogue.spec, table.plan.layout, make_stamp(table, index), index, parts, table.n_ended(index)
+        output,
+        read_options,
+        catalogue.spec,
+        table.plan.layout,
+        make_stamp(table, index),
+        index,
+        parts,
+        table.n_ended(index),
     )

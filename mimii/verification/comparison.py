@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
 from mimii.features import TOP_DB, FeatureSpec
-from mimii.storage import Objects, Place, Reach, StorageError, open_all
+from mimii.storage import Objects, Place, ReadOptions, StorageError, open_all
 from mimii.table import FEATURES, RECORDS, open_array, shard_key
 from mimii.verification.matching import BY_PATH, Matches
 from mimii.verification.metadata import GOOD, Checked, Finding, metadata_key
@@ -31,7 +31,7 @@ class ClipCheck:
         The store.
     metadata : bytes
         Of the features.
-    reach : Reach
+    read_options : ReadOptions
         How to fetch the recording.
     spec : FeatureSpec
         What was computed.
@@ -50,7 +50,7 @@ class ClipCheck:
 
     objects: Objects
     metadata: bytes
-    reach: Reach
+    read_options: ReadOptions
     spec: FeatureSpec
     clip: int
     path: str
@@ -95,13 +95,15 @@ def draw_sample(columns: Mapping[str, NDArray[Any]], known: Sequence[int], n: in
     return sorted(random.Random(seed).sample(good, min(n, len(good))))  # noqa: S311  no secret
 
 
-def plan_comparison(stored: Stored, matches: Matches, chosen: Sequence[int], reach: Reach) -> list[ClipCheck]:
+def plan_comparison(
+    stored: Stored, matches: Matches, chosen: Sequence[int], read_options: ReadOptions
+) -> list[ClipCheck]:
     """Gather what workers need to know to compare clips."""
     return [
         ClipCheck(
             objects=stored.objects,
             metadata=stored.documents[metadata_key(FEATURES)],
-            reach=reach,
+            read_options=read_options,
             spec=stored.spec,
             clip=clip,
             path=str(stored.columns["path"][clip]),
@@ -141,7 +143,7 @@ def compare_clip(task: ClipCheck) -> Difference:
     except Exception as error:  # noqa: BLE001  whatever zarr and its codecs raise over damaged bytes
         return _incomparable(task, f"its rows cannot be read: {error}")
     try:
-        expected = compute_rows(task.place, task.spec, task.reach)
+        expected = compute_rows(task.place, task.spec, task.read_options)
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001  whatever librosa and what it builds on raise
@@ -151,11 +153,11 @@ def compare_clip(task: ClipCheck) -> Difference:
     return _compare(task, there, expected)
 
 
-def compute_rows(place: Place, spec: FeatureSpec, reach: Reach) -> NDArray[np.floating]:
+def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
     """Compute the rows of a recording the plain way, with librosa."""
     import librosa  # noqa: PLC0415  heavy, and only this needs it
 
-    with next(open_all([place], reach))() as file:
+    with next(open_all([place], read_options))() as file:
         samples, sample_rate = librosa.load(file, sr=None, mono=False)
     samples = np.atleast_2d(samples)
     if sample_rate != spec.sample_rate or spec.channel >= len(samples):

@@ -180,20 +180,20 @@ def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_is
 
 
 def test_where_no_scheduler_comes_the_job_ends_in_words(raw, tmp_path):
-    said = fail(featurize(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json", "--patience", "0.5"))
-    assert "none.json: no scheduler answers there within 0.5 s (--patience)" in said
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json", "--timeout", "0.5"))
+    assert "none.json: no scheduler answers there within 0.5 s (--timeout)" in said
 
 
 def test_where_nobody_listens_the_job_ends_in_words(raw, tmp_path):
-    said = fail(featurize(raw, tmp_path / "table", "--scheduler", "tcp://127.0.0.1:1", "--patience", "0.5"))
-    assert "tcp://127.0.0.1:1: no scheduler answers there within 0.5 s (--patience)" in said
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", "tcp://127.0.0.1:1", "--timeout", "0.5"))
+    assert "tcp://127.0.0.1:1: no scheduler answers there within 0.5 s (--timeout)" in said
 
 
 def test_where_no_worker_comes_the_job_ends_in_words(raw, folder, tmp_path):
     with running(start_scheduler(folder)):
         address = address_of(folder)
-        said = fail(featurize(raw, tmp_path / "table", "--scheduler", address, "--patience", "0.5"))
-    assert f"no worker came within 0.5 s (--patience); start some with 'dask worker {address}'" in said
+        said = fail(featurize(raw, tmp_path / "table", "--scheduler", address, "--timeout", "0.5"))
+    assert f"no worker came within 0.5 s (--timeout); start some with 'dask worker {address}'" in said
 
 
 def test_waiting_ends_with_an_interrupt(raw, tmp_path):
@@ -248,12 +248,12 @@ def test_where_the_scheduler_does_not_come_back_the_job_ends_in_words_and_goes_o
 ):
     with dask_cluster(folder, 1) as (scheduler, workers):
         wait_for_workers(folder, 1)
-        with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json", "--patience", 3) as it:
+        with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json", "--timeout", 3) as it:
             freeze_workers(it, *workers)
             scheduler.kill()
             assert it.end() == 1
     assert "is lost; connecting again" in it.text()
-    assert "no scheduler answers there within 3 s (--patience)" in it.text()
+    assert "no scheduler answers there within 3 s (--timeout)" in it.text()
     assert "run the same command again: what is finished is kept" in it.text()
     assert featurize_here(raw, "--output", tmp_path / "table", "--quiet") == 0
     assert_same_bytes(undisturbed, tmp_path / "table")

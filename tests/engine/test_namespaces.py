@@ -156,9 +156,9 @@ def test_where_the_scheduler_cannot_be_reached_the_job_says_so(network, start_pa
     write_machines(tmp_path / "raw", 4)
     scheduler = start_scheduler(network, start_part)
     network.cut("scheduler")
-    job = start_job(start_part, tmp_path / "raw", tmp_path / "table", "--scheduler", scheduler, "--patience", 2)
+    job = start_job(start_part, tmp_path / "raw", tmp_path / "table", "--scheduler", scheduler, "--timeout", 2)
     assert job.process.wait(SECONDS) == 1
-    assert f"{scheduler}: no scheduler answers there within 2 s (--patience)" in job.text()
+    assert f"{scheduler}: no scheduler answers there within 2 s (--timeout)" in job.text()
     assert "Traceback" not in job.text()
 
 

@@ -214,8 +214,8 @@ def test_options_that_contradict_each_other_are_refused(arguments, message):
     [
         (["--scheduler", "nonsense"], "--scheduler: 'nonsense': must be local"),
         (["--adapt", "0", "2"], "--adapt: must be a whole number of at least 1, not '0'"),
-        (["--patience", "soon"], "--patience: must be a number of seconds above 0, not 'soon'"),
-        (["--patience", "inf"], "--patience: must be a number of seconds above 0, not 'inf'"),
+        (["--timeout", "soon"], "--timeout/--patience: must be a number of seconds above 0, not 'soon'"),
+        (["--timeout", "inf"], "--timeout/--patience: must be a number of seconds above 0, not 'inf'"),
     ],
 )
 def test_wrong_values_end_with_status_2_and_the_option(capsys, arguments, message):

@@ -251,7 +251,7 @@ def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(tab
     folder, output = tmp_path / "cluster", tmp_path / "out"
     log = tmp_path / "said"
     with dask_cluster(folder, 1) as (scheduler, _):
-        arguments = (*how, "--output", output, "--scheduler", folder / "scheduler.json", "--patience", 60)
+        arguments = (*how, "--output", output, "--scheduler", folder / "scheduler.json", "--timeout", 60)
         with running(start(log, "jobs.detect", *arguments)) as it:
             wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome", 60)
             scheduler.kill()

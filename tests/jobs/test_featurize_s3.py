@@ -14,7 +14,7 @@ import xarray
 
 from mimii.storage import reading
 from mimii.storage.access import Access
-from mimii.storage.reading import Reach
+from mimii.storage.reading import ReadOptions
 from mimii.storage.s3 import S3Objects
 from mimii.table.table import shard_task
 from tests.helpers.commands import assert_same_bytes, featurize_here, open_table, plan_table, run, wait_for
@@ -355,7 +355,7 @@ def test_credentials_are_in_nothing_that_is_written_or_said(server, use, tmp_pat
     assert len(stored) > 10_000
     said = "".join(capsys.readouterr())
     task = pickle.dumps(
-        shard_task(plan_table(tmp_path / "objects" / BUCKET / "raw"), 0, S3Objects(OUTPUT), Reach(Access()))
+        shard_task(plan_table(tmp_path / "objects" / BUCKET / "raw"), 0, S3Objects(OUTPUT), ReadOptions(Access()))
     )
     for secret in (server.access_key, server.secret_key):
         assert secret.encode() not in stored

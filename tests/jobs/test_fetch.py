@@ -17,7 +17,7 @@ import pytest
 
 from jobs import fetch
 from mimii.recordings.zenodo import Archive
-from mimii.storage.downloads import Patience
+from mimii.storage.downloads import Retrying
 from tests.helpers.commands import ROOT, environment, featurize_here, open_table, run, wait_for
 from tests.helpers.http_server import Behaviour, serve
 from tests.helpers.recordings import write_machines
@@ -28,7 +28,7 @@ CONTENTS = {
     for snr in (-6, 6)
     for machine in ("fan", "pump", "valve")
 }
-QUICK = Patience(tries=2, first_wait=0.01, longest_wait=0.01, timeouts=(5.0, 1.0))
+QUICK = Retrying(tries=2, first_wait=0.01, longest_wait=0.01, timeouts=(5.0, 1.0))
 
 
 def archive(name, content, *, size=True):
@@ -218,12 +218,12 @@ SCRIPT = textwrap.dedent(
     import sys
     from jobs import fetch
     from mimii.storage import downloads
-    from mimii.storage.downloads import Patience
+    from mimii.storage.downloads import Retrying
     from mimii.recordings.zenodo import Archive
     downloads._PIECE_BYTES = 10_000
     archives = (Archive(6, "fan", sys.argv[1], int(sys.argv[2])),)
-    patience = Patience(tries=2, first_wait=0.01, timeouts=(5.0, 30.0))
-    sys.exit(fetch.main(["6_dB_fan", "--dest", sys.argv[3], "--base-url", sys.argv[4]], archives, patience))
+    retrying = Retrying(tries=2, first_wait=0.01, timeouts=(5.0, 30.0))
+    sys.exit(fetch.main(["6_dB_fan", "--dest", sys.argv[3], "--base-url", sys.argv[4]], archives, retrying))
     """
 )
 

@@ -11,13 +11,13 @@ import pytest
 
 from mimii.storage import downloads, s3
 from mimii.storage.access import Access
-from mimii.storage.downloads import DownloadError, Patience, StoppedError, Wanted, download, transfer
+from mimii.storage.downloads import DownloadError, Retrying, StoppedError, Wanted, download, transfer
 from tests.helpers.http_server import Behaviour, serve
 from tests.helpers.servers import client
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
-QUICK = Patience(tries=4, first_wait=1.0, longest_wait=8.0, timeouts=(5.0, 0.5))
+QUICK = Retrying(tries=4, first_wait=1.0, longest_wait=8.0, timeouts=(5.0, 0.5))
 
 
 class Watcher:

@@ -7,7 +7,7 @@ import pytest
 from mimii.storage import reading, s3
 from mimii.storage.access import Access
 from mimii.storage.places import Place
-from mimii.storage.reading import Reach, open_all
+from mimii.storage.reading import ReadOptions, open_all
 from mimii.storage.s3 import StorageError
 from tests.helpers.commands import wait_for
 
@@ -53,7 +53,7 @@ def read(opener):
 
 
 def test_a_window_is_under_way_before_the_first_is_asked_for(far):
-    openers = open_all(places(20), Reach(Access(), window=4))
+    openers = open_all(places(20), ReadOptions(Access(), window=4))
     next(openers)
     wait_for(lambda: far.under_way == 4, "four fetches")
     far.gate.set()
@@ -64,12 +64,12 @@ def test_a_window_is_under_way_before_the_first_is_asked_for(far):
 def test_all_come_in_order(far):
     far.gate.set()
     wanted = places(50)
-    assert [read(opener) for opener in open_all(wanted, Reach(Access(), 7))] == [place.url for place in wanted]
+    assert [read(opener) for opener in open_all(wanted, ReadOptions(Access(), 7))] == [place.url for place in wanted]
     assert sorted(far.begun) == sorted(place.url for place in wanted)
 
 
 def test_tasks_of_one_process_share_the_window(far):
-    one, other = (open_all(places(20), Reach(Access(), 3)) for _ in range(2))
+    one, other = (open_all(places(20), ReadOptions(Access(), 3)) for _ in range(2))
     next(one)
     next(other)
     wait_for(lambda: far.under_way == 3, "three fetches")
@@ -80,7 +80,7 @@ def test_tasks_of_one_process_share_the_window(far):
 
 def test_only_so_many_bytes_are_fetched_ahead(far, monkeypatch):
     monkeypatch.setattr(reading, "_MOST_AHEAD", 10_000)
-    openers = open_all(places(50, size=3000), Reach(Access(), 16))
+    openers = open_all(places(50, size=3000), ReadOptions(Access(), 16))
     far.gate.set()
     for index in range(10):
         opener = next(openers)
@@ -92,11 +92,11 @@ def test_only_so_many_bytes_are_fetched_ahead(far, monkeypatch):
 def test_one_larger_than_all_that_may_be_held_is_fetched_alone(far, monkeypatch):
     monkeypatch.setattr(reading, "_MOST_AHEAD", 10_000)
     far.gate.set()
-    assert len([read(opener) for opener in open_all(places(5, size=20_000), Reach(Access(), 16))]) == 5
+    assert len([read(opener) for opener in open_all(places(5, size=20_000), ReadOptions(Access(), 16))]) == 5
 
 
 def test_what_nobody_waits_for_any_more_is_not_fetched(far):
-    openers = open_all(places(100), Reach(Access(), 2))
+    openers = open_all(places(100), ReadOptions(Access(), 2))
     next(openers)
     wait_for(lambda: far.under_way == 2, "two fetches")
     openers.close()
@@ -110,7 +110,7 @@ def test_what_cannot_be_fetched_is_told_where_it_is_opened(far):
     far.gate.set()
     wanted = places(5)
     wanted[2] = Place("s3://bucket/broken.wav", 1000, "etag")
-    openers = list(open_all(wanted, Reach(Access(), 2)))
+    openers = list(open_all(wanted, ReadOptions(Access(), 2)))
     with pytest.raises(StorageError, match="broken"):
         openers[2]()
     assert [read(openers[index]) for index in (0, 1, 3, 4)] == [wanted[index].url for index in (0, 1, 3, 4)]
@@ -118,7 +118,7 @@ def test_what_cannot_be_fetched_is_told_where_it_is_opened(far):
 
 def test_files_on_a_disk_need_no_threads(far, tmp_path):
     (tmp_path / "a").write_bytes(b"near")
-    [opener] = open_all([Place(str(tmp_path / "a"), 4)], Reach())
+    [opener] = open_all([Place(str(tmp_path / "a"), 4)], ReadOptions())
     with opener() as file:
         assert file.read() == b"near"
     assert far.begun == []

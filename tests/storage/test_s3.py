@@ -46,7 +46,7 @@ def spoilt(moto, use, request):
 
 
 def quick(**how):
-    return Access(**{"patience": 20.0} | how)
+    return Access(**{"timeout": 20.0} | how)
 
 
 def test_objects_are_put_got_listed_and_deleted(bucket):
