@@ -1,4 +1,4 @@
-"""What the pages of the documentation promise: links, code, and that no reason is missing."""
+"""The pages of the documentation: links, code, options, the schema, and every reason of a bad clip."""
 
 import ast
 import importlib.util
@@ -11,11 +11,16 @@ import xarray
 
 from jobs.__main__ import list_jobs
 from mimii.table.store import SCHEMA
+from tests import options_pages
 from tests.helpers.commands import ROOT, build, plan_table
 from tests.helpers.recordings import write_machines
 
 DOCS = ROOT / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+ALL_FILES = sorted(
+    [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md"]
+)
+DECISION_HEADINGS = ["Context", "Decision", "Consequences", "What would change it"]
 REASONS_ARE_IN = (
     "features/decode",
     "features/loading",
@@ -43,11 +48,11 @@ NO_REASONS = {
     "to {} and not to",
     "exit status {}",
 }
-"""What people are told when a job stops, and pieces of reasons that are told whole elsewhere."""
+"""Messages of jobs that stop, and parts of reasons that are found whole elsewhere."""
 
 
 def sentences(module: str) -> set[str]:
-    """Return the texts in a module that are for people: strings of words, with {} for what is put in."""
+    """Return the strings of a module that have two words or more, with {} in place of values."""
     tree = ast.parse((ROOT / "mimii" / f"{module}.py").read_text(encoding="utf-8"))
     left_out = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     left_out |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
@@ -80,24 +85,42 @@ def test_every_documented_reason_is_in_the_code():
     assert set(documented_reasons()) - set().union(*map(reasons_of, REASONS_ARE_IN)) == set()
 
 
-def test_every_job_has_a_page():
-    for job in list_jobs():
-        page = {"synthesize": "fetch", "benchmark": "benchmarks"}.get(job, job)
-        assert f"jobs.{job}" in PAGES[page]
+@pytest.mark.parametrize("job", list_jobs())
+def test_every_job_has_a_page(job):
+    assert f"jobs.{job}" in PAGES[options_pages.guide_of(job)]
+    assert f"](options/{job}.md)" in PAGES[options_pages.guide_of(job)]
+
+
+@pytest.mark.parametrize("job", list_jobs())
+def test_the_options_of_a_job_are_up_to_date(job):
+    path = options_pages.FOLDER / f"{job}.md"
+    assert path.read_text(encoding="utf-8") == options_pages.make_page(job), "run python -m tests.options_pages"
+
+
+def test_there_are_no_options_of_other_jobs():
+    assert {path.stem for path in options_pages.FOLDER.glob("*.md")} == set(list_jobs())
 
 
 def test_every_page_is_in_the_index():
     assert {f"{page}.md" for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\((\w+\.md)\)", PAGES["README"]))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+@pytest.mark.parametrize("path", sorted(DOCS.glob("decisions/0*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_a_date_four_sections_and_a_place_in_the_index(path):
+    text = path.read_text(encoding="utf-8")
+    assert re.search(r"^Date: \d{4}-\d\d$", text, re.MULTILINE)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == DECISION_HEADINGS
+    assert f"]({path.name})" in (path.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", link):
-            target, _, heading = link.partition("#")
-            path = DOCS / target if target else DOCS / f"{page}.md"
-            assert path.exists(), link
-            assert not heading or heading in headings(path), link
+            name, _, heading = link.partition("#")
+            target = path.parent / name if name else path
+            assert target.exists(), link
+            assert not heading or heading in headings(target), link
 
 
 def headings(path: Path) -> set[str]:
@@ -107,17 +130,17 @@ def headings(path: Path) -> set[str]:
 
 def test_the_schema_is_that_of_the_store():
     rows = re.findall(r"^\| (`.+?`) \| ([\w, ]+) \| ([\w, ]+) \|", PAGES["store"], re.MULTILINE)
-    told = {}
+    documented = {}
     for names, dimensions, types in rows:
         listed = re.findall(r"`(\w+)`", names)
         kinds = types.split(", ") * (len(listed) if ", " not in types else 1)
-        told |= {name: (tuple(dimensions.split(", ")), kind) for name, kind in zip(listed, kinds, strict=True)}
-    assert told == dict(SCHEMA)
+        documented |= {name: (tuple(dimensions.split(", ")), kind) for name, kind in zip(listed, kinds, strict=True)}
+    assert documented == dict(SCHEMA)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Make a table of more clips than the examples ask for."""
+    """Write a table of more clips than the examples read."""
     folder = tmp_path_factory.mktemp("store")
     write_machines(folder / "raw", 24, n_samples=160_000)
     return build(plan_table(folder / "raw"), folder / "features.zarr")
@@ -136,7 +159,7 @@ def test_the_code_that_reads_a_store_runs(table, capsys):
     n_run = 0
     for code in re.findall(r"```python\n(.*?)```", PAGES["store"], re.DOTALL):
         if not any(re.search(rf"import .*\b{name}\b", code) for name in missing):
-            exec(code, names)  # noqa: S102  the project's own page
+            exec(code, names)  # noqa: S102  a page of this project
             n_run += 1
     assert n_run >= 5
     assert "(309, 320)" in capsys.readouterr().out
