@@ -1,9 +1,17 @@
-"""From machine-sound recordings to log-mel features: pure functions and frozen data.
+"""From recordings of machines to features, images and findings.
 
-Data flows one way: source -> clip -> plan -> kernel -> store. Nothing here knows how the work is spread over
-processes or machines; that is what the ``jobs`` package is for.
+Everything that users need is here, and is imported when it is used::
+
+    clips = mimii.find_recordings("data/raw")
+    plan = mimii.plan_table(clips, mimii.FeatureSpec.preset("explore"))
+    mimii.featurize(plan, "features.zarr")
+    table = mimii.open_table("features.zarr")
+
+Below are eight rooms, each with one job; docs/architecture.md shows the house.
 """
 
-from mimii._version import __version__
+import lazy_loader
 
-__all__ = ["__version__"]
+from mimii._version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,26 +5,22 @@ back to the kernel at once, and then page faults make the same code three times 
 """
 
 import importlib
-import itertools
 import logging
 import math
 import signal
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing import resource_tracker
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import dask
-from dask.system import CPU_COUNT
-from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed, get_worker
+from distributed import Client, LocalCluster, Security
 from distributed.client import ClosedClientError
-from distributed.comm.core import CommClosedError, FatalCommClosedError
+from distributed.comm.core import FatalCommClosedError
 from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
 
@@ -33,9 +29,9 @@ from mimii.engine.schedulers import (
     ClusterClass,
     Manifest,
     SchedulerError,
-    Tls,
     Where,
     check_scheduler,
+    default_workers,
     find_address,
     is_cluster_file,
     knock,
@@ -47,18 +43,11 @@ from mimii.engine.versions import (
     PROJECT,
     MixError,
     Versions,
-    check_code,
     check_versions,
     code_here,
     make_code_asker,
     select_versions,
 )
-
-RETRIES = 2
-"""How often a task that failed is tried again."""
-
-CAREFUL_TRIES = 3
-"""How often a task that killed its workers is done with care, since care, too, may meet a worker that is killed."""
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -84,17 +73,12 @@ holds tasks of 13 kB, and there may be a thousand workers."""
 SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": str(MESSAGES_KEPT)}
 """For schedulers that are started elsewhere."""
 
-TASKS_FAR_AWAY = 3
-"""How many tasks a worker has under way where they wait for S3: one computes while others begin and end."""
-
-_TASKS_A_WORKER = 8
 _STARTS = 3
 _SECONDS_TO_CLOSE = 10
 _SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
 _SECONDS_A_TRY = 5
 _SECONDS_BETWEEN_TRIES = 0.5
-_SECONDS_BETWEEN_LOOKS = 5.0
 _log = logging.getLogger(__name__)
 _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
@@ -110,12 +94,8 @@ _DEFAULTS = {
 _NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 """Dask gives up a worker that is missing so long after it died, though it may only have died again in between."""
 
-_PARTS = ("client", "scheduler", "worker")
-_HOW_TO_ENCRYPT = "pass --tls-ca-file, --tls-cert and --tls-key, or set distributed.comm.tls in Dask's configuration"
+_HOW_TO_ENCRYPT = "set distributed.comm.tls in Dask's configuration"
 _LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 class WorkError(RuntimeError):
@@ -149,45 +129,23 @@ class Cluster:
     most: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt(Generic[Task]):
-    task: Task
-    n_careful: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Call(Generic[Task, Result]):
-    function: Callable[[Task], Result]
-    task: Task
-    with_care: Callable[[Task, int | None], Task] | None
-    code: str
-    key: tuple[str, int]
-
-    def __dask_tokenize__(self) -> tuple[str, int]:
-        """Tell calls apart by their keys: Dask would walk through all of the task, which takes longer than all else."""
-        return self.key
-
-
-def default_workers() -> int:
-    """Return how many workers this machine has room for: one a core, as far as this process may use them."""
-    return CPU_COUNT
-
-
 @contextmanager
-def connect(where: Where) -> Iterator[Cluster]:
-    """Start or reach what a scheduler's name says, and let go of it in the end."""
+def connect(where: Where | Client | None) -> Iterator[Cluster]:
+    """Start a cluster or connect to one, and let go of it in the end; a client stays open, None is this process."""
     with (
         dask.config.set(_CONFIG | _unless_configured(_DEFAULTS)),
         _hushed(),
         threadpool_limits(1),
         ExitStack() as stack,
     ):
-        if where.scheduler == "sync":
+        if where is None or (isinstance(where, Where) and where.scheduler == "sync"):
             yield Cluster(None, 1)
+        elif isinstance(where, Client):
+            yield Cluster(where, _await_workers(where, Where().timeout), where.dashboard_link or "")
         elif where.scheduler in HERE:
             yield _start_here(where, stack)
         else:
-            yield _reach(where, stack)
+            yield _connect_elsewhere(where, stack)
 
 
 def _unless_configured(settings: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +174,7 @@ def _hushed() -> Iterator[None]:
 def _start_here(where: Where, stack: ExitStack) -> Cluster:
     n_workers, processes = where.n_workers or default_workers(), where.scheduler == "local"
     first = where.adapt[0] if where.adapt else n_workers
-    security = _security(where.tls if processes else None) or Security()
+    security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     with _interrupts_held_back():
         local = _start_local(
@@ -252,24 +210,24 @@ def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
         raise WorkError(msg) from error
 
 
-def _reach(where: Where, stack: ExitStack) -> Cluster:
+def _connect_elsewhere(where: Where, stack: ExitStack) -> Cluster:
     scheduler = check_scheduler(where.scheduler)
     if is_cluster_file(scheduler):
-        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where, where.timeout))
+        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where.timeout))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
     try:
-        n_threads = _await_workers(client, where)
+        n_threads = _await_workers(client, where.timeout)
         _compare_versions(client)
     except (OSError, CancelledError, ClosedClientError) as error:
-        raise _lost(client) from error
+        raise lost(client) from error
     return Cluster(client, n_threads, client.dashboard_link or "", where.adapt[1] if where.adapt else 0)
 
 
 def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
     meant = read_cluster_file(path)
     given_up = {} if where.adapt else _NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
-    stack.enter_context(dask.config.set(_tls_config(where.tls) | given_up))
+    stack.enter_context(dask.config.set(given_up))
     try:
         with _interrupts_held_back():
             cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)
@@ -341,7 +299,7 @@ def _try_client(address: str, where: Where) -> Client:
         msg = f"{address}: it does not encrypt; start it with TLS, or name it as tcp://{place}"
         raise WorkError(msg)
     try:
-        return _open_client(address, where, min(_SECONDS_A_TRY, where.timeout))
+        return _open_client(address, min(_SECONDS_A_TRY, where.timeout))
     except FatalCommClosedError as error:
         msg = f"{address}: it does not know these certificates, or they do not know it: {error.__cause__ or error}"
         raise WorkError(msg) from error
@@ -352,9 +310,9 @@ def _try_client(address: str, where: Where) -> Client:
         raise WorkError(msg) from error
 
 
-def _open_client(scheduler: Any, where: Where, timeout: float) -> Client:  # noqa: ANN401
+def _open_client(scheduler: Any, timeout: float) -> Client:  # noqa: ANN401
     address = scheduler if isinstance(scheduler, str) else str(scheduler.scheduler_address)
-    security = _security(where.tls) or getattr(scheduler, "security", None) or Security()
+    security = getattr(scheduler, "security", None) or Security()
     _check_encryption(address, security)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VersionMismatchWarning)  # a mix of versions is refused in words of our own
@@ -368,42 +326,19 @@ def _check_encryption(address: str, security: Security) -> None:
         msg = f"{address}: it encrypts; {_HOW_TO_ENCRYPT}"
         raise WorkError(msg)
     if security.require_encryption and not encrypted:
-        msg = f"{address}: it does not encrypt, which the options or Dask's configuration ask for; start it with TLS"
+        msg = f"{address}: it does not encrypt, which Dask's configuration asks for; start it with TLS"
         raise WorkError(msg)
 
 
-def _security(tls: Tls | None) -> Security | None:
-    if tls is None:
-        return None
-    parts = {f"tls_{part}_{what}": file for part in _PARTS for what, file in _files(tls)}
-    return Security(tls_ca_file=tls.ca_file, require_encryption=True, **parts)
-
-
-def _tls_config(tls: Tls | None) -> dict[str, Any]:
-    """Say it in Dask's configuration, which goes to the parts of a cluster that is started elsewhere."""
-    if tls is None:
-        return {}
-    parts = {f"distributed.comm.tls.{part}.{what}": file for part in _PARTS for what, file in _files(tls)}
-    return parts | {
-        "distributed.comm.tls.ca-file": tls.ca_file,
-        "distributed.comm.require-encryption": True,
-        "distributed.comm.default-scheme": "tls",
-    }
-
-
-def _files(tls: Tls) -> list[tuple[str, str]]:
-    return [("cert", tls.cert), ("key", tls.key)]
-
-
-def _await_workers(client: Client, where: Where) -> int:
+def _await_workers(client: Client, timeout: float) -> int:
     """Wait for the first worker; return how many tasks run at a time."""
-    scheduler, deadline = _address(client), time.monotonic() + where.timeout
+    scheduler, deadline = _address(client), time.monotonic() + timeout
     if not _count_threads(client):
-        _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, where.timeout)
+        _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, timeout)
     while not (n_threads := _count_threads(client)):
         if time.monotonic() > deadline:
             msg = (
-                f"{scheduler}: no worker came within {where.timeout:g} s (--timeout); "
+                f"{scheduler}: no worker came within {timeout:g} s (--timeout); "
                 f"start some with 'dask worker {scheduler}'"
             )
             raise WorkError(msg)
@@ -415,7 +350,8 @@ def _address(client: Client) -> str:
     return str(client.scheduler.address) if client.scheduler else "?"
 
 
-def _lost(client: Client) -> LostError:
+def lost(client: Client) -> LostError:
+    """Return the error of a scheduler that is lost."""
     return LostError(f"the connection to the scheduler at {_address(client)} is lost")
 
 
@@ -471,99 +407,3 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def run_tasks(
-    cluster: Cluster,
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    with_care: Callable[[Task, int | None], Task] | None = None,
-) -> Iterator[Result]:
-    """Map a function over tasks, of which a few a worker are under way at a time.
-
-    So the scheduler does not grow with the number of tasks. A task that fails is tried again (not where there is no
-    client), and a task whose worker dies goes to another. All tasks are of one group of keys, so that the scheduler
-    keeps them in a queue: the death of a worker is then held against the two that it has, not against all it might get.
-    """
-    if cluster.client is None:
-        for task in tasks:
-            yield function(task)
-        return
-    submit = _make_submit(cluster.client, function, with_care)
-    attempts, windows = (_Attempt(task) for task in tasks), _windows(cluster.client, cluster.most)
-    under_way = submit(islice(attempts, next(windows)))
-    running = as_completed(under_way, loop=cluster.client.loop)
-    try:
-        for ended in running.batches():
-            done = {future: under_way.pop(future) for future in ended}
-            again = [_with_more_care(attempt, future, with_care) for future, attempt in done.items() if _killed(future)]
-            new = submit([*again, *islice(attempts, max(0, next(windows) - len(under_way) - len(again)))])
-            under_way |= new
-            running.update(new)
-            ended_well = {future: attempt for future, attempt in done.items() if not _killed(future)}
-            try:
-                results = cluster.client.gather(list(ended_well))
-            except KilledWorker:  # over a task done again, since a worker had died before its result was taken
-                under_way |= ended_well
-                running.update(ended_well)
-                continue
-            yield from results
-    except MixError as error:
-        raise WorkError(str(error)) from error
-    except (CancelledError, CommClosedError, ClosedClientError) as error:
-        raise _lost(cluster.client) from error
-
-
-def _make_submit(
-    client: Client, function: Callable[[Task], Result], with_care: Callable[[Task, int | None], Task] | None
-) -> Callable[[Iterable[_Attempt[Task]]], "dict[Future[Result], _Attempt[Task]]"]:
-    """Make what sends tasks off, and tells which future is whose."""
-    numbers, name, code = itertools.count(), f"{function.__name__}-{uuid.uuid4().hex}", code_here()
-
-    def submit(attempts: Iterable[_Attempt[Task]]) -> "dict[Future[Result], _Attempt[Task]]":
-        batch = list(attempts)
-        keys = [(name, next(numbers)) for _ in batch]
-        calls = [
-            _Call(function, attempt.task, with_care if attempt.n_careful else None, code, key)
-            for attempt, key in zip(batch, keys, strict=True)
-        ]
-        return dict(zip(client.map(_call, calls, key=keys, retries=RETRIES), batch, strict=True)) if batch else {}
-
-    return submit
-
-
-def _call(call: _Call[Task, Result]) -> Result:
-    check_code(call.code)  # a worker may have come after all were compared
-    if call.with_care:
-        return call.function(call.with_care(call.task, get_worker().memory_manager.memory_limit))
-    return call.function(call.task)
-
-
-def _windows(client: Client, most: int) -> Iterator[int]:
-    """Say again and again how many tasks are to be under way: workers come and go."""
-    looked, n_threads = -math.inf, 0
-    while True:
-        if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS:
-            looked = time.monotonic()
-            with suppress(OSError):  # whether the scheduler is lost, the tasks tell
-                n_threads = client.sync(_ask_for_threads, client, callback_timeout=_SECONDS_BETWEEN_LOOKS)
-        yield _TASKS_A_WORKER * max(n_threads, most, 1)
-
-
-async def _ask_for_threads(client: Client) -> int:
-    return sum((await client.scheduler.ncores()).values()) if client.scheduler else 0
-
-
-def _killed(future: "Future[Any]") -> bool:
-    return future.status == "error" and isinstance(future.exception(), KilledWorker)
-
-
-def _with_more_care(
-    attempt: _Attempt[Task], future: "Future[Any]", with_care: Callable[[Task, int | None], Task] | None
-) -> _Attempt[Task]:
-    n_deaths = future.exception().allowed_failures + 1
-    if with_care is None or attempt.n_careful == CAREFUL_TRIES:
-        msg = f"a worker died {n_deaths} times over the same task ({attempt.task}); out of memory?"
-        raise WorkError(msg)
-    _log.warning("a worker died %d times over %s: once more, with care", n_deaths, attempt.task)
-    return _Attempt(attempt.task, attempt.n_careful + 1)

@@ -1,42 +1,45 @@
 """Ctrl-C and SIGTERM: stop between two results, where nothing is under way in this process.
 
 Raised anywhere, KeyboardInterrupt may end up in a callback of the garbage collector or in an event loop, and get lost.
+Signals belong to the process, and so does what is noted of them here.
 """
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
 
-Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] = []
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def deferred_interrupts() -> Iterator[list[int]]:
-    """Put off the first interrupt; a second one takes effect at once."""
-    received: list[int] = []
-
-    def defer(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        _log.warning("stopping; once more to stop at once")
-
-    before = {number: signal.signal(number, defer) for number in _SIGNALS}
+def deferred_interrupts() -> Iterator[None]:
+    """Defer the first interrupt until `check_interrupts`; a second one takes effect at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+    before = {number: signal.signal(number, _defer) for number in _SIGNALS}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received.clear()
 
 
-def until_interrupted(results: Iterable[Result], received: list[int]) -> Iterator[Result]:
-    """Pass on results until an interrupt has come."""
-    for result in results:
-        yield result
-        if received:
-            raise KeyboardInterrupt
+def check_interrupts() -> None:
+    """Raise KeyboardInterrupt if one was deferred."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def _defer(number: int, _frame: FrameType | None) -> None:
+    _received.append(number)
+    if len(_received) > 1:
+        raise KeyboardInterrupt
+    _log.warning("stopping; once more to stop at once")

@@ -1,16 +1,22 @@
-"""What is at an output before a run, what may be wrong with it, and where results say that they come from."""
+"""An output: what a plan leaves at one place. A table, an album of images and findings are outputs.
+
+What they share is here: look at what is there, begin, finish, erase. Each has a few methods for the rest.
+"""
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
+from mimii.engine.bag import Pipeline
+from mimii.engine.records import Record, Stamp, from_json, is_valid
 from mimii.storage import PARTIAL, Objects
 
+_RECORDS_AT_ONCE = 256
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
     "Where the recordings are of MIMII: Purohit, Tanabe, Ichige, Endo, Nikaido, Suefusa, Kawaguchi: MIMII Dataset, "
@@ -27,42 +33,184 @@ class UnfinishedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """What is at the output before a run.
+class Head:
+    """The document of an output that says what it is; it is written first, and last once all is finished.
 
     Attributes
     ----------
-    kind : str
-        What it is, for people: ``"table"``.
-    attributes : mapping
-        What it says of itself.
-    finished : bool
-        Whether it is whole.
+    key : str
+        Of the document, which is JSON.
+    title, kind : str
+        What its attributes have as a title; what messages call such an output.
+    read : callable
+        From the document's values to the attributes and whether all is finished.
+    unfinish : callable
+        From the document's values to those of an unfinished one.
 
     """
+
+    key: str
+    title: str
+    kind: str
+    read: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], bool]] = lambda values: (values, values["finished"])
+    unfinish: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {**values, "finished": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What the head at an output says: the attributes, and whether all is finished."""
 
     kind: str
     attributes: Mapping[str, Any]
     finished: bool
 
 
-def find_existing(objects: Objects, key: str, title: str, kind: str) -> Existing | None:
-    """Look at what is at an output that a JSON document tells of."""
-    data = objects.get(key)
+class Output(Protocol):
+    """What one plan leaves at one place."""
+
+    @property
+    def objects(self) -> Objects:
+        """Where it is."""
+        ...
+
+    @property
+    def head(self) -> Head:
+        """The document that says what it is."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """Names below the root that belong to it, the records first: what erasing it deletes."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """What one task makes: shard, batch, machine."""
+        ...
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks there are."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether tasks wait for a network."""
+        ...
+
+    def record_key(self, task: int) -> str:
+        """Return the key of the record of a task."""
+        ...
+
+    def stamp(self, task: int) -> Stamp:
+        """Return what the record of a task must bear."""
+        ...
+
+    def accepts(self, record: Record) -> bool:
+        """Say whether a valid record has the results that `last_documents` needs."""
+        ...
+
+    def task(self, task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
+        """Return all that a worker needs to know of a task."""
+        ...
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What is mapped over a bag of tasks: a record comes of each."""
+        ...
+
+    def n_clips(self, task: int) -> int:
+        """Count the clips that are finished with a task, for progress."""
+        ...
+
+    def differences(self, existing: Existing) -> list[str]:
+        """Say how what is at the output differs; empty where it is the same."""
+        ...
+
+    def first_documents(self) -> dict[str, bytes]:
+        """Return all that is known before the work, the head among it, unfinished."""
+        ...
+
+    def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
+        """Return all that is written when every task is done, the head among it, finished."""
+        ...
+
+    def is_whole(self, existing: Existing, records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
+        """Say whether an output that calls itself finished has all of its documents."""
+        ...
+
+
+def look(objects: Objects, head: Head) -> Existing | None:
+    """Return what is at an output; None where there is nothing.
+
+    Raises StoreError where there is something else: it is left alone.
+    """
+    data = objects.get(head.key)
     try:
         if data is None and all(name == PARTIAL for name in objects.names()):
             return None
-        about = json.loads(data or b"")
-        if about["title"] == title and about["fingerprint"]:
-            return Existing(kind, about, finished=bool(about["finished"]))
+        values = json.loads(data or objects.get(head.key) or b"")  # another run may have begun between the looks
+        attributes, finished = head.read(values)
+        if attributes["title"] == head.title and attributes["fingerprint"]:
+            return Existing(head.kind, attributes, bool(finished))
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
-    msg = f"{objects.root}: there is something that is not a {kind}; it is left alone. Choose another --output"
+    msg = f"{objects.root}: there is something that is not a {head.kind}; it is left alone. Choose another --output"
     raise StoreError(msg)
 
 
+def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
+    """Read the records that are valid: of this plan and these recordings, with what they vouch for in place."""
+    return dict(_each_record(output, sizes))
+
+
+def begin(output: Output) -> None:
+    """Write what is known before the work. May be done again over an unfinished output of the same plan."""
+    documents = output.first_documents()
+    output.objects.put(output.head.key, documents.pop(output.head.key))
+    output.objects.put_all(documents)
+
+
+def finish(output: Output, records: Mapping[int, Record]) -> None:
+    """Write what comes last, and the head after everything else.
+
+    Raises UnfinishedError if a task is not done.
+    """
+    if missing := [task for task in range(output.n_tasks) if task not in records]:
+        what = f"{len(missing)} of {output.n_tasks} {output.noun}{'es' if output.noun.endswith('ch') else 's'}"
+        msg = f"{output.objects.root}: {what} are not done, the first is {missing[0]}"
+        raise UnfinishedError(msg)
+    documents = output.last_documents(records)
+    head = documents.pop(output.head.key)
+    output.objects.put_all(documents)
+    output.objects.delete_partial()
+    output.objects.put(output.head.key, head)
+    output.objects.delete_partial()
+
+
+def erase(output: Output) -> None:
+    """Delete an output; the head goes last, so that what is left of one is still known for what it was."""
+    objects, head = output.objects, output.head
+    if data := objects.get(head.key):
+        objects.put(head.key, json.dumps(head.unfinish(json.loads(data))).encode())
+    for part in output.parts:
+        objects.delete_below(part)
+    objects.delete_partial()
+    objects.delete(head.key)
+
+
+def changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which values differ, a line each."""
+    return [f"{name}: {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value]
+
+
+def head_document(values: Mapping[str, Any]) -> bytes:
+    """Write a head as JSON."""
+    return json.dumps(values, indent=2).encode() + b"\n"
+
+
 def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> dict[str, Any]:
-    """Say where results come from."""
+    """Return where results come from: sources without credentials, software, licence, attribution."""
     return {
         "sources": [_without_credentials(as_unicode(source)) for source in sources],
         "software": {"sound-features": __version__, "python": platform.python_version()}
@@ -75,6 +223,18 @@ def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> di
 def as_unicode(path: str) -> str:
     """Replace bytes of a path that are not UTF-8: neither Zarr's strings nor JSON can hold them."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _each_record(output: Output, sizes: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
+    """Read the records that are valid, some at a time."""
+    for first in range(0, output.n_tasks, _RECORDS_AT_ONCE):
+        tasks = range(first, min(first + _RECORDS_AT_ONCE, output.n_tasks))
+        keys = {task: output.record_key(task) for task in tasks}
+        found = output.objects.get_all([key for key in keys.values() if key in sizes])
+        for task, key in keys.items():
+            record = from_json(found[key]) if key in found else None
+            if record and output.accepts(record) and is_valid(record, output.stamp(task), sizes):
+                yield task, record
 
 
 def _without_credentials(source: str) -> str:

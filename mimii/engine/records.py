@@ -1,29 +1,42 @@
-"""What a task leaves behind when its results are safely written. A task is done when a record says so."""
+"""What a task leaves behind when its results are safely written. A task is done when its record says so."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mimii.engine.work import Stamp, Work, make_stamp
-from mimii.storage import Objects
+import numpy as np
 
-_RECORDS_AT_ONCE = 256
+from mimii.storage import Objects, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a record must bear to be valid.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of the plan.
+    task : int
+        Which task.
+    inputs : str
+        A digest of the sizes and versions of the recordings.
+    archives : str
+        A digest of the versions of the archives that they are in.
+
+    """
+
+    fingerprint: str
+    task: int
+    inputs: str = ""
+    archives: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An object as it was written.
-
-    Attributes
-    ----------
-    size : int
-        Bytes.
-    sha256 : str
-        Their SHA-256 in hexadecimal, as ``sha256sum`` prints it.
-
-    """
+    """An object as it was written: bytes and SHA-256."""
 
     size: int
     sha256: str
@@ -36,15 +49,15 @@ class Record:
     Attributes
     ----------
     stamp : Stamp
-        Which task, of which work, from which recordings.
+        Which task of which plan, of which recordings.
     written : dict of str to Written
-        The objects that it wrote, by key.
+        What the task wrote, by key.
     bad : dict of int to str
-        Which clips could not be used, and why.
+        Clips that could not be read, and why.
     unread : tuple of int
-        Those bad clips that the next run tries again, since the fault may lie with the disk.
-    result : mapping
-        What the job wants to know of the task later, as JSON takes it.
+        Those of them that the next run tries again: the disk may be to blame.
+    result : dict
+        What else the task found: sums of a shard, scores of a machine. Lists of numbers are arrays.
 
     """
 
@@ -60,23 +73,34 @@ class Record:
         return sum(written.size for written in self.written.values())
 
 
-def record_key(prefix: str, index: int) -> str:
-    """Return the key of the record of a task, below the prefix of the records."""
-    return f"{prefix}/{index}.json"
+def make_stamp(fingerprint: str, task: int, places: Sequence[Place]) -> Stamp:
+    """Return what the record of a task over these recordings must bear."""
+    archives = {f"{place.url} {place.member.archive_version}\n" for place in places if place.member}
+    return Stamp(fingerprint, task, digest_inputs(places), _digest(sorted(archives)))
+
+
+def digest_inputs(places: Sequence[Place]) -> str:
+    """Digest the sizes and versions of the recordings of a task."""
+    return _digest([f"{place.size} {place.version}\n" for place in places])
 
 
 def describe(objects: Mapping[str, bytes]) -> dict[str, Written]:
-    """Note what a record vouches for."""
+    """Return size and SHA-256 of objects, for a record."""
     return {key: Written(len(data), hashlib.sha256(data).hexdigest()) for key, data in objects.items()}
+
+
+def record_key(prefix: str, task: int) -> str:
+    """Return the key of the record of a task, below the prefix of the records."""
+    return f"{prefix}/{task}.json"
 
 
 def to_json(record: Record) -> bytes:
     """Write a record as JSON; floats keep every bit."""
-    return json.dumps(asdict(record), separators=(",", ":")).encode()
+    return json.dumps(asdict(record), separators=(",", ":"), default=np.ndarray.tolist).encode()
 
 
 def from_json(data: bytes) -> Record | None:
-    """Read a record."""
+    """Read a record; None where it is damaged."""
     try:
         values = json.loads(data)
         return Record(
@@ -84,10 +108,28 @@ def from_json(data: bytes) -> Record | None:
             written={str(key): Written(**written) for key, written in values["written"].items()},
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             unread=tuple(values["unread"]),
-            result=dict(values["result"]),
+            result={key: _as_array(value) for key, value in values["result"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def is_valid(record: Record, wanted: Stamp, sizes: Mapping[str, int]) -> bool:
+    """Say whether a record is of this task and these recordings, with all that it vouches for in place."""
+    stamp = record.stamp
+    return (
+        (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
+        and (not record.bad or stamp.archives == wanted.archives)
+        and all(sizes.get(key) == written.size for key, written in record.written.items())
+    )
+
+
+def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
+    """Delete the record of other recordings: it must not vouch for what is written from now on."""
+    data = objects.get(key)
+    record = None if data is None else from_json(data)
+    if data is not None and (record is None or record.stamp != stamp or record.unread):
+        objects.delete(key)
 
 
 def digest_written(objects: Objects, prefix: str) -> str:
@@ -100,36 +142,9 @@ def digest_written(objects: Objects, prefix: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
-    """Delete the record of other recordings: it must not vouch for what is written from now on."""
-    data = objects.get(key)
-    record = None if data is None else from_json(data)
-    if data is not None and (record is None or record.stamp != stamp or record.unread):
-        objects.delete(key)
+def _as_array(value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+    return np.array(value) if isinstance(value, list) else value
 
 
-def read_records(objects: Objects, work: Work) -> dict[int, Record]:
-    """Read the records that are valid: of this work, of these recordings, with all that they vouch for in place."""
-    return dict(each_record(objects, work))
-
-
-def each_record(objects: Objects, work: Work) -> Iterator[tuple[int, Record]]:
-    """Read the records that are valid, some at a time: results may be large, and tasks many."""
-    sizes = objects.sizes()
-    for first in range(0, work.n_tasks, _RECORDS_AT_ONCE):
-        tasks = range(first, min(first + _RECORDS_AT_ONCE, work.n_tasks))
-        keys = {task: record_key(work.records, task) for task in tasks}
-        found = objects.get_all([key for key in keys.values() if key in sizes])
-        for task, key in keys.items():
-            record = from_json(found.get(key, b""))
-            if record and _is_valid(record, task, work, sizes):
-                yield task, record
-
-
-def _is_valid(record: Record, task: int, work: Work, sizes: Mapping[str, int]) -> bool:
-    stamp, wanted = record.stamp, make_stamp(work, task)
-    return (
-        (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
-        and (not record.bad or stamp.archives == wanted.archives)
-        and all(sizes.get(key) == written.size for key, written in record.written.items())
-    )
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

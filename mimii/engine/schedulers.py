@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -28,26 +28,12 @@ or a class that starts a Dask cluster, such as
   kwargs: {hosts: [a, b, c]}"""
 
 
+TASKS_FAR_AWAY = 3
+"""How many tasks a worker has under way where they wait for S3: one computes while others begin and end."""
+
+
 class SchedulerError(ValueError):
     """A scheduler that cannot be meant; the message names it and says what may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files in PEM format, for all parts of a cluster.
-
-    Attributes
-    ----------
-    ca_file : str
-        Who signs.
-    cert, key : str
-        Who this is.
-
-    """
-
-    ca_file: str
-    cert: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +53,6 @@ class Where:
         From how many to how many workers there are, as the work demands.
     timeout : float
         Seconds to wait for the scheduler and the first worker.
-    tls : Tls or None
-        How to encrypt; None leaves it to Dask's configuration.
 
     """
 
@@ -77,7 +61,21 @@ class Where:
     tasks_a_worker: int = 1
     adapt: tuple[int, int] | None = None
     timeout: float = TIMEOUT
-    tls: Tls | None = None
+
+
+def default_workers() -> int:
+    """Return how many workers this machine has room for: one a core, as far as this process may use them."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
+
+
+def fit_to_tasks(where: Where, n_tasks: int, *, is_remote: bool) -> Where:
+    """Start no more workers on this machine than there are tasks; give each more tasks where these wait for S3."""
+    n_workers = where.n_workers
+    if where.scheduler in HERE:
+        n_workers = min(n_workers or default_workers(), n_tasks)
+    return replace(where, n_workers=n_workers, tasks_a_worker=TASKS_FAR_AWAY if is_remote else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Which recordings kill the process that reads them? Tried in processes of their own, so that none else comes to harm.
+"""Which recordings kill the process that reads them? They are read in separate processes, so that no worker is harmed.
 
-Where a task has killed its workers again and again, each of its recordings is read in a child process, under a limit of
-memory. One that kills the child has a fault from then on, and the task goes on without it.
+A child reads the recordings of a task and reports each. Where it dies, the recording it was reading is at fault; the
+next child goes on behind it.
 """
 
 import json
@@ -13,9 +13,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from mimii.features import Loaded, Part, Task, load_all
+from mimii.engine.steps import compute_spectrograms
+from mimii.features import Fault, Input, Task
 
 _SHARE_OF_MEMORY = 0.8
 _KILLED = "reading it kills the process ({how})"
@@ -27,18 +28,21 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What a child told before its end."""
+    """What a child reported before it exited: None for a recording that can be read, or its fault."""
 
     ready: bool
-    loaded: Sequence[Loaded]
+    reported: Sequence[Fault | None]
     error: str
     status: int
 
 
-def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
-    """Find out which recordings of a task cannot be read without harm."""
+def find_fatal(task: AnyTask, memory: int | None) -> AnyTask:
+    """Return a task with the faults of all recordings that cannot be read, or whose reading kills a process.
+
+    `memory` is the limit of a worker in bytes, of which a child may use 80 %.
+    """
     faults = dict(task.faults)
-    left = list(task.parts)
+    left = list(task.inputs)
     while left:
         n_tried, found = _try(left, task, memory)
         faults |= found
@@ -46,53 +50,53 @@ def without_killers(task: AnyTask, memory: int | None) -> AnyTask:
     return replace(task, faults=faults)  # type: ignore[type-var]  # a protocol cannot ask for a dataclass
 
 
-def _try(parts: Sequence[Part], task: Task, memory: int | None) -> tuple[int, dict[int, Loaded]]:
+def _try(inputs: Sequence[Input], task: Task, memory: int | None) -> tuple[int, dict[int, Fault]]:
     """Let a child read recordings until one kills it; return how many it has tried, and the faults."""
-    trial = _start(replace(task, parts=tuple(parts)), memory)  # type: ignore[type-var]
-    faults = {part.clip: loaded for part, loaded in zip(parts, trial.loaded, strict=False) if loaded.problem}
-    n_tried = len(trial.loaded)
-    if n_tried == len(parts):
+    trial = _start(replace(task, inputs=tuple(inputs)), memory)  # type: ignore[type-var]
+    faults = {one.clip: fault for one, fault in zip(inputs, trial.reported, strict=False) if fault}
+    n_tried = len(trial.reported)
+    if n_tried == len(inputs):
         return n_tried, faults
     if trial.error or not trial.ready:
         msg = f"cannot read recordings in a process of its own: {trial.error or f'it ended with {trial.status}'}"
         raise OSError(msg)
-    return n_tried + 1, faults | {parts[n_tried].clip: _fault(trial.status)}
+    return n_tried + 1, faults | {inputs[n_tried].clip: _fault(trial.status)}
 
 
 def _start(task: Task, memory: int | None) -> _Trial:
-    """Read the recordings of a task in a child, as far as it comes."""
-    asked = pickle.dumps((task, memory))
-    done = subprocess.run([sys.executable, "-m", __name__], input=asked, stdout=subprocess.PIPE, check=False)
-    told = [json.loads(line) for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
-    loaded = [Loaded(None, *about) for about in told if isinstance(about, list)]
-    error = next((str(about["error"]) for about in told if isinstance(about, dict)), "")
-    return _Trial(_READY in told, loaded, error, done.returncode)
+    """Read the recordings of a task in a child, as far as it gets."""
+    request = pickle.dumps((task, memory))
+    done = subprocess.run([sys.executable, "-m", __name__], input=request, stdout=subprocess.PIPE, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
+    reported = [Fault(*line) if line[0] else None for line in lines if isinstance(line, list)]
+    error = next((str(line["error"]) for line in lines if isinstance(line, dict)), "")
+    return _Trial(_READY in lines, reported, error, done.returncode)
 
 
-def _fault(status: int) -> Loaded:
+def _fault(status: int) -> Fault:
     if status == -signal.SIGKILL:
-        return Loaded(None, _KILLED_FOR_MEMORY, unread=True)
+        return Fault(_KILLED_FOR_MEMORY, unread=True)
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    return Loaded(None, _KILLED.format(how=how))
+    return Fault(_KILLED.format(how=how))
 
 
 def _read_all() -> None:
-    """Read the recordings that the parent process names; tell it of each one what is wrong with it."""
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    """Read the recordings that the parent process sends; report each to it."""
+    parent = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not for the parent
 
-    def tell(what: object) -> None:
-        print(json.dumps(what), file=told, flush=True)
+    def report(what: Any) -> None:  # noqa: ANN401  whatever JSON holds
+        print(json.dumps(what), file=parent, flush=True)
 
     task, memory = pickle.load(sys.stdin.buffer)  # noqa: S301  from the parent process
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory * _SHARE_OF_MEMORY),) * 2)
-    tell(_READY)
+    report(_READY)
     try:
-        for loaded in load_all(task):
-            tell([loaded.problem, loaded.unread])
+        for clip in compute_spectrograms(task):
+            report([clip.fault.problem, clip.fault.unread] if clip.fault else ["", False])
     except Exception as error:
-        tell({"error": f"{type(error).__name__}: {error}"})
+        report({"error": f"{type(error).__name__}: {error}"})
         raise
 
 

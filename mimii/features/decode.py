@@ -31,7 +31,7 @@ _CONTAINERS = {
 _FMT_BYTES = 16
 _LENGTH_UNKNOWN = 0xFFFFFFFF
 _MOST_CHUNKS = 1000
-STRETCH = 1 << 20
+BLOCK_SAMPLES = 1 << 20
 """The most samples of a channel that are in memory at a time."""
 
 _BLOCK_BYTES = 1 << 17
@@ -137,8 +137,8 @@ def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
 
     """
     header = read_header(file)
-    stretches = list(read_stretches(file, header, channel))
-    return header, stretches[0] if len(stretches) == 1 else np.concatenate([np.empty(0, np.float32), *stretches])
+    blocks = list(read_blocks(file, header, channel))
+    return header, blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
 
 
 def encode_flac(samples: Samples, sample_rate: int) -> bytes:
@@ -172,13 +172,13 @@ def encode_flac(samples: Samples, sample_rate: int) -> bytes:
     return file.getvalue()
 
 
-def read_stretches(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
-    """Read one channel of a recording stretch by stretch, so that a long one need not fit in memory.
+def read_blocks(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
+    """Read one channel of a recording block by block, so that a long one need not fit in memory.
 
     Parameters
     ----------
     file : binary file
-        Seekable; open until the last stretch is read.
+        Seekable; open until the last block is read.
     header : Header
         From `read_header`.
     channel : int
@@ -309,8 +309,8 @@ def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Sample
     file.seek(header.pcm16_offset)
     stride = 2 * header.n_channels
     block = bytearray(max(_BLOCK_BYTES // stride, 1) * stride)
-    for start in range(0, header.n_samples, STRETCH):
-        samples = np.empty(min(STRETCH, header.n_samples - start), np.float32)
+    for start in range(0, header.n_samples, BLOCK_SAMPLES):
+        samples = np.empty(min(BLOCK_SAMPLES, header.n_samples - start), np.float32)
         for done in range(0, len(samples), len(block) // stride):
             count = min(len(block) // stride, len(samples) - done)
             # Every binary file has readinto; only its type does not say so.
@@ -337,9 +337,9 @@ def _read_sndfile(file: BinaryIO, header: Header, channel: int) -> Iterator[Samp
 
 
 def _read_sound(sound: soundfile.SoundFile, channel: int) -> Samples:
-    """Read a stretch of one channel; of all channels only a block at a time is in memory."""
+    """Read a block of one channel; of all channels only a block at a time is in memory."""
     count = max(_BLOCK_BYTES // (4 * sound.channels), 1)
     blocks = [np.empty(0, np.float32)]
-    while sum(map(len, blocks)) < STRETCH and len(block := sound.read(count, dtype="float32", always_2d=True)):
+    while sum(map(len, blocks)) < BLOCK_SAMPLES and len(block := sound.read(count, dtype="float32", always_2d=True)):
         blocks.append(block[:, channel].copy())
     return np.concatenate(blocks)

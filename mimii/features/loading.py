@@ -1,62 +1,43 @@
-"""One recording -> its mel spectrogram, or the reason why there is none."""
+"""From a clip's bytes to its samples; and what becomes of each clip on its way to features."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Protocol
 
-from mimii.features.decode import read_header, read_stretches
-from mimii.features.mel import FloatArray, mel_of_stretches
+from mimii.features.decode import Header, read_blocks, read_header
+from mimii.features.mel import FloatArray, SampleBlocks
 from mimii.features.spec import FeatureSpec
-from mimii.storage import AudioError, Opener, Place, ReadOptions, StorageError, open_all, unreadable
+from mimii.storage import AudioError, Opener, Place, ReadOptions, StorageError, unreadable
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What became of a recording.
+class Input:
+    """What a task reads of one clip.
 
     Attributes
     ----------
-    mel : ndarray of float32, shape (n_frames, n_mels), or None
-        The mel spectrogram; None where the recording could not be read.
-    problem : str
-        Why it could not; else empty.
-    unread : bool
-        Whether the fault may lie with the disk and not with the recording: then it is worth another try.
+    clip : int
+        Index of the clip.
+    place : Place
+        Where its bytes are.
+    n_samples : int
+        Samples of one channel, as planned.
 
     """
 
-    mel: FloatArray | None
-    problem: str = ""
-    unread: bool = False
-
-
-class Part(Protocol):
-    """What a task does with one recording."""
-
-    @property
-    def clip(self) -> int:
-        """Which clip."""
-        ...
-
-    @property
-    def place(self) -> Place:
-        """Where its bytes are."""
-        ...
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of one channel, as planned."""
-        ...
+    clip: int
+    place: Place
+    n_samples: int
 
 
 class Task(Protocol):
-    """What reads recordings: a frozen dataclass."""
+    """A partition of clips, with all that is needed to compute them: a frozen dataclass."""
 
     @property
-    def parts(self) -> Sequence[Part]:
-        """Which recordings."""
+    def inputs(self) -> Sequence[Input]:
+        """The clips."""
         ...
 
     @property
@@ -66,53 +47,125 @@ class Task(Protocol):
 
     @property
     def spec(self) -> FeatureSpec:
-        """What to compute of them."""
+        """What to compute."""
         ...
 
     @property
-    def faults(self) -> Mapping[int, Loaded]:
-        """What became of clips when they were tried before: these are not read again."""
+    def faults(self) -> Mapping[int, "Fault"]:
+        """Clips that failed before, by index: they are not read again."""
         ...
 
 
-def load_all(task: Task) -> Iterator[Loaded]:
-    """Load the recordings of a task, one after the other."""
-    left = [part for part in task.parts if part.clip not in task.faults]
-    openers = open_all([part.place for part in left], task.read_options)
-    for part in task.parts:
-        yield task.faults.get(part.clip) or load_mel(next(openers), part.n_samples, task.spec)
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a clip failed.
+
+    Attributes
+    ----------
+    problem : str
+        The reason, without the path.
+    unread : bool
+        Whether the disk or the memory may be to blame and not the recording: then the next run tries again.
+
+    """
+
+    problem: str
+    unread: bool = False
 
 
-def load_mel(opener: Opener, n_samples: int, spec: FeatureSpec) -> Loaded:
-    """Load one channel of a recording and compute its mel spectrogram."""
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """What has been computed of a clip so far: what opens it, its samples, its mel spectrogram, its dB; or a fault.
+
+    Attributes
+    ----------
+    input : Input
+        Which clip.
+    task : Task
+        The partition that it belongs to, of the type of its job.
+    value : Any
+        The result of the last step; None where the clip failed.
+    fault : Fault or None
+        Why it failed.
+
+    """
+
+    input: Input
+    task: Any
+    value: Any = None
+    fault: Fault | None = None
+
+    def then(self, step: Callable[[Any], Any]) -> "ClipResult":
+        """Return the clip after one more step; a clip that failed stays as it is, and one that fails says why.
+
+        Raises
+        ------
+        StorageError
+            If S3 cannot be used: the recording is not to blame.
+
+        """
+        if self.fault:
+            return self
+        try:
+            return replace(self, value=step(self.value))
+        except AudioError as error:
+            fault = Fault(str(error))
+        except StorageError:
+            raise
+        except OSError as error:
+            fault = Fault(unreadable(error), unread=True)
+        except MemoryError:
+            fault = Fault("not enough memory for it", unread=True)
+        return replace(self, value=None, fault=fault)
+
+
+def load(opener: Opener, n_samples: int, spec: FeatureSpec) -> SampleBlocks:
+    """Open a recording and return its samples, block by block.
+
+    Parameters
+    ----------
+    opener : callable
+        Opens the recording: one of `mimii.storage.open_all`.
+    n_samples : int
+        Samples of one channel, as planned.
+    spec : FeatureSpec
+        Uses sample_rate and channel.
+
+    Returns
+    -------
+    SampleBlocks
+        float32, full scale is 1. The file is closed after the last block.
+
+    Raises
+    ------
+    AudioError
+        If it is not audio, or is not as planned. Reading a block may raise it, too.
+    OSError
+        If it cannot be read.
+
+    """
+    file = opener()
     try:
-        with opener() as file:
-            header = read_header(file)
-            _check_planned(header.sample_rate, header.n_samples, n_samples, spec)
-            mel = mel_of_stretches(read_stretches(file, header, spec.channel), header.n_samples, spec)
-            _read_rest(file)
-    except AudioError as error:
-        return Loaded(None, str(error))
-    except StorageError:
+        header = read_header(file)
+        _check_planned(header, n_samples, spec)
+    except BaseException:
+        file.close()
         raise
-    except OSError as error:
-        return Loaded(None, unreadable(error), unread=True)
-    except MemoryError:
-        return Loaded(None, "not enough memory for it", unread=True)
-    return Loaded(mel)
+    return SampleBlocks(header.n_samples, _read_all(file, header, spec.channel))
 
 
-def _check_planned(sample_rate: int, n_samples: int, planned: int, spec: FeatureSpec) -> None:
-    if (sample_rate, n_samples) != (spec.sample_rate, planned):
-        expected = f"{planned} samples at {spec.sample_rate} Hz"
+def _read_all(file: BinaryIO, header: Header, channel: int) -> Iterator[FloatArray]:
+    with file:
+        yield from read_blocks(file, header, channel)
+        while file.read(_BLOCK_BYTES):  # to the end, where the checksum of an archive's member is compared
+            pass
+
+
+def _check_planned(header: Header, n_samples: int, spec: FeatureSpec) -> None:
+    if (header.sample_rate, header.n_samples) != (spec.sample_rate, n_samples):
+        expected = f"{n_samples} samples at {spec.sample_rate} Hz"
         msg = (
-            f"planned were {expected}, found were {n_samples} at {sample_rate} Hz: it changed while the job ran, or is "
-            "unlike others of its size, and then --probe all helps"
+            f"planned were {expected}, found were {header.n_samples} at {header.sample_rate} Hz: it changed while the "
+            "job ran, or is unlike others of its size, and then --probe all helps"
         )
         raise AudioError(msg)
-
-
-def _read_rest(file: BinaryIO) -> None:
-    """Read to the end, where the checksum of an archive's member is compared."""
-    while file.read(_BLOCK_BYTES):
-        pass

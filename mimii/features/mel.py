@@ -141,7 +141,7 @@ def count_empty_bands(spec: FeatureSpec) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Neighbouring mel bands, the stretch of bins that they take in, and their weights, shape (bins, bands).
+    """Neighbouring mel bands, the range of bins that they cover, and their weights, shape (bins, bands).
 
     Most of a filter bank is zeros: a few small products are several times faster than one with the whole matrix.
     """
@@ -196,7 +196,24 @@ def _used(filters: FloatArray) -> slice:
     return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
 
-def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
+@dataclass(frozen=True, slots=True)
+class SampleBlocks:
+    """Samples of one channel that come block by block, so that a long recording need not fit in memory.
+
+    Attributes
+    ----------
+    n_samples : int
+        Samples in all.
+    blocks : iterable of ndarray of float32, shape (any,)
+        In order; can be read once.
+
+    """
+
+    n_samples: int
+    blocks: Iterable[FloatArray]
+
+
+def mel_spectrogram(samples: FloatArray | SampleBlocks, spec: FeatureSpec) -> FloatArray:
     """Compute the mel spectrogram ``M[t, m] = sum_k W[m, k] * |X[t, k]| ** power``.
 
     ``X[t]`` is the Fourier transform of the Hann-windowed frame centred on sample ``t * hop_length``, with zeros
@@ -204,8 +221,8 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
 
     Parameters
     ----------
-    samples : ndarray of float32, shape (n_samples,)
-        One channel, full scale is 1.
+    samples : ndarray of float32, shape (n_samples,), or SampleBlocks
+        One channel, full scale is 1. Of blocks, one at a time is in memory.
     spec : FeatureSpec
         Uses sample_rate, n_fft, hop_length, n_mels and power.
 
@@ -217,40 +234,16 @@ def mel_spectrogram(samples: FloatArray, spec: FeatureSpec) -> FloatArray:
     Raises
     ------
     AudioError
-        If the samples are so large that the power is not finite.
+        If the samples are so large that the power is not finite, or if reading the next block fails.
 
     """
-    return mel_of_stretches([samples], len(samples), spec)
-
-
-def mel_of_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> FloatArray:
-    """Compute the mel spectrogram of samples that come stretch by stretch.
-
-    Parameters
-    ----------
-    stretches : iterable of ndarray of float32, shape (any,)
-        One channel, in order.
-    n_samples : int
-        Samples in all.
-    spec : FeatureSpec
-        As for `mel_spectrogram`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_frames, n_mels)
-        As `mel_spectrogram` of the whole; only this and a stretch are in memory.
-
-    Raises
-    ------
-    AudioError
-        If the samples are so large that the power is not finite.
-
-    """
+    if isinstance(samples, np.ndarray):
+        samples = SampleBlocks(len(samples), [samples])
     constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
-    mel = np.empty((n_frames(n_samples, spec), spec.n_mels), np.float32)
+    mel = np.empty((n_frames(samples.n_samples, spec), spec.n_mels), np.float32)
     done = 0
     with np.errstate(over="ignore", invalid="ignore"):
-        for framed in _frame_stretches(stretches, n_samples, spec) if n_samples else ():
+        for framed in _frame_blocks(samples, spec):
             mel[done : done + len(framed)] = _mel(framed, constants, spec.power)
             done += len(framed)
     if not np.isfinite(mel).all():
@@ -259,14 +252,14 @@ def mel_of_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: Feat
     return mel
 
 
-def _frame_stretches(stretches: Iterable[FloatArray], n_samples: int, spec: FeatureSpec) -> Iterator[FloatArray]:
-    """View padded samples as frames, shape (any, n_fft); what a frame still lacks waits for the next stretch."""
+def _frame_blocks(samples: SampleBlocks, spec: FeatureSpec) -> Iterator[FloatArray]:
+    """View padded samples as frames, shape (any, n_fft); what a frame still lacks waits for the next block."""
     padding = np.zeros(spec.n_fft // 2, np.float32)
-    waiting, skip, left = padding, 0, n_samples
-    for stretch in stretches:
-        left -= len(stretch)
-        joined = np.concatenate([waiting, stretch, padding] if left == 0 else [waiting, stretch])
-        if len(joined) - skip >= spec.n_fft:
+    waiting, skip, left = padding, 0, samples.n_samples
+    for block in samples.blocks:
+        left -= len(block)
+        joined = np.concatenate([waiting, block, padding] if left == 0 else [waiting, block])
+        if len(block) and len(joined) - skip >= spec.n_fft:
             framed = sliding_window_view(joined[skip:], spec.n_fft)[:: spec.hop_length]
             yield framed
             skip += len(framed) * spec.hop_length

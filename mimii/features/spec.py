@@ -69,6 +69,37 @@ class FeatureSpec:
             msg = f"scale must be one of {', '.join(get_args(Scale))}, not {self.scale!r}"
             raise SpecError(msg)
 
+    @classmethod
+    def preset(cls, name: str, **changes: float | str) -> "FeatureSpec":
+        """Return a preset with some parameters changed.
+
+        Parameters
+        ----------
+        name : str
+            One of `PRESETS`: explore, autoencoder, mimii-baseline, dcase2020.
+        **changes
+            Parameters by name, such as ``n_mels=128``.
+
+        Returns
+        -------
+        FeatureSpec
+            The parameters of the preset but for the changes.
+
+        Raises
+        ------
+        SpecError
+            If there is no such preset or parameter, or a value makes no sense.
+
+        """
+        if name not in PRESETS:
+            msg = f"there is no preset {name!r}; there are {', '.join(PRESETS)}"
+            raise SpecError(msg)
+        names = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(changes.keys() - set(names)):
+            msg = f"there is no parameter {unknown[0]!r}; there are {', '.join(names)}"
+            raise SpecError(msg)
+        return dataclasses.replace(PRESETS[name], **changes)  # type: ignore[arg-type]  # each has a type of its own
+
     @property
     def n_features(self) -> int:
         """Values in one row: ``frames * n_mels``."""

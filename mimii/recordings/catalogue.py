@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec, n_frames, n_rows
 from mimii.recordings.clips import Clip
-from mimii.recordings.headers import Probe
-from mimii.storage import missing_channel
+from mimii.storage import is_remote, missing_channel
 
 _MOST_MEL_BYTES = 128 << 20
 
@@ -44,19 +43,22 @@ class Catalogue:
     n_rows: NDArray[np.int32]
     problems: tuple[str, ...]
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a recording is on S3."""
+        return any(is_remote(clip.place.url) for clip in self.clips)
 
-def commonest_sample_rate(probes: Iterable[Probe]) -> int | None:
-    """Find the sample rate of most clips; of two that are equally common the higher."""
-    counts = Counter(probe.header.sample_rate for probe in probes if probe.header)
+
+def commonest_sample_rate(clips: Iterable[Clip]) -> int | None:
+    """Return the sample rate of most clips in Hz; of two that are equally common the higher; None without any."""
+    counts = Counter(clip.header.sample_rate for clip in clips if clip.header)
     return max(counts, key=lambda rate: (counts[rate], rate), default=None)
 
 
-def make_catalogue(
-    clips: Sequence[Clip], probes: Sequence[Probe], splits: Sequence[str], spec: FeatureSpec
-) -> Catalogue:
-    """Decide which clips can be used, and how many rows each has."""
-    problems = tuple(_problem(probe, spec) for _, probe, _ in zip(clips, probes, splits, strict=True))
-    n_samples = np.array([probe.header.n_samples if probe.header else 0 for probe in probes], np.int64)
+def make_catalogue(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec) -> Catalogue:
+    """Decide which clips can be used, and how many rows each has; one that cannot has a problem and no rows."""
+    problems = tuple(_problem(clip, spec) for clip, _ in zip(clips, splits, strict=True))
+    n_samples = np.array([clip.header.n_samples if clip.header else 0 for clip in clips], np.int64)
     rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
     return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
 
@@ -72,10 +74,10 @@ def digest_clips(catalogue: Catalogue) -> str:
     return digest.hexdigest()[:16]
 
 
-def _problem(probe: Probe, spec: FeatureSpec) -> str:
-    if probe.header is None:
-        return probe.problem
-    header = probe.header
+def _problem(clip: Clip, spec: FeatureSpec) -> str:
+    header = clip.header
+    if clip.problem or header is None:
+        return clip.problem or "its header was not read"
     if header.sample_rate != spec.sample_rate:
         return f"sample rate {header.sample_rate} Hz, the others have {spec.sample_rate} Hz"
     if spec.channel >= header.n_channels:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from mimii.features import Header
 from mimii.storage import Place
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
@@ -70,6 +71,8 @@ class Clip:
         What the recording is of.
     problem : str
         Why it cannot be read, where that is known already; else empty.
+    header : Header or None
+        What its header says, once that was read; clips that are alike share one.
 
     """
 
@@ -77,6 +80,7 @@ class Clip:
     place: Place
     identity: Identity = Identity()
     problem: str = ""
+    header: Header | None = None
 
 
 def identify(path: str) -> Identity:

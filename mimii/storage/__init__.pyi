@@ -1,10 +1,12 @@
 from . import s3 as s3
 from . import zips as zips
 from .access import DEFAULT_ACCESS as DEFAULT_ACCESS
+from .access import SHORT_TIMEOUT as SHORT_TIMEOUT
 from .access import TIMEOUT as TIMEOUT
 from .access import Access as Access
 from .access import OptionError as OptionError
 from .access import Options as Options
+from .access import nest_options as nest_options
 from .access import parse_options as parse_options
 from .disk import PARTIAL as PARTIAL
 from .disk import DiskObjects as DiskObjects
@@ -21,6 +23,7 @@ from .downloads import published_size as published_size
 from .downloads import transfer as transfer
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
+from .objects import with_timeout as with_timeout
 from .places import Member as Member
 from .places import Place as Place
 from .places import is_remote as is_remote

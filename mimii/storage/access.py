@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 TIMEOUT = 30.0
 """Seconds to go on trying: a server that restarts is back by then."""
 
+SHORT_TIMEOUT = 10.0
+"""The same where somebody is waiting: before the work has begun."""
+
 _SECRET_OPTIONS = frozenset(
     (
         *("key", "secret", "token", "username", "password"),

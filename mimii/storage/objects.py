@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from mimii.storage.access import Access
@@ -61,6 +62,13 @@ class Objects(Protocol):
     def check(self) -> None:
         """Make sure that objects can be written, read and deleted; the error says what cannot."""
         ...
+
+
+def with_timeout(objects: Objects, seconds: float) -> Objects:
+    """Return the same objects, for which S3 has this long to answer."""
+    if isinstance(objects, S3Objects):
+        return replace(objects, access=replace(objects.access, timeout=seconds))
+    return objects
 
 
 def open_objects(root: str, access: Access) -> Objects:

@@ -1,13 +1,41 @@
-"""What a finished table says of itself and of its clips, as arrays in memory."""
+"""The arrays of a table: which there are, and all but those of the rows in memory."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec
+
+SCHEMA: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
+    {
+        "features": (("row", "feature"), "float32"),
+        "row_clip": (("row",), "int32"),
+        "path": (("clip",), "string"),
+        "machine_type": (("clip",), "string"),
+        "machine_id": (("clip",), "string"),
+        "number": (("clip",), "int32"),
+        "snr_db": (("clip",), "float32"),
+        "label": (("clip",), "int8"),
+        "split": (("clip",), "string"),
+        "first_row": (("clip",), "int64"),
+        "n_rows": (("clip",), "int32"),
+        "status": (("clip",), "string"),
+        "feature_mean": (("feature",), "float64"),
+        "feature_std": (("feature",), "float64"),
+    }
+)
+"""The arrays of a table: dimensions and data type of each, by name."""
+
+COLUMNS = tuple(name for name, (dimensions, _) in SCHEMA.items() if "row" not in dimensions)
+"""The arrays that are small: all but those of the rows."""
+
+DIGESTS = "column_digests"
+"""The attribute that holds the digests of the columns of a finished store, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +86,10 @@ class Columns:
     def shard_rows(self) -> int:
         """Rows in a shard."""
         return int(self.attributes["shard_rows"])
+
+
+def digest_column(values: NDArray[Any]) -> str:
+    """Digest the values of an array, whatever chunks and codecs they are stored with."""
+    is_number = values.dtype.kind in "iuf"
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes() if is_number else "\0".join(values).encode()
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -37,17 +37,17 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """The rows of one clip that fall into one shard.
+class RowSpan:
+    """Rows of one clip that lie side by side in the table.
 
     Attributes
     ----------
     clip : int
-        Which clip.
+        Index of the clip.
     start, stop : int
         Which of the clip's rows.
     row : int
-        Where they begin in the shard.
+        The row of the table that `start` is.
 
     """
 
@@ -56,32 +56,14 @@ class Piece:
     stop: int
     row: int
 
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """What one task computes and writes.
-
-    Attributes
-    ----------
-    index : int
-        Which shard, from 0.
-    first_row : int
-        Its first row in the table.
-    n_rows : int
-        Rows in it; fewer than ``layout.shard_rows`` in the last one.
-    pieces : tuple of Piece
-        In order; together they are all of its rows.
-
-    """
-
-    index: int
-    first_row: int
-    n_rows: int
-    pieces: tuple[Piece, ...]
+    @property
+    def n_rows(self) -> int:
+        """How many rows it has."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RowPlan:
     """Where each clip's rows are.
 
     Attributes
@@ -109,25 +91,24 @@ class Plan:
         """Shards in the table."""
         return math.ceil(self.total_rows / self.layout.shard_rows)
 
-    def shard(self, index: int) -> Shard:
-        """Say what one shard holds."""
-        if not 0 <= index < self.n_shards:
-            msg = f"no shard {index}: there are {self.n_shards}"
+    def spans(self, shard: int) -> tuple[RowSpan, ...]:
+        """Return the spans that fill a shard, in order; IndexError if there is no such shard."""
+        if not 0 <= shard < self.n_shards:
+            msg = f"no shard {shard}: there are {self.n_shards}"
             raise IndexError(msg)
-        begin = index * self.layout.shard_rows
-        end = min(begin + self.layout.shard_rows, self.total_rows)
-        return Shard(index, begin, end - begin, tuple(self._pieces(begin, end)))
+        begin = shard * self.layout.shard_rows
+        return tuple(self._spans(begin, min(begin + self.layout.shard_rows, self.total_rows)))
 
-    def clips_of(self, index: int) -> NDArray[np.int64]:
-        """Say of which clips a shard holds rows: as `shard` does, but faster."""
-        begin = index * self.layout.shard_rows
+    def clips_of(self, shard: int) -> NDArray[np.int64]:
+        """Return the clips that have rows in a shard: as `spans`, but faster."""
+        begin = shard * self.layout.shard_rows
         clips = self._between(begin, begin + self.layout.shard_rows)
         return clips.start + np.flatnonzero(self.n_rows[clips.start : clips.stop])
 
-    def n_ended(self, index: int) -> int:
-        """Count the clips whose last row is in a shard."""
-        clips = self.clips_of(index)
-        end = (index + 1) * self.layout.shard_rows
+    def n_finished(self, shard: int) -> int:
+        """Count the clips whose last row is in a shard: over all shards, each clip that has rows counts once."""
+        clips = self.clips_of(shard)
+        end = (shard + 1) * self.layout.shard_rows
         return int(np.count_nonzero(self.first_row[clips] + self.n_rows[clips] <= end))
 
     def _between(self, begin: int, end: int) -> range:
@@ -135,12 +116,12 @@ class Plan:
         first = int(np.searchsorted(self.first_row, begin, side="right")) - 1
         return range(first, int(np.searchsorted(self.first_row, end, side="left")))
 
-    def _pieces(self, begin: int, end: int) -> Iterator[Piece]:
+    def _spans(self, begin: int, end: int) -> Iterator[RowSpan]:
         for clip in self._between(begin, end):
-            at, count = int(self.first_row[clip]), int(self.n_rows[clip])
-            start, stop = max(begin - at, 0), min(end - at, count)
+            first, count = int(self.first_row[clip]), int(self.n_rows[clip])
+            start, stop = max(begin - first, 0), min(end - first, count)
             if start < stop:
-                yield Piece(clip, start, stop, at + start - begin)
+                yield RowSpan(clip, start, stop, first + start)
 
 
 def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, shard_bytes: int) -> Layout:
@@ -158,10 +139,10 @@ def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, 
     return Layout(n_features, chunk_rows, step * max(1, shard_bytes // (step * row_bytes)))
 
 
-def make_plan(n_rows: Sequence[int] | NDArray[np.integer], layout: Layout) -> Plan:
+def plan_rows(n_rows: Sequence[int] | NDArray[np.integer], layout: Layout) -> RowPlan:
     """Give each clip its rows, one clip after the other."""
     counts = np.asarray(n_rows, np.int32)
-    return Plan(layout, np.cumsum(counts, dtype=np.int64) - counts, counts)
+    return RowPlan(layout, np.cumsum(counts, dtype=np.int64) - counts, counts)
 
 
 def _commonest(n_rows: NDArray[np.integer]) -> int:

@@ -66,13 +66,13 @@ def mean_and_std(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean, np.sqrt(np.maximum(sums.squares / sums.count - mean * mean, 0))
 
 
-def as_json(sums: Sums) -> dict[str, Any]:
-    """Turn sums into what JSON takes; floats keep every bit."""
-    return {"count": sums.count, "total": sums.total.tolist(), "squares": sums.squares.tolist()}
+def as_values(sums: Sums) -> dict[str, Any]:
+    """Return sums by name, as a record keeps them."""
+    return {"count": sums.count, "total": sums.total, "squares": sums.squares}
 
 
-def from_json(values: Mapping[str, Any]) -> Sums | None:
-    """Read sums."""
+def from_values(values: Mapping[str, Any]) -> Sums | None:
+    """Return the sums that a record keeps; None where they are damaged."""
     try:
         return Sums(int(values["count"]), np.array(values["total"], float), np.array(values["squares"], float))
     except (ValueError, KeyError, TypeError):

@@ -1,91 +1,72 @@
-"""A catalogue and a plan make a table; here is its fingerprint, and what each task of it needs to know."""
+"""What a table will be: its clips, their rows, its fingerprint; and what each task of it needs to know."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Stamp, make_stamp
-from mimii.features import FeatureSpec, Loaded
+from mimii.engine import Head, Stamp, make_stamp
+from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import TRAIN, Catalogue, digest_clips
-from mimii.storage import HERE, Objects, Place, ReadOptions
-from mimii.table.keys import RECORDS
-from mimii.table.plan import Layout, Plan, choose_layout, make_plan
+from mimii.storage import HERE, Objects, ReadOptions
+from mimii.table.plan import Layout, RowPlan, RowSpan, choose_layout, plan_rows
+
+SHARD_BYTES = 32 << 20
+"""The uncompressed size of a shard where nothing else is asked for."""
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+def _read_head(group: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    return group["attributes"], bool(group.get("consolidated_metadata"))
+
+
+def _unfinish(group: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**group, "consolidated_metadata": None}
+
+
+HEAD = Head("zarr.json", "Stacked log-mel features of machine sound", "table of features", _read_head, _unfinish)
+"""The group's metadata: with the consolidated metadata of its arrays, the table is finished."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TablePlan:
     """All that is known of a table before any of it is computed.
 
     Attributes
     ----------
     catalogue : Catalogue
         Its clips.
-    plan : Plan
+    rows : RowPlan
         Their rows.
-    counts : ndarray of bool, shape (n_clips,)
+    counted : ndarray of bool, shape (n_clips,)
         Which clips count for the statistics: those for training, or all where none of these can be used.
     fingerprint : str
         Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
+    sources : tuple of str
+        Where the recordings were found, for the table's attributes.
 
     """
 
     catalogue: Catalogue
-    plan: Plan
-    counts: NDArray[np.bool_]
+    rows: RowPlan
+    counted: NDArray[np.bool_]
     fingerprint: str
+    sources: tuple[str, ...] = ()
 
-    @property
-    def records(self) -> str:
-        """Below which prefix the records are: one that Zarr knows for an array's, and does not list."""
-        return RECORDS
-
-    @property
-    def n_tasks(self) -> int:
-        """How many shards there are: a task each."""
-        return self.plan.n_shards
-
-    def clips_of(self, task: int) -> list[int]:
-        """Say of which clips a shard holds rows."""
-        clips: list[int] = self.plan.clips_of(task).tolist()
-        return clips
-
-    def n_ended(self, task: int) -> int:
-        """Count the clips whose last row is in a shard."""
-        return self.plan.n_ended(task)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The rows of one clip that a task computes.
-
-    Attributes
-    ----------
-    clip : int
-        Which clip of the table.
-    place : Place
-        Where its bytes are.
-    n_samples : int
-        Samples of one channel, as planned.
-    start, stop : int
-        Which of the clip's rows.
-    counts : bool
-        Whether they count for the table's statistics.
-
-    """
-
-    clip: int
-    place: Place
-    n_samples: int
-    start: int
-    stop: int
-    counts: bool
+    def __repr__(self) -> str:
+        n_clips, rows = len(self.catalogue.clips), self.rows
+        n_bad = sum(map(bool, self.catalogue.problems))
+        megabytes = rows.total_rows * rows.layout.row_bytes / 1e6
+        return (
+            f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
+            f"{rows.layout.n_features} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +84,14 @@ class ShardTask:
     layout : Layout
         Rows of chunk and shard.
     stamp : Stamp
-        For the record.
-    shard : int
-        Which shard.
-    parts : tuple of Part
-        In order; together they are all rows of the shard.
-    n_ended : int
-        Clips whose last row it holds.
-    faults : mapping of int to Loaded
+        For the record; it says which shard.
+    inputs : tuple of Input
+        The recordings.
+    spans : tuple of RowSpan
+        The rows of each of them that are in the shard; together they are all of its rows.
+    counted : tuple of bool
+        Whether they count for the table's statistics.
+    faults : mapping of int to Fault
         Clips that are known not to be readable.
 
     """
@@ -120,61 +101,58 @@ class ShardTask:
     spec: FeatureSpec
     layout: Layout
     stamp: Stamp
-    shard: int
-    parts: tuple[Part, ...]
-    n_ended: int
-    faults: Mapping[int, Loaded] = field(default_factory=dict)
+    inputs: tuple[Input, ...]
+    spans: tuple[RowSpan, ...]
+    counted: tuple[bool, ...]
+    faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""
-        return f"shard {self.shard}, recordings {self.parts[0].place} to {self.parts[-1].place}"
+        return f"shard {self.stamp.task}, recordings {self.inputs[0].place} to {self.inputs[-1].place}"
 
 
-def make_table(catalogue: Catalogue, shard_bytes: int) -> Table:
-    """Plan a table."""
+def make_table_plan(catalogue: Catalogue, shard_bytes: int = SHARD_BYTES, sources: Sequence[str] = ()) -> TablePlan:
+    """Plan a table: the same for the same clips, always."""
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
-    counts = count_for_statistics(catalogue.n_rows, catalogue.splits)
-    return Table(
+    return TablePlan(
         catalogue,
-        make_plan(catalogue.n_rows, layout),
-        counts,
+        plan_rows(catalogue.n_rows, layout),
+        count_for_statistics(catalogue.n_rows, catalogue.splits),
         fingerprint(catalogue.spec, layout, digest_clips(catalogue)),
+        tuple(sources),
     )
 
 
 def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which clips count for the statistics of a table."""
+    """Say which clips count for the statistics of a table: those for training, or all where none of these has rows."""
     is_train: NDArray[np.bool_] = (n_rows > 0) & np.array([split == TRAIN for split in splits], bool)
     return is_train if is_train.any() else ~is_train
 
 
 def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
-    """Digest all that decides what is in a table."""
+    """Digest all that decides what is in a table: the same for the same table, always."""
     values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def shard_task(table: Table, index: int, output: Objects, read_options: ReadOptions = HERE) -> ShardTask:
-    """Gather what a worker needs to know for one shard."""
-    catalogue = table.catalogue
-    parts = tuple(
-        Part(
-            clip=piece.clip,
-            place=catalogue.clips[piece.clip].place,
-            n_samples=int(catalogue.n_samples[piece.clip]),
-            start=piece.start,
-            stop=piece.stop,
-            counts=bool(table.counts[piece.clip]),
-        )
-        for piece in table.plan.shard(index).pieces
-    )
+def shard_stamp(plan: TablePlan, shard: int) -> Stamp:
+    """Return what the record of a shard must bear."""
+    places = [plan.catalogue.clips[clip].place for clip in plan.rows.clips_of(shard)]
+    return make_stamp(plan.fingerprint, shard, places)
+
+
+def shard_task(plan: TablePlan, shard: int, output: Objects, read_options: ReadOptions = HERE) -> ShardTask:
+    """Gather what a worker needs to know of one shard: some kilobytes."""
+    catalogue, spans = plan.catalogue, plan.rows.spans(shard)
     return ShardTask(
         output,
         read_options,
         catalogue.spec,
-        table.plan.layout,
-        make_stamp(table, index),
-        index,
-        parts,
-        table.n_ended(index),
+        plan.rows.layout,
+        shard_stamp(plan, shard),
+        inputs=tuple(
+            Input(span.clip, catalogue.clips[span.clip].place, int(catalogue.n_samples[span.clip])) for span in spans
+        ),
+        spans=spans,
+        counted=tuple(bool(plan.counted[span.clip]) for span in spans),
     )

@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.features.decode import STRETCH, encode_flac, read_channel, read_header, read_stretches
+from mimii.features.decode import BLOCK_SAMPLES, encode_flac, read_channel, read_header, read_blocks
 from mimii.recordings.synthesis import wav_bytes
 from mimii.storage.problems import AudioError
 from tests.helpers.recordings import noise
@@ -374,16 +374,16 @@ def test_wav_files_from_other_programs_are_decoded_as_by_libsndfile(real_recordi
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("long.wav", "PCM_16"), ("long.flac", "PCM_16"), ("long.wav", "FLOAT")])
-def test_a_long_recording_comes_in_stretches(tmp_path, name, subtype):
+def test_a_long_recording_comes_in_blocks(tmp_path, name, subtype):
     rng = np.random.default_rng(7)
-    samples = rng.integers(-9000, 9000, (2 * STRETCH + 4321, 2)) / 32768
+    samples = rng.integers(-9000, 9000, (2 * BLOCK_SAMPLES + 4321, 2)) / 32768
     soundfile.write(tmp_path / name, samples, 16_000, subtype=subtype)
     with (tmp_path / name).open("rb") as file:
         header = read_header(file)
-        stretches = list(read_stretches(file, header, 1))
-    assert all(0 < len(stretch) < STRETCH + 2**17 for stretch in stretches)
-    assert len(stretches) == 3
-    np.testing.assert_array_equal(np.concatenate(stretches), samples[:, 1].astype(np.float32))
+        blocks = list(read_blocks(file, header, 1))
+    assert all(0 < len(block) < BLOCK_SAMPLES + 2**17 for block in blocks)
+    assert len(blocks) == 3
+    np.testing.assert_array_equal(np.concatenate(blocks), samples[:, 1].astype(np.float32))
 
 
 class _BrokenDisk(io.BytesIO):

@@ -1,0 +1,194 @@
+"""Partitions of a bag to workers: some for each worker at a time, so that the scheduler stays small.
+
+A task that failed is tried again. One that killed its workers is tried with care: its recordings are read in processes
+of their own first, and those that kill become faults. Results are awaited one by one, so a worker that is frozen
+or cut off stops none but its own.
+"""
+
+import asyncio
+import logging
+import math
+import queue
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import dask.bag
+from dask.bag import Bag
+from distributed import Client, Future, KilledWorker, get_worker
+from distributed.client import ClosedClientError
+from distributed.comm.core import CommClosedError
+
+from mimii.engine.bag import Pipeline
+from mimii.engine.cluster import Cluster, WorkError, lost
+from mimii.engine.interrupts import check_interrupts
+from mimii.engine.trial import find_fatal
+from mimii.engine.versions import MixError, check_code, code_here
+
+RETRIES = 2
+"""How often a task that failed is tried again."""
+
+CAREFUL_TRIES = 3
+"""How often a task that killed its workers is tried with care, since care, too, may meet a worker that is killed."""
+
+_TASKS_A_WORKER = 8
+_SECONDS_BETWEEN_LOOKS = 5.0
+_SECONDS_BETWEEN_CHECKS = 0.2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A task on its way to a worker.
+
+    Attributes
+    ----------
+    index : int
+        Which task.
+    task : Any
+        All that a worker needs to know.
+    code : str
+        Digest of the code of this process; a worker with another one computes nothing.
+    run : str
+        Tells the runs on one scheduler apart.
+    n_careful : int
+        How often it was tried with care.
+
+    """
+
+    index: int
+    task: Any
+    code: str
+    run: str
+    n_careful: int = 0
+
+    def __dask_tokenize__(self) -> tuple[str, int, int]:
+        """Return what tells attempts apart: Dask would hash all of the task, which takes longer than all else."""
+        return self.run, self.index, self.n_careful
+
+
+def prepare(attempt: Attempt) -> Any:  # noqa: ANN401  each output has tasks of its own type
+    """Return the task of an attempt, once it is known that it can be computed here without harm."""
+    check_code(attempt.code)  # a worker may have joined after all were compared
+    if attempt.n_careful:
+        return find_fatal(attempt.task, get_worker().memory_manager.memory_limit)
+    return attempt.task
+
+
+def make_bag(attempts: Iterable[Attempt], pipeline: Pipeline) -> Bag:
+    """Return the bag of some tasks, each a partition."""
+    return pipeline.build(dask.bag.from_sequence(attempts, partition_size=1).map(prepare))
+
+
+def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each task and its result, as they come.
+
+    Raises WorkError if a task fails again and again, and LostError if the scheduler is lost.
+    """
+    run, code = uuid.uuid4().hex[:8], code_here()
+    attempts = (Attempt(index, task, code, run) for index, task in tasks)
+    if cluster.client is None:
+        for attempt in attempts:
+            [result] = make_bag([attempt], pipeline).compute(scheduler="sync")
+            yield attempt.index, result
+        return
+    try:
+        yield from _compute_on(cluster, pipeline, attempts)
+    except MixError as error:
+        raise WorkError(str(error)) from error
+    except (CancelledError, CommClosedError, ClosedClientError) as error:
+        raise lost(cluster.client) from error
+
+
+def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt]) -> Iterator[tuple[int, Any]]:
+    """Keep a window of tasks under way; send the next ones when there is room for half a window."""
+    client, results = cluster.client, queue.SimpleQueue[tuple[Future[Any], Any]]()
+    assert client is not None
+    under_way, again, windows = dict[Future[Any], Attempt](), list[Attempt](), _windows(client, cluster.most)
+    try:
+        while True:
+            window = next(windows)
+            room = window - len(under_way)
+            if again or room >= window // 2:
+                new = _submit(client, pipeline, [*again, *islice(attempts, max(room, 0))])
+                for future in new:
+                    _await(client, future, results)
+                under_way, again = under_way | new, []
+            if not under_way:
+                return
+            future, result = _next(results)
+            attempt = under_way.pop(future)
+            if isinstance(result, KilledWorker):
+                again = [_with_more_care(attempt, result, pipeline)]
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield attempt.index, result
+    finally:
+        for future in under_way:
+            future.release()
+
+
+def _submit(client: Client, pipeline: Pipeline, attempts: Sequence[Attempt]) -> dict[Future[Any], Attempt]:
+    """Send tasks off, each one task of Dask with a short name, and return which future is whose."""
+    if not attempts:
+        return {}
+    bag = make_bag(attempts, pipeline)
+    graph = bag.__dask_optimize__(bag.__dask_graph__(), bag.__dask_keys__())
+    tasks = {}
+    for attempt, key in zip(attempts, bag.__dask_keys__(), strict=True):
+        name = (f"{pipeline.name}-{attempt.run}", attempt.index, attempt.n_careful)
+        fused = graph[key]
+        tasks[name] = graph[getattr(fused, "target", key)].substitute({}, key=name)
+    return dict(zip(client.get(tasks, list(tasks), sync=False, retries=RETRIES), attempts, strict=True))
+
+
+def _await(client: Client, future: Future[Any], results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> None:
+    """Put a future and its result, or what it raises, into a queue as soon as that is here."""
+
+    async def wait() -> None:
+        try:
+            [result] = await future
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is raised by who waits
+            result = error
+        results.put((future, result))
+
+    assert client.loop is not None  # it is None before a client has started
+    client.loop.add_callback(wait)
+
+
+def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> tuple[Future[Any], Any]:
+    """Wait for the next result, or for an interrupt."""
+    while True:
+        check_interrupts()
+        with suppress(queue.Empty):
+            return results.get(timeout=_SECONDS_BETWEEN_CHECKS)
+
+
+def _windows(client: Client, most: int) -> Iterator[int]:
+    """Yield again and again how many tasks are to be under way: workers join and leave."""
+    looked, n_threads = -math.inf, 0
+    while True:
+        if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            with suppress(OSError):  # whether the scheduler is lost, the tasks show
+                n_threads = client.sync(_count_threads, client, callback_timeout=_SECONDS_BETWEEN_LOOKS)
+        yield _TASKS_A_WORKER * max(n_threads, most, 1)
+
+
+async def _count_threads(client: Client) -> int:
+    return sum((await client.nthreads()).values())
+
+
+def _with_more_care(attempt: Attempt, killed: KilledWorker, pipeline: Pipeline) -> Attempt:
+    n_deaths = killed.allowed_failures + 1
+    if not pipeline.reads_recordings or attempt.n_careful == CAREFUL_TRIES:
+        msg = f"a worker died {n_deaths} times over the same task ({attempt.task}); out of memory?"
+        raise WorkError(msg)
+    _log.warning("a worker died %d times over %s: once more, with care", n_deaths, attempt.task)
+    return replace(attempt, n_careful=attempt.n_careful + 1)

@@ -1,0 +1,193 @@
+"""A run: compare the plan with the records at the output, do what is missing, write what comes last.
+
+One for all jobs: featurize, render, detect, score and verify. Where the scheduler is lost, it connects again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Protocol
+
+from distributed import Client
+
+from mimii.engine.bag import Pipeline
+from mimii.engine.cluster import Cluster, LostError, connect
+from mimii.engine.interrupts import check_interrupts, deferred_interrupts
+from mimii.engine.outputs import Output, StoreError, begin, erase, finish, look, read_records
+from mimii.engine.partitions import compute
+from mimii.engine.records import Record
+from mimii.engine.schedulers import Where, fit_to_tasks
+from mimii.storage import SHORT_TIMEOUT, with_timeout
+
+Scheduler = Where | Client | None
+"""Where tasks run: what ``--scheduler`` says, a client of Dask, or this process."""
+
+_MOST_LOSSES = 3
+"""How often the scheduler may be lost with no result in between."""
+
+_log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """What is shown of a run while it lasts."""
+
+    def start(self, n_tasks: int, cluster: Cluster) -> None:
+        """Take note that tasks begin, once for each connection."""
+        ...
+
+    def advance(self, n_clips: int, bad: Iterable[int]) -> None:
+        """Take note that so many clips are finished, and which turned out to be bad."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, n_tasks: int, cluster: Cluster) -> None:
+        """Show nothing."""
+
+    def advance(self, n_clips: int, bad: Iterable[int]) -> None:
+        """Show nothing."""
+
+
+SILENT = Silent()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run did.
+
+    Attributes
+    ----------
+    location : str
+        Where the results are.
+    computed : tuple of int
+        The tasks that were done now.
+    records : dict of int to Record
+        Those of all tasks.
+    seconds : float
+        How long it took.
+
+    """
+
+    location: str
+    computed: tuple[int, ...]
+    records: Mapping[int, Record] = field(repr=False)
+    seconds: float
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Clips that turned out to be unreadable, and why."""
+        return {clip: problem for record in self.records.values() for clip, problem in record.bad.items()}
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that all tasks have written."""
+        return sum(record.size for record in self.records.values())
+
+
+def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, progress: Progress = SILENT) -> Run:
+    """Do what is missing at an output, and finish it.
+
+    Raises StoreError where other results are there, unless they are to be overwritten; WorkError where the work
+    cannot go on; OSError where the output cannot be written.
+    """
+    started = time.monotonic()
+    records, is_whole = compare(output, overwrite=overwrite)
+    todo = [task for task in range(output.n_tasks) if task not in records or records[task].unread]
+    if todo or not is_whole:
+        with_timeout(output.objects, SHORT_TIMEOUT).check()
+        begin(output)
+        records |= _do(output, todo, where, progress)
+        finish(output, dict(sorted(records.items())))
+    return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
+
+
+def compare(output: Output, *, overwrite: bool = False) -> tuple[dict[int, Record], bool]:
+    """Return the records at an output that are valid, and whether all is there; erase or refuse other results."""
+    existing = look(with_timeout(output.objects, SHORT_TIMEOUT), output.head)
+    if existing and (changes := output.differences(existing)):
+        if not overwrite:
+            listed = "\n  ".join(changes)
+            msg = (
+                f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
+                f"--overwrite:\n  {listed}"
+            )
+            raise StoreError(msg)
+        erase(output)
+        existing = None
+    if existing is None:
+        return {}, False
+    sizes = output.objects.sizes()
+    records = read_records(output, sizes)
+    whole = existing.finished and len(records) == output.n_tasks and output.is_whole(existing, records, sizes)
+    return records, whole
+
+
+def _do(output: Output, todo: Sequence[int], where: Scheduler, progress: Progress) -> dict[int, Record]:
+    """Do the tasks that are missing; return their records."""
+
+    def recorded(left: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        records = read_records(output, output.objects.sizes())
+        return ((task, records[task]) for task in left if task in records and not records[task].unread)
+
+    done = {}
+    for task, record in do_tasks(Work(output.task, output.pipeline, output.is_remote, recorded), todo, where, progress):
+        done[task] = record
+        progress.advance(output.n_clips(task), record.bad)
+    return done
+
+
+def _nothing_recorded(_left: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tasks by number, what is mapped over them, and how to find those that are recorded as done.
+
+    Workers finish what they have begun when their scheduler is lost: `recorded` yields the results of such tasks.
+    """
+
+    make_task: Callable[[int], Any]
+    pipeline: Pipeline
+    is_remote: bool
+    recorded: Callable[[Sequence[int]], Iterator[tuple[int, Any]]] = _nothing_recorded
+
+
+def do_tasks(
+    work: Work, todo: Sequence[int], where: Scheduler, progress: Progress = SILENT
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each task and its result, as they come; connect again where the scheduler is lost.
+
+    Ctrl-C and SIGTERM take effect between results.
+    """
+    left, n_losses, was_lost = dict.fromkeys(todo), 0, False
+    with deferred_interrupts():
+        while left:
+            here = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
+            try:
+                with connect(here) as cluster:
+                    found = work.recorded(list(left)) if was_lost else iter(())
+                    for task, result in chain(found, _compute_left(work, left, cluster, progress)):
+                        del left[task]
+                        n_losses = 0
+                        yield task, result
+                        check_interrupts()
+            except LostError as error:
+                was_lost, n_losses = True, n_losses + 1
+                if n_losses == _MOST_LOSSES:
+                    raise
+                _log.warning("%s; connecting again", error)
+
+
+def _compute_left(
+    work: Work, left: Mapping[int, None], cluster: Cluster, progress: Progress
+) -> Iterator[tuple[int, Any]]:
+    """Compute what is left when the first result is asked for."""
+    todo = list(left)
+    if todo:
+        progress.start(len(todo), cluster)
+    yield from compute(cluster, work.pipeline, ((task, work.make_task(task)) for task in todo))

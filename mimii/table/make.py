@@ -1,0 +1,113 @@
+"""Plan a table and make it: the front door to this room, for the command and for Python."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mimii.engine import SILENT, Progress, Run, Scheduler, run
+from mimii.features import FeatureSpec, count_empty_bands
+from mimii.recordings import TRAIN, Clip, commonest_sample_rate, make_catalogue, split_clips
+from mimii.storage import DEFAULT_ACCESS, HERE, Access, ReadOptions, open_objects
+from mimii.table.store import TableOutput
+from mimii.table.table import SHARD_BYTES, TablePlan, make_table_plan
+
+_log = logging.getLogger(__name__)
+
+
+def plan_table(
+    clips: Sequence[Clip],
+    spec: FeatureSpec | None = None,
+    *,
+    split: str = "baseline",
+    train_fraction: float = 0.8,
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+) -> TablePlan:
+    """Decide which rows of a table each clip fills, and which shard holds them; nothing is read or written.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        From `find_recordings`. One that cannot be used gets a status and no rows.
+    spec : FeatureSpec
+        What to compute; the preset ``explore`` at the sample rate of most clips where it is left out.
+    split : {"baseline", "stratified", "none"}
+        Which clips are for training. baseline: test = all abnormal clips and as many normal ones, train = the other
+        normal ones; stratified: a share of each label, by a hash of what the clip is; none.
+    train_fraction : float
+        The share for training of ``split="stratified"``.
+    seed : int
+        Another one is another ``split="stratified"``.
+    shard_bytes : int
+        The uncompressed size of a shard, which is what one task writes.
+
+    Returns
+    -------
+    TablePlan
+        The same for the same clips, always; its repr says how many clips, rows, shards and bytes there will be.
+
+    """
+    rate = commonest_sample_rate(clips)
+    if spec is None:
+        spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
+    elif rate not in (None, spec.sample_rate):
+        _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
+    if empty := count_empty_bands(spec):
+        _log.warning(
+            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
+            *(empty, spec.n_mels, spec.n_fft),
+        )
+    splits = split_clips(clips, split, train_fraction, seed)
+    if split != "none" and TRAIN not in splits:
+        _log.warning("no clip is for training: the split %s leaves none over. The statistics are of all rows", split)
+    return make_table_plan(make_catalogue(clips, splits, spec), shard_bytes, getattr(clips, "sources", ()))
+
+
+def featurize(  # noqa: PLR0913  each is a choice that users have
+    plan: TablePlan,
+    output: str,
+    *,
+    client: Scheduler = None,
+    overwrite: bool = False,
+    access: Access = DEFAULT_ACCESS,
+    read_options: ReadOptions = HERE,
+    progress: Progress = SILENT,
+) -> Run:
+    """Make a table of features: compute what is missing at the output, write it, and finish it.
+
+    It can be killed at any moment; the same call resumes, to the same bytes.
+
+    Parameters
+    ----------
+    plan : TablePlan
+        From `plan_table`.
+    output : str
+        A folder, or ``s3://bucket/prefix``.
+    client : distributed.Client, Where, or None
+        Where the shards are computed; None is this process, one after the other.
+    overwrite : bool
+        Delete a table of other clips or another spec that is there; else it is refused.
+    access : Access
+        How to connect to S3 for the output.
+    read_options : ReadOptions
+        How workers fetch recordings from S3.
+    progress : Progress
+        What is shown meanwhile; nothing where it is left out.
+
+    Returns
+    -------
+    Run
+        Which shards were computed now, the records of all, bad clips, and how long it took.
+
+    Raises
+    ------
+    StoreError
+        If there is something else at the output.
+    WorkError
+        If the work cannot go on, such as when no worker comes.
+    OSError
+        If the output cannot be written, or S3 cannot be used.
+
+    """
+    table = TableOutput(plan, open_objects(output, access), read_options)
+    return run(table, client, overwrite=overwrite, progress=progress)

@@ -1,0 +1,185 @@
+"""Read a table: its columns, its shards, all of it as a Dataset, or its rows in batches.
+
+zarr and xarray are imported where they are used: workers do not need them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.engine import StoreError, look
+from mimii.storage import DEFAULT_ACCESS, Access, Objects, is_remote, nest_options, open_objects
+from mimii.table.columns import Columns
+from mimii.table.keys import FEATURES, shard_key
+from mimii.table.plan import Layout, RowPlan
+from mimii.table.table import HEAD
+
+if TYPE_CHECKING:
+    import xarray
+
+_GROUP = "zarr.json"
+_SHARDS_MIXED = 4
+
+
+class Batch(NamedTuple):
+    """Some rows of a table, in random order.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (n, n_features)
+        dB.
+    label : ndarray of int8, shape (n,)
+        0 normal, 1 abnormal, -1 unknown.
+    clip : ndarray of int32, shape (n,)
+        Index of the clip that each row is from.
+
+    """
+
+    features: NDArray[np.float32]
+    label: NDArray[np.int8]
+    clip: NDArray[np.int32]
+
+
+def open_table(url: str, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
+    """Open a table of features; nothing but metadata is read until values are asked for.
+
+    Parameters
+    ----------
+    url : str
+        A folder, or ``s3://bucket/prefix``.
+    access : Access
+        How to connect to S3.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``features`` over (row, feature) in dB, ``row_clip`` over row, and a column over clip for all that is known of
+        the clips: docs/store.md lists them.
+
+    Raises
+    ------
+    StoreError
+        If there is no table, or it is not finished.
+
+    """
+    import xarray
+
+    _check_finished(open_objects(url, access))
+    options = nest_options(access.options) if is_remote(url) else None
+    table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
+    return table
+
+
+def batches(
+    url: str, *, split: str = "train", batch_size: int = 512, seed: int = 0, access: Access = DEFAULT_ACCESS
+) -> Iterator[Batch]:
+    """Yield all rows of a split once, shuffled, from a table that may be larger than memory.
+
+    Shards are read in random order, and the rows of 4 of them are shuffled among each other: at most as many shards
+    are in memory. Use another seed for each epoch.
+
+    Parameters
+    ----------
+    url : str
+        A folder, or ``s3://bucket/prefix``.
+    split : str
+        ``"train"``, ``"test"``, or empty for clips that are in neither.
+    batch_size : int
+        Rows in a batch; the last one may have fewer.
+    seed : int
+        Another one is another order.
+    access : Access
+        How to connect to S3.
+
+    Yields
+    ------
+    Batch
+        Rows in dB, their labels, and the clips that they are from; rows of bad clips are left out.
+
+    Raises
+    ------
+    StoreError
+        If there is no table, or it is not finished.
+
+    """
+    table, rng = open_objects(url, access), np.random.default_rng(seed)
+    columns = read_columns(table)
+    wanted = (columns.split == split) & (columns.status == "ok")
+    plan = RowPlan(Layout(columns.spec.n_features, 1, columns.shard_rows), columns.first_row, columns.n_rows)
+    shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
+    left = Batch(np.empty((0, columns.spec.n_features), np.float32), np.empty(0, np.int8), np.empty(0, np.int32))
+    for start in range(0, len(shards), _SHARDS_MIXED):
+        read = [_wanted_rows(table, plan, columns, wanted, shard) for shard in shards[start : start + _SHARDS_MIXED]]
+        mixed = Batch(*map(np.concatenate, zip(left, *read, strict=True)))
+        order = rng.permutation(len(mixed.label))
+        is_last = start + _SHARDS_MIXED >= len(shards)
+        n_full = len(order) if is_last else len(order) - len(order) % batch_size
+        for first in range(0, n_full, batch_size):
+            yield _take(mixed, order[first : min(first + batch_size, n_full)])
+        left = _take(mixed, order[n_full:])
+
+
+def _take(rows: Batch, order: NDArray[np.intp]) -> Batch:
+    return Batch(rows.features[order], rows.label[order], rows.clip[order])
+
+
+def _wanted_rows(table: Objects, plan: RowPlan, columns: Columns, wanted: NDArray[np.bool_], shard: int) -> Batch:
+    clip = np.repeat([span.clip for span in plan.spans(shard)], [span.n_rows for span in plan.spans(shard)])
+    chosen = wanted[clip]
+    clip = clip[chosen].astype(np.int32)
+    return Batch(read_shard(table, shard)[chosen], columns.label[clip], clip)
+
+
+def read_columns(objects: Objects) -> Columns:
+    """Read all of a finished table but its rows."""
+    attributes = _check_finished(objects)
+    names = [field.name for field in fields(Columns) if field.name != "attributes"]
+    try:
+        return Columns(attributes, **{name: read_column(objects, name) for name in names})
+    except (ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
+        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify tells more"
+        raise StoreError(msg) from error
+
+
+def _check_finished(objects: Objects) -> Mapping[str, Any]:
+    """Return the attributes of a finished table."""
+    existing = look(objects, HEAD)
+    if existing is None or not existing.finished:
+        what = "there is no table of features" if existing is None else "the table is not finished"
+        msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
+        raise StoreError(msg)
+    return existing.attributes
+
+
+def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
+    """Read the rows of one shard, through zarr."""
+    array = f"{FEATURES}/{_GROUP}"
+    documents = objects.get_all([array, shard_key(index)])
+    if shard_key(index) not in documents:
+        msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
+        raise FileNotFoundError(msg)
+    try:
+        features = open_array(documents, FEATURES)
+        begin = index * features.shards[0]
+        return np.asarray(features[begin : begin + features.shards[0]])
+    except (ValueError, RuntimeError) as error:
+        msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify tells more"
+        raise OSError(msg) from error
+
+
+def read_column(objects: Objects, name: str) -> NDArray[Any]:
+    """Read one of the small arrays of a store, through zarr."""
+    return np.asarray(open_array(objects.get_all(objects.sizes(name)), name)[:])
+
+
+def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types
+    """Open an array of which some objects are in memory: zarr then checks all checksums of what is read of it."""
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+
+    buffer = default_buffer_prototype().buffer
+    memory = zarr.storage.MemoryStore({key: buffer.from_bytes(data) for key, data in documents.items()})
+    return zarr.open_array(memory, path=name, mode="r")
