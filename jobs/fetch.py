@@ -1,9 +1,11 @@
-"""Get the archives of the MIMII data set (Zenodo, CC BY-SA 4.0), a download that may break off as often as it likes.
+"""Download the archives of the MIMII data set (Zenodo, CC BY-SA 4.0); interrupted downloads are resumed.
 
 NAME is an archive (6_dB_fan), all of an SNR (6_dB, 0_dB, -6_dB), all of a type of machine (fan, pump, slider, valve),
-or all: 12 archives, 100.2 GB. There is no need to unpack them: python -m jobs.featurize reads them where they lie. Size
-and MD5 are checked as they come. Run the same command again to go on; what is there and right is left alone.
+or all: 12 archives, 100.2 GB. There is no need to unpack them: python -m jobs.featurize reads the zip files. Size and
+MD5 are checked while downloading. Run the same command again to resume; archives that are complete are skipped.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
@@ -13,41 +15,32 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
-from jobs.report import format_bytes, format_table, numbered
-from jobs.watch import Downloads
+from jobs.arguments import DEFAULT_SOURCE, add_storage_option, location, source_access
+from jobs.version import add_version
+from jobs.words import format_bytes, format_table, numbered
+from mimii import storage
 from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
-from mimii.storage import (
-    Access,
-    DownloadError,
-    Retrying,
-    Silent,
-    StoppedError,
-    Wanted,
-    check_file,
-    check_object,
-    download,
-    is_remote,
-    partial_path,
-    published_size,
-    s3,
-    transfer,
-)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jobs.watch import Downloads
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 AT_ONCE = 2
 _SECONDS_TO_STOP = 3.0
+_MISSING = "is missing"
 _EPILOG = f"""
-exit status: 0 all is there and right; 1 something is not; 2 wrong usage; 130 interrupted.
+exit status: 0 all archives are there and correct; 1 some are not; 2 wrong usage; 130 interrupted.
 
-With --dest s3://..., an archive streams to S3 without a disk in between; one that breaks off because this command was
-killed begins anew.
+With --dest s3://..., an archive streams to S3 without a disk in between; if this command is killed, that archive
+starts again from its first byte.
 
 examples:
   python -m jobs.fetch 6_dB_fan                        10 GB to {DEFAULT_SOURCE}/6_dB_fan.zip
@@ -58,23 +51,20 @@ examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """One archive and where it goes.
-
-    Attributes
-    ----------
-    archive : Archive
-        Which.
-    wanted : Wanted
-        Where it is published, and what it should be.
-    target : str
-        A path, or ``s3://bucket/key``.
-
-    """
+class Download:
+    """One archive, and the path or S3 URL where it goes."""
 
     archive: Archive
-    wanted: Wanted
+    wanted: storage.Wanted
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A line about one archive, and whether it is there and correct."""
+
+    line: str
+    is_correct: bool
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,27 +87,30 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base-url", metavar="URL", default=BASE_URL, help="the folder they come from; default: %(default)s"
     )
-    parser.add_argument("--verify-only", action="store_true", help="download nothing; check what is there")
-    parser.add_argument("--list", action="store_true", help="list the archives, and which are there; do nothing")
+    parser.add_argument("--verify-only", action="store_true", help="download nothing; check the archives in --dest")
+    parser.add_argument("--list", action="store_true", help="list the archives, and which are in --dest; do nothing")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_version(parser)
     add_storage_option(parser)
     return parser
 
 
 def main(
-    arguments: Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES, retrying: Retrying | None = None
+    arguments: Sequence[str] | None = None,
+    archives: Sequence[Archive] = ARCHIVES,
+    retrying: storage.Retrying | None = None,
 ) -> int:
     """Run the command; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     options = make_parser().parse_args([_not_an_option(argument) for argument in given])
     try:
-        return _run(options, archives, retrying or Retrying())
+        return _run(options, archives, retrying or storage.Retrying())
     except NameOfArchiveError as error:
         return _fail(USAGE, str(error))
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the output goes to a program that has exited, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (DownloadError, OSError) as error:
+    except (storage.DownloadError, OSError) as error:
         return _fail(FAILED, str(error))
 
 
@@ -126,147 +119,144 @@ def _not_an_option(argument: str) -> str:
     return re.sub(r"^-(?=\d+_?dB)", "min", argument, flags=re.IGNORECASE)
 
 
-def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: Retrying) -> int:
+def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: storage.Retrying) -> int:
     if not options.names and not options.list:
         msg = "which archives? For example 6_dB_fan, 0_dB, fan or all; --list shows them"
         raise NameOfArchiveError(msg)
-    chosen = select(options.names or ["all"], archives)
-    errands = [_errand(archive, options) for archive in chosen]
+    downloads = [_download(archive, options) for archive in select(options.names or ["all"], archives)]
     access = source_access(options)
     if options.list:
-        print("\n".join(_table(errands, access)))
+        print("\n".join(_table(downloads, access)))
         return OK
     if options.verify_only:
-        return _finish([_check(errand, access) for errand in errands], options)
-    errands = [_with_size(errand, retrying) for errand in errands]
-    _check_space(errands)
-    outcomes = _fetch_all(errands, access, retrying, quiet=options.quiet)
+        return _finish([_check(download, access) for download in downloads], options)
+    downloads = [_with_size(download, retrying) for download in downloads]
+    _check_space(downloads)
+    outcomes = _fetch_all(downloads, access, retrying, quiet=options.quiet)
     return INTERRUPTED if outcomes is None else _finish(outcomes, options)
 
 
-def _errand(archive: Archive, options: argparse.Namespace) -> Errand:
-    wanted = Wanted(archive_url(archive, options.base_url), archive.md5, archive.size)
-    return Errand(archive, wanted, f"{options.dest.rstrip('/')}/{archive.filename}")
+def _download(archive: Archive, options: argparse.Namespace) -> Download:
+    wanted = storage.Wanted(archive_url(archive, options.base_url), archive.md5, archive.size)
+    return Download(archive, wanted, f"{options.dest.rstrip('/')}/{archive.filename}")
 
 
-def _with_size(errand: Errand, retrying: Retrying) -> Errand:
-    wanted = errand.wanted
-    return Errand(errand.archive, Wanted(wanted.url, wanted.md5, published_size(wanted, retrying)), errand.target)
+def _with_size(download: Download, retrying: storage.Retrying) -> Download:
+    size = storage.published_size(download.wanted, retrying)
+    return replace(download, wanted=replace(download.wanted, size=size))
 
 
-def _size_there(target: str, access: Access) -> int | None:
-    if is_remote(target):
-        found = s3.describe(target, access)
+def _stored_size(target: str, access: storage.Access) -> int | None:
+    if storage.is_remote(target):
+        found = storage.s3.describe(target, access)
         return found.size if found else None
     return os.path.getsize(target) if os.path.exists(target) else None
 
 
-def _table(errands: Sequence[Errand], access: Access) -> list[str]:
+def _table(downloads: Sequence[Download], access: storage.Access) -> list[str]:
     rows = []
-    for errand in errands:
-        size, there = errand.wanted.size, _size_there(errand.target, access)
-        state = "" if there is None else "there" if size in (None, there) else f"there, but {there:,} bytes"
-        rows.append((errand.archive.name, f"{size:,}" if size else "not known", errand.wanted.md5, state))
+    for download in downloads:
+        size, stored = download.wanted.size, _stored_size(download.target, access)
+        state = "" if stored is None else "there" if size in (None, stored) else f"there, but {stored:,} bytes"
+        rows.append((download.archive.name, f"{size:,}" if size else "not known", download.wanted.md5, state))
     return format_table(("archive", "bytes", "MD5", "in --dest"), rows)
 
 
-def _check(errand: Errand, access: Access) -> tuple[str, bool]:
-    """Check what is there; return a line about it, and whether it is right."""
-    watcher = Silent()
-    if is_remote(errand.target):
-        found = s3.describe(errand.target, access)
-        problem = check_object(found, errand.wanted, access, watcher) if found else "is not there"
-    elif os.path.exists(errand.target):
-        problem = check_file(Path(errand.target), errand.wanted, watcher)
+def _check(download: Download, access: storage.Access) -> Outcome:
+    target, watcher = download.target, storage.Silent()
+    if storage.is_remote(target):
+        found = storage.s3.describe(target, access)
+        problem = storage.check_object(found, download.wanted, access, watcher) if found else _MISSING
     else:
-        problem = "is not there"
-    return f"{errand.target}: {problem or 'right'}", not problem
+        path = Path(target)
+        problem = storage.check_file(path, download.wanted, watcher) if path.exists() else _MISSING
+    return Outcome(f"{target}: {problem or 'correct'}", not problem)
 
 
-def _check_space(errands: Sequence[Errand]) -> None:
-    """Refuse to begin what the disk has no room for."""
-    near = [Path(errand.target) for errand in errands if not is_remote(errand.target)]
-    if not near:
+def _check_space(downloads: Sequence[Download]) -> None:
+    """Refuse to start without enough free space on the disk."""
+    local = [download for download in downloads if not storage.is_remote(download.target)]
+    if not local:
         return
-    missing = sum(_missing(errand) for errand in errands)
-    folder = next(folder for folder in (near[0].parent, *near[0].absolute().parents) if folder.exists())
+    needed = sum(_missing_bytes(download) for download in local)
+    folder = next(folder for folder in Path(local[0].target).absolute().parents if folder.exists())
     free = shutil.disk_usage(folder).free
-    if missing > free:
-        needed = f"{format_bytes(missing)} are still to come, and {format_bytes(free)} are free"
-        msg = f"{folder}: {needed}; choose another --dest"
-        raise DownloadError(msg)
+    if needed > free:
+        space = f"{format_bytes(needed)} are needed, and {format_bytes(free)} are free"
+        msg = f"{folder}: {space}; choose another --dest"
+        raise storage.DownloadError(msg)
 
 
-def _missing(errand: Errand) -> int:
-    target = Path(errand.target)
-    if target.exists() or errand.wanted.size is None:
+def _missing_bytes(download: Download) -> int:
+    target = Path(download.target)
+    if target.exists() or download.wanted.size is None:
         return 0
-    partial = partial_path(target)
-    there = partial.stat().st_size if partial.exists() else 0
-    return max(0, errand.wanted.size - there)
+    partial = storage.partial_path(target)
+    return max(0, download.wanted.size - (partial.stat().st_size if partial.exists() else 0))
 
 
 def _fetch_all(
-    errands: Sequence[Errand], access: Access, retrying: Retrying, *, quiet: bool
-) -> list[tuple[str, bool]] | None:
-    """Fetch two at a time; return a line about each and whether it is right, or None where interrupted."""
+    downloads: Sequence[Download], access: storage.Access, retrying: storage.Retrying, *, quiet: bool
+) -> list[Outcome] | None:
+    """Fetch two at a time; return the outcome of each, or None where interrupted."""
+    from jobs.watch import Downloads
+
     stop = threading.Event()
-    downloads = Downloads(stop, quiet=quiet)
+    progress = Downloads(stop, quiet=quiet)
     with _stopping_at_interrupts(stop):
         pool = ThreadPoolExecutor(AT_ONCE)
-        running = [pool.submit(_fetch, errand, access, retrying, downloads) for errand in errands]
+        running = [pool.submit(_fetch, download, access, retrying, progress) for download in downloads]
         try:
-            _await(running, stop)
+            _wait_for(running, stop)
             outcomes = [future.result() for future in running]
-        except StoppedError:
+        except storage.StoppedError:
             _abandon(running)
             return None
         pool.shutdown()
         return outcomes
 
 
-def _await(running: Sequence["Future[tuple[str, bool]]"], stop: threading.Event) -> None:
+def _wait_for(running: Sequence[Future[Outcome]], stop: threading.Event) -> None:
     while wait(running, timeout=0.1).not_done:
         if stop.is_set():
-            raise StoppedError
+            raise storage.StoppedError
 
 
-def _abandon(running: Sequence["Future[tuple[str, bool]]"]) -> None:
-    """Leave: at once, if somebody still waits for a server that says nothing."""
+def _abandon(running: Sequence[Future[Outcome]]) -> None:
+    """Cancel all downloads; exit at once if one still waits for a server that does not answer."""
     for future in running:
         future.cancel()
     stuck = wait(running, timeout=_SECONDS_TO_STOP).not_done
-    _fail(INTERRUPTED, "interrupted. What has come so far is kept: run the same command again to go on.")
+    _fail(INTERRUPTED, "interrupted; downloaded bytes are kept. Run the same command again to resume.")
     if stuck:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)
 
 
-def _fetch(errand: Errand, access: Access, retrying: Retrying, downloads: Downloads) -> tuple[str, bool]:
-    """Fetch one archive; return a line about it, and whether it is there and right now."""
-    started, name = time.monotonic(), errand.archive.filename
-    with downloads.of(name) as watcher:
+def _fetch(download: Download, access: storage.Access, retrying: storage.Retrying, progress: Downloads) -> Outcome:
+    started, name = time.monotonic(), download.archive.filename
+    with progress.of(name) as watcher:
         try:
-            if is_remote(errand.target):
-                came = transfer(errand.wanted, errand.target, access, retrying, watcher)
+            if storage.is_remote(download.target):
+                is_new = storage.transfer(download.wanted, download.target, access, retrying, watcher)
             else:
-                came = download(errand.wanted, Path(errand.target), retrying, watcher)
-        except (DownloadError, OSError) as error:
-            return f"{name}: FAILED: {error}", False
-    size = format_bytes(_size_there(errand.target, access) or 0)
-    seconds = f"{time.monotonic() - started:.0f} s"
-    return f"{name}: {f'fetched, {size} in {seconds}' if came else f'there already, {size}'}, MD5 right", True
+                is_new = storage.download(download.wanted, Path(download.target), retrying, watcher)
+        except (storage.DownloadError, OSError) as error:
+            return Outcome(f"{name}: FAILED: {error}", is_correct=False)
+    size = format_bytes(_stored_size(download.target, access) or 0)
+    state = f"fetched, {size} in {time.monotonic() - started:.0f} s" if is_new else f"there already, {size}"
+    return Outcome(f"{name}: {state}, MD5 correct", is_correct=True)
 
 
-def _finish(outcomes: Sequence[tuple[str, bool]], options: argparse.Namespace) -> int:
-    for line, is_right in outcomes:
-        if not (is_right and options.quiet):
-            print(line, file=sys.stdout if is_right else sys.stderr)
-    wrong = [line for line, is_right in outcomes if not is_right]
-    if wrong:
-        advice = "" if options.verify_only else "; run the same command again to go on with what can be had"
-        return _fail(FAILED, f"{len(wrong)} of {numbered(len(outcomes), 'archive')} are not there and right{advice}")
+def _finish(outcomes: Sequence[Outcome], options: argparse.Namespace) -> int:
+    for outcome in outcomes:
+        if not (outcome.is_correct and options.quiet):
+            print(outcome.line, file=sys.stdout if outcome.is_correct else sys.stderr)
+    n_wrong = sum(not outcome.is_correct for outcome in outcomes)
+    if n_wrong:
+        advice = "" if options.verify_only else "; run the same command again to resume"
+        return _fail(FAILED, f"{n_wrong} of {numbered(len(outcomes), 'archive')} missing or wrong{advice}")
     if not options.quiet:
         print(f"next: python -m jobs.featurize {options.dest}\nMIMII is CC BY-SA 4.0, {RECORD}")
     return OK

@@ -6,23 +6,20 @@ import os
 import re
 from collections.abc import Callable
 
+from jobs.arguments import DEFAULT_SOURCE as DEFAULT_SOURCE
+from jobs.arguments import add_storage_option as add_storage_option
+from jobs.arguments import count as count
+from jobs.arguments import location as location
+from jobs.arguments import source_access as source_access
+from jobs.arguments import storage_option as storage_option
 from mimii.engine import HERE, SchedulerError, Tls, Where, check_scheduler, default_workers, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
 from mimii.features import PRESETS
-from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
+from mimii.storage import TIMEOUT, Access, Objects, ReadOptions, open_objects
 
-DEFAULT_SOURCE = "data/raw"
 POLICIES = ("baseline", "stratified", "none")
 SHORT_TIMEOUT = 10.0
 """Seconds to wait for S3 where somebody is waiting: before the work has begun."""
-
-
-def count(text: str) -> int:
-    """Read a whole number of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"must be a whole number of at least 1, not {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def fraction(text: str) -> float:
@@ -35,25 +32,6 @@ def fraction(text: str) -> float:
         msg = f"must be a number from 0 to 1, not {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return value
-
-
-def location(text: str) -> str:
-    """Read a path, a ``file://`` or an ``s3://`` URL, for argparse."""
-    scheme, separator, path = text.partition("://")
-    if not text:
-        msg = "must not be empty"
-        raise argparse.ArgumentTypeError(msg)
-    if not separator:
-        return text
-    if "@" in path.partition("/")[0]:
-        msg = "a URL with a user name or password in it: set AWS_ACCESS_KEY_ID and so on, or use a profile"
-        raise argparse.ArgumentTypeError(msg)
-    if scheme == "s3" and path.strip("/"):
-        return text
-    if scheme != "file":
-        msg = f"{text}: must be a path of this machine or s3://bucket/prefix"
-        raise argparse.ArgumentTypeError(msg)
-    return path
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -245,36 +223,6 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="the same for the output alone, where it needs another one than the recordings",
     )
-
-
-def add_storage_option(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the option that says how to reach S3; return its group."""
-    group = parser.add_argument_group(
-        "S3", "credentials, region and endpoint come from the environment or a profile, as for the aws command"
-    )
-    group.add_argument(
-        "--storage-option",
-        type=storage_option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an argument of s3fs.S3FileSystem, such as anon=true, profile=NAME, endpoint_url=URL or "
-        "client_kwargs.region_name=NAME; may be given several times",
-    )
-    return group
-
-
-def storage_option(text: str) -> Options:
-    """Read ``KEY=VALUE``, for argparse."""
-    try:
-        return parse_options([text])
-    except OptionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def source_access(options: argparse.Namespace, timeout: float = TIMEOUT) -> Access:
-    """Say how to reach the recordings."""
-    return Access(sum(options.storage_option, ()), timeout)
 
 
 def read_options_of(options: argparse.Namespace) -> ReadOptions:

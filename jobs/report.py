@@ -2,12 +2,15 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jobs.survey import Survey
+from jobs.words import format_bytes as format_bytes
+from jobs.words import format_table as format_table
+from jobs.words import numbered as numbered
 from mimii.engine import Record, Work
 from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity
 from mimii.storage import printable
@@ -104,26 +107,6 @@ def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
         if len(paths) > _MOST_BAD_A_REASON:
             lines.append(f"      and {len(paths) - _MOST_BAD_A_REASON:,} more; all are in the output's column 'status'")
     return lines
-
-
-def format_bytes(size: float) -> str:
-    """Write a number of bytes for people, in powers of 1000."""
-    units = ("B", "kB", "MB", "GB", "TB", "PB")
-    power = min(max(0, int(math.log10(max(size, 1)) // 3)), len(units) - 1)
-    return f"{size / 1000**power:.{min(power, 1)}f} {units[power]}"
-
-
-def numbered(number: int, noun: str) -> str:
-    """Write a number of things: ``1 shard``, ``2 shards``, ``2 batches``."""
-    ending = "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else ending}"
-
-
-def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Align columns: the first one left, the others right."""
-    cells = [list(header), *map(list, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
 
 
 def _count_clips(catalogue: Catalogue) -> list[str]:

@@ -1,7 +1,7 @@
-"""Make recordings like those of MIMII, to try things on: WAV files of 10 s with 8 channels at 16 kHz and 16 bit.
+"""Make synthetic recordings like those of MIMII for trials: WAV files of 10 s with 8 channels at 16 kHz and 16 bit.
 
 Four types of machine, normal and with an audible fault, laid out as the archives of MIMII are. The same seed gives the
-same files; a file that is there already is left alone.
+same files; files that exist are skipped.
 """
 
 import argparse
@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.options import count
-from jobs.report import format_bytes
-from mimii.recordings import MACHINES, Recording, list_recordings, synthesize, wav_bytes
+from jobs.arguments import count
+from jobs.version import add_version
+from jobs.words import format_bytes
+from mimii import recordings
 
 OK, FAILED = 0, 1
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600
@@ -21,6 +22,7 @@ _LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
+    types = recordings.MACHINE_TYPES
     parser = argparse.ArgumentParser(
         prog="python -m jobs.synthesize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,11 +31,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="length of a clip; default: %(default)s"
     )
-    parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine against factory in dB; default: 6")
+    parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine to factory noise, dB; default: 6")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other machines; default: 0")
-    parser.add_argument(
-        "--machines", nargs="+", choices=tuple(MACHINES), default=tuple(MACHINES), help="which types; default: all four"
-    )
+    parser.add_argument("--machines", nargs="+", choices=types, default=types, help="which types; default: all four")
+    add_version(parser)
     return parser
 
 
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = make_parser().parse_args(arguments)
     started = time.monotonic()
-    recordings = list_recordings(options.clips, tuple(options.machines), snr_db=options.snr)
+    clips = recordings.list_recordings(options.clips, tuple(options.machines), snr_db=options.snr)
     try:
-        written = [_make(recording, options.dest, options.seconds, options.seed) for recording in recordings]
+        written = [_write(clip, options.dest, options.seconds, options.seed) for clip in clips]
     except OSError as error:
-        print(f"synthesize: {error}\nWhat is finished is kept: run the same command again to go on.", file=sys.stderr)
+        print(f"synthesize: {error}\nFinished clips are kept: run the same command again to resume.", file=sys.stderr)
         return FAILED
     print(
         f"{len(written):,} clips in {options.dest}: {format_bytes(sum(written))} written in "
@@ -66,12 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _make(recording: Recording, dest: str, seconds: float, seed: int) -> int:
-    """Write one recording unless it is there; return the bytes written."""
-    target = Path(dest, recording.path)
+def _write(clip: "recordings.Recording", dest: str, seconds: float, seed: int) -> int:
+    """Write one recording unless it exists; return the bytes written."""
+    target = Path(dest, clip.path)
     if target.exists():
         return 0
-    data = wav_bytes(synthesize(recording.identity, seconds, seed))
+    data = recordings.wav_bytes(recordings.synthesize(clip.identity, seconds, seed))
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     partial.write_bytes(data)

@@ -1,4 +1,4 @@
-"""How far downloads are: a bar for each on a terminal, plain lines in a log file; and how they are stopped."""
+"""Progress of downloads: a bar for each on a terminal, lines in a log file; and how they are stopped."""
 
 import sys
 import threading
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from jobs.report import format_bytes
+from jobs.words import format_bytes
 from mimii.storage import StoppedError
 
 _SECONDS_A_LINE = 5.0
 
 
 class Downloads:
-    """Shows how far all downloads are: bars on a terminal, else a line for each now and then."""
+    """Shows the progress of all downloads: bars on a terminal, else a line for each every few seconds."""
 
     def __init__(self, stop: threading.Event, *, quiet: bool) -> None:
         self._stop = stop
@@ -35,7 +35,7 @@ class Downloads:
 
 
 class _Watcher:
-    """Watches one download, and stops it when the user has had enough."""
+    """Watches one download, and ends it with StoppedError when the user interrupts."""
 
     def __init__(self, name: str, shown: "_Line | _Bar | None", stop: threading.Event) -> None:
         self._name, self._shown, self._stop = name, shown, stop
@@ -54,7 +54,7 @@ class _Watcher:
 
 
 class _Bar:
-    """A bar of its own for one download."""
+    """A progress bar for one download."""
 
     def __init__(self, name: str) -> None:
         layout = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left"
@@ -66,23 +66,23 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.close()
-        print("\r", end="", file=sys.stderr, flush=True)  # tqdm leaves the cursor at the end of what it has wiped out
+        print("\r", end="", file=sys.stderr, flush=True)  # tqdm clears the line, but leaves the cursor at its end
 
 
 class _Line:
-    """A line now and then for one download."""
+    """A line every few seconds for one download."""
 
     def __init__(self, name: str) -> None:
         self._name, self._written = name, time.monotonic()
-        self._begun: tuple[float, int] | None = None
+        self._start: tuple[float, int] | None = None
 
     def show(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        self._begun = self._begun or (now, done)
+        self._start = self._start or (now, done)
         if now - self._written < _SECONDS_A_LINE:
             return
         self._written = now
-        rate = (done - self._begun[1]) / max(now - self._begun[0], 1e-9)
+        rate = (done - self._start[1]) / max(now - self._start[0], 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
         whole = f" of {format_bytes(total)}" if total else ""
         print(f"{self._name}: {format_bytes(done)}{whole}, {format_bytes(rate)}/s{left}", file=sys.stderr, flush=True)

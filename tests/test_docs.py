@@ -36,9 +36,9 @@ NO_REASONS = {
     "not a whole zip archive ({}): still being downloaded, or cut off",
     "its directory claims to be {} bytes long",
     "{}: no such file or folder",
-    "{}: there is nothing",
-    "{}: {}. Move it away, or complete it: python -m jobs.fetch goes on with a broken download",
-    "{}: cannot be looked at: {}",
+    "{}: no such object or prefix",
+    "{}: {}. Remove it, or resume an interrupted download: python -m jobs.fetch",
+    "{}: cannot be accessed: {}",
     "cannot read recordings in a process of its own: {}",
     "it ended with {}",
     "FLAC does not take {} Hz",  # of the sound in a report

@@ -37,6 +37,7 @@ from .synthesis import synthesize as synthesize
 from .synthesis import wav_bytes as wav_bytes
 from .zenodo import ARCHIVES as ARCHIVES
 from .zenodo import BASE_URL as BASE_URL
+from .zenodo import MACHINE_TYPES as MACHINE_TYPES
 from .zenodo import RECORD as RECORD
 from .zenodo import SNRS as SNRS
 from .zenodo import Archive as Archive

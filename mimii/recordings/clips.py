@@ -1,7 +1,7 @@
 """One recording: where it is and what it is, as far as its path or a list says.
 
-A MIMII clip is identified by five things: SNR, machine type, machine id, label and number. The SNR stands only in the
-name of the archive or of a folder above; numbers repeat in all of the others.
+A MIMII clip is identified by five values: SNR, machine type, machine id, label and number. The SNR is only in the name
+of the archive or of a folder above; numbers repeat in all of the others.
 """
 
 import math
@@ -15,7 +15,8 @@ from mimii.storage import Place
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
 LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}
-"""What the values of a label mean."""
+LARGEST_NUMBER = 2**31 - 1
+"""The largest number of a clip that the table can store."""
 
 _LABELS = {"normal": NORMAL, "abnormal": ABNORMAL, "anomaly": ABNORMAL}
 _SNR = re.compile(r"(?P<sign>min|minus|-|\+)?_?(?P<size>\d+(\.\d+)?)_?dB(_\w+)?(\.zip)?", re.IGNORECASE)
@@ -26,8 +27,6 @@ _DCASE = re.compile(
     re.IGNORECASE,
 )
 _MOST_DIGITS = 100
-LARGEST_NUMBER = 2**31 - 1
-"""Of a clip: what the table can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Identity:
     machine_type, machine_id : str
         Such as ``"fan"`` and ``"id_00"``.
     number : int
-        The clip's number within machine, label and SNR; -1 where unknown.
+        Of the clip within machine, label and SNR; -1 where unknown.
     snr_db : float
         Signal-to-noise ratio in dB; NaN where unknown.
     label : int
@@ -64,11 +63,7 @@ class Clip:
     Attributes
     ----------
     path : str
-        Where the recording is, as the user named it: source and path within it.
-    place : Place
-        Where its bytes are.
-    identity : Identity
-        What the recording is of.
+        As the user named it: source and path within it.
     problem : str
         Why it cannot be read, where that is known already; else empty.
     header : Header or None
@@ -84,9 +79,9 @@ class Clip:
 
 
 def identify(path: str) -> Identity:
-    """Tell from a path what a recording is of.
+    """Return what a path says about a recording.
 
-    Understood are MIMII (``6_dB_fan/fan/id_00/normal/00000000.wav``, the SNR also as ``min6dB`` or ``-6_dB``), the
+    Known layouts are MIMII (``6_dB_fan/fan/id_00/normal/00000000.wav``, the SNR also as ``min6dB`` or ``-6_dB``), the
     DCASE tasks (``fan/train/normal_id_00_00000000.wav``, ``fan/test/section_00_source_test_anomaly_0000_....wav``),
     and, in any other layout, a folder named ``normal`` or ``abnormal`` and an SNR folder.
 
@@ -108,21 +103,22 @@ def identify(path: str) -> Identity:
 def _identify_folder(folder: str) -> tuple[str, str, float, int]:
     parts = folder.split("/")
     label = _LABELS.get(parts[-1].lower(), UNKNOWN)
-    above = parts[:-1] if label != UNKNOWN else parts
-    if label != UNKNOWN and len(above) > 1 and _MACHINE_ID.fullmatch(above[-1]):
-        return above[-2], above[-1], _snr(folder), label
+    if label != UNKNOWN and len(parts) > 2 and _MACHINE_ID.fullmatch(parts[-2]):
+        return parts[-3], parts[-2], _snr(folder), label
     return "", "", _snr(folder), label
 
 
 def _identify_dcase(folder: str, match: re.Match[str]) -> Identity:
-    parts = folder.split("/")
-    in_fold = parts[-1].lower() in ("train", "test")
-    split = parts[-1].lower() if in_fold else (match["fold"] or "").lower()
-    machine_type = parts[-2] if in_fold and len(parts) > 1 else ""
-    label = (match["label"] or match["label2"] or "").lower()
-    machine_id = (match["id"] or match["section"]).lower()
-    number = _number(match["number"] or match["number2"])
-    return Identity(machine_type, machine_id, number, _snr(folder), _LABELS.get(label, UNKNOWN), split)
+    *above, fold = folder.split("/")
+    in_fold = fold.lower() in ("train", "test")
+    return Identity(
+        machine_type=above[-1] if in_fold and above else "",
+        machine_id=(match["id"] or match["section"]).lower(),
+        number=_number(match["number"] or match["number2"]),
+        snr_db=_snr(folder),
+        label=_LABELS.get((match["label"] or match["label2"] or "").lower(), UNKNOWN),
+        split=(fold if in_fold else match["fold"] or "").lower(),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -134,7 +130,6 @@ def _snr(folder: str) -> float:
     return math.nan
 
 
-def _number(stem: str) -> int:
-    if not (stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS):
-        return -1
-    return int(stem) if int(stem) <= LARGEST_NUMBER else -1
+def _number(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number and int(text) <= LARGEST_NUMBER else -1

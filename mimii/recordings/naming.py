@@ -1,10 +1,10 @@
-"""Clips to the names of their images: what is known of each, unique, and fit for every file system and for S3."""
+"""Names of images from what is known of their clips: unique, and valid on every file system and on S3."""
 
 import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from mimii.recordings.clips import LABEL_NAMES, UNKNOWN, Clip, Identity
@@ -18,7 +18,7 @@ _HASH_CHARACTERS = 8
 
 
 def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
-    """Name the image of each clip, without a suffix.
+    """Return the name of the image of each clip, with its folder, without a suffix.
 
     Examples
     --------
@@ -29,13 +29,13 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
     ['train/abnormal/abnormal-valve-id_06-min6dB-00000008']
 
     """
-    stems = _told_apart([_stem(clip) for clip in clips], clips, lambda clip: clip.path)
-    stems = _told_apart(stems, clips, lambda clip: str(clip.place))
+    stems = _unique([_stem(clip) for clip in clips], [clip.path for clip in clips])
+    stems = _unique(stems, [str(clip.place) for clip in clips])
     return [_folder(clip, split) + stem for stem, clip, split in zip(stems, clips, splits, strict=True)]
 
 
-def machine_name(who: Identity) -> str:
-    """Name a machine, as far as it is known.
+def machine_name(identity: Identity) -> str:
+    """Return the name of a machine, as far as it is known.
 
     Examples
     --------
@@ -43,35 +43,33 @@ def machine_name(who: Identity) -> str:
     'valve-id_06-min6dB'
 
     """
-    parts = (who.machine_type, who.machine_id, _snr(who))
+    parts = (identity.machine_type, identity.machine_id, _snr(identity))
     name = "-".join(filter(None, parts))
     if name == _safe(name) and not any("-" in part for part in parts):
         return name
     return f"{_safe(name)}-{_hash(repr(parts))}"
 
 
-def _told_apart(stems: Sequence[str], clips: Sequence[Clip], by: Callable[[Clip], str]) -> list[str]:
-    """Append a hash of something to those that are the same."""
+def _unique(stems: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Append a hash of the key to each stem that is there several times."""
     counts = Counter(stem.casefold() for stem in stems)
     return [
-        f"{stem}-{_hash(by(clip))}" if counts[stem.casefold()] > 1 else stem
-        for stem, clip in zip(stems, clips, strict=True)
+        f"{stem}-{_hash(key)}" if counts[stem.casefold()] > 1 else stem for stem, key in zip(stems, keys, strict=True)
     ]
 
 
 def _stem(clip: Clip) -> str:
-    who = clip.identity
-    label = LABEL_NAMES[who.label]
-    if who.machine_type and who.machine_id and who.number >= 0 and not math.isnan(who.snr_db) and who.label != UNKNOWN:
-        return _safe("-".join((label, who.machine_type, who.machine_id, _snr(who), f"{who.number:08d}")))
-    known = filter(None, (label, who.machine_type, who.machine_id, _snr(who), PurePosixPath(clip.path).stem))
-    return f"{_safe('-'.join(known))}-{_hash(clip.path)}"
+    identity = clip.identity
+    known = (LABEL_NAMES[identity.label], identity.machine_type, identity.machine_id, _snr(identity))
+    if all(known) and identity.number >= 0 and identity.label != UNKNOWN:
+        return _safe("-".join((*known, f"{identity.number:08d}")))
+    return f"{_safe('-'.join(filter(None, (*known, PurePosixPath(clip.path).stem))))}-{_hash(clip.path)}"
 
 
-def _snr(who: Identity) -> str:
-    if math.isnan(who.snr_db):
+def _snr(identity: Identity) -> str:
+    if math.isnan(identity.snr_db):
         return ""
-    return f"{'min' if who.snr_db < 0 else ''}{abs(who.snr_db):g}dB"
+    return f"{'min' if identity.snr_db < 0 else ''}{abs(identity.snr_db):g}dB"
 
 
 def _safe(text: str) -> str:

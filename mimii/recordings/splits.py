@@ -1,4 +1,4 @@
-"""Train or test: policies that depend on what a clip is, never on the order or number of workers."""
+"""Train or test: policies that depend on what a clip is, never on the order of clips or the number of workers."""
 
 import hashlib
 from collections import Counter
@@ -16,29 +16,27 @@ def baseline_split(clips: Sequence[Clip]) -> list[str]:
     Within each machine type, id and SNR, the test clips are all abnormal ones and as many normal ones, the first in
     sorted order; the other normal ones are for training.
     """
-    n_abnormal = Counter(_machine(clip) for clip in clips if clip.identity.label == ABNORMAL)
+    n_to_test = Counter(_machine(clip) for clip in clips if clip.identity.label == ABNORMAL)
     splits = [TEST if clip.identity.label == ABNORMAL else "" for clip in clips]
-    rank: Counter[tuple[str, str, str]] = Counter()
     for index in sorted(range(len(clips)), key=lambda index: clips[index].path):
         if clips[index].identity.label == NORMAL:
             machine = _machine(clips[index])
-            splits[index] = TEST if rank[machine] < n_abnormal[machine] else TRAIN
-            rank[machine] += 1
+            splits[index] = TEST if n_to_test[machine] > 0 else TRAIN
+            n_to_test[machine] -= 1
     return [clip.identity.split or split for clip, split in zip(clips, splits, strict=True)]
 
 
 def stratified_split(clips: Sequence[Clip], train_fraction: float = 0.8, seed: int = 0) -> list[str]:
-    """Split within each machine type, id and label, normal and abnormal alike.
+    """Split each machine type, id and label in the same proportion.
 
-    A clip is for training if a hash of the seed and of its identity without the SNR, taken as a fraction of the
-    largest hash, is below `train_fraction`. So the copies of a clip at several SNRs stay on one side, and clips
-    that are added move no other.
+    A clip is for training if a hash of the seed and of its identity without the SNR, as a fraction of the largest
+    hash, is below `train_fraction`. So copies of a clip at several SNRs are on one side, and new clips move no other.
     """
     return [clip.identity.split or _hashed(clip, train_fraction, seed) for clip in clips]
 
 
 def no_split(clips: Sequence[Clip]) -> list[str]:
-    """Split nothing."""
+    """Return no split for any clip."""
     return [""] * len(clips)
 
 
@@ -47,10 +45,10 @@ def _machine(clip: Clip) -> tuple[str, str, str]:
 
 
 def _hashed(clip: Clip, train_fraction: float, seed: int) -> str:
-    who = clip.identity
-    if who.label == UNKNOWN:
+    identity = clip.identity
+    if identity.label == UNKNOWN:
         return ""
-    name = str(who.number) if who.number >= 0 else PurePosixPath(clip.path).stem
-    text = "\0".join((str(seed), who.machine_type, who.machine_id, str(who.label), name))
+    name = str(identity.number) if identity.number >= 0 else PurePosixPath(clip.path).stem
+    text = "\0".join((str(seed), identity.machine_type, identity.machine_id, str(identity.label), name))
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return TRAIN if int.from_bytes(digest[:8], "big") < train_fraction * 2**64 else TEST

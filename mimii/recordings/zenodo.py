@@ -1,4 +1,4 @@
-"""The archives of the MIMII data set, as they are published on Zenodo: names, sizes, checksums. Pure data."""
+"""The archives of the MIMII data set as published on Zenodo: names, sizes, checksums."""
 
 import difflib
 import re
@@ -14,23 +14,19 @@ _NAME = re.compile(r"(?P<sign>-|min_?|minus_?|\+)?(?P<size>[06])_?db(_(?P<type>[
 
 
 class NameOfArchiveError(ValueError):
-    """A name that none of the archives has; the message says which there are."""
+    """A name that no archive has; the message lists those there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One archive.
+    """One zip file.
 
     Attributes
     ----------
-    snr_db : int
-        Signal-to-noise ratio of its clips, in dB.
-    machine_type : str
-        Of the machines in it.
     md5 : str
-        Checksum of the zip file, in hexadecimal.
+        Checksum, in hexadecimal.
     size : int or None
-        Bytes of the zip file; None where that is not known before it is asked for.
+        Bytes; None where only the server knows.
 
     """
 
@@ -64,17 +60,17 @@ ARCHIVES = (
     Archive(6, "slider", "838c2b3441858359c4704ef13a1b27ff"),
     Archive(6, "valve", "fe5fb7c337cd701b1d31dc641e621892"),
 )
-"""All of them, 100.2 GB; CC BY-SA 4.0."""
+"""100.2 GB; CC BY-SA 4.0."""
 
 
 def select(names: Iterable[str], archives: Sequence[Archive] = ARCHIVES) -> tuple[Archive, ...]:
-    """Choose archives by name."""
+    """Return the archives of these names, SNRs and machine types, each once."""
     chosen = {archive for name in names for archive in _named(name, archives)}
     return tuple(archive for archive in archives if archive in chosen)
 
 
 def archive_url(archive: Archive, base_url: str = BASE_URL) -> str:
-    """Say where an archive can be downloaded."""
+    """Return the URL of an archive."""
     return f"{base_url.rstrip('/')}/{quote(archive.filename)}"
 
 

@@ -234,7 +234,7 @@ def test_a_missing_bucket_or_prefix_of_recordings_is_named(server, use, capsys, 
     assert "s3://elsewhere/raw: there is no such bucket" in capsys.readouterr().err
     for source in ("gone", "gone.zip", "raw/gone.wav"):
         assert featurize_here(f"s3://{BUCKET}/{source}", "--output", tmp_path / "out") == 2
-        assert f"s3://{BUCKET}/{source}: there is nothing" in capsys.readouterr().err
+        assert f"s3://{BUCKET}/{source}: no such object or prefix" in capsys.readouterr().err
 
 
 def test_a_recording_that_is_not_for_us_is_a_bad_clip_until_it_is(proxy, server, undisturbed, tmp_path, capsys):

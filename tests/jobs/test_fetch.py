@@ -1,4 +1,4 @@
-"""The fetch command: what is asked for, two at a time, and what it says."""
+"""The fetch command: which archives, two at a time, and what it prints."""
 
 import hashlib
 import os
@@ -65,10 +65,10 @@ def fetched(folder):
 def test_one_archive(get, tmp_path, capsys):
     assert get("6_dB_fan") == 0
     assert fetched(tmp_path / "raw") == {"6_dB_fan": CONTENTS["6_dB_fan"]}
-    said = capsys.readouterr().out
-    assert "6_dB_fan.zip: fetched, 200.0 kB in 0 s, MD5 right" in said
-    assert f"next: python -m jobs.featurize {tmp_path / 'raw'}" in said
-    assert "CC BY-SA 4.0" in said
+    printed = capsys.readouterr().out
+    assert "6_dB_fan.zip: fetched, 200.0 kB in 0 s, MD5 correct" in printed
+    assert f"next: python -m jobs.featurize {tmp_path / 'raw'}" in printed
+    assert "CC BY-SA 4.0" in printed
 
 
 def test_a_name_that_begins_with_a_minus(get, tmp_path):
@@ -82,10 +82,10 @@ def test_all_and_then_nothing_is_left_to_do(get, web, tmp_path, capsys):
     n_gets = len(web.gets())
     assert get("all") == 0
     assert len(web.gets()) == n_gets
-    assert capsys.readouterr().out.count("there already, 200.0 kB, MD5 right") == len(CONTENTS)
+    assert capsys.readouterr().out.count("there already, 200.0 kB, MD5 correct") == len(CONTENTS)
 
 
-def test_at_most_two_are_under_way_at_once(get, web):
+def test_at_most_two_are_fetched_at_once(get, web):
     both = threading.Barrier(2)
 
     def together(asked):
@@ -112,14 +112,14 @@ def test_one_that_fails_does_not_stop_the_others(get, web, tmp_path, capsys):
     del web.files["/mimii/-6_dB_fan.zip"]
     assert get("all") == 1
     assert sorted(fetched(tmp_path / "raw")) == ["-6_dB_pump", "-6_dB_valve", "6_dB_fan", "6_dB_valve"]
-    said = capsys.readouterr().err
-    assert f"-6_dB_fan.zip: FAILED: {web.url}/mimii/-6_dB_fan.zip: the server answers 404" in said
-    assert "6_dB_pump.zip: FAILED:" in said
-    assert "another checksum" in said
-    assert "2 of 6 archives are not there and right; run the same command again" in said
+    printed = capsys.readouterr().err
+    assert f"-6_dB_fan.zip: FAILED: {web.url}/mimii/-6_dB_fan.zip: the server answers 404" in printed
+    assert "6_dB_pump.zip: FAILED:" in printed
+    assert "another checksum" in printed
+    assert "2 of 6 archives missing or wrong; run the same command again to resume" in printed
 
 
-def test_a_file_of_somebody_else_is_left_alone(get, tmp_path, capsys):
+def test_another_file_of_that_name_is_left_alone(get, tmp_path, capsys):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "6_dB_fan.zip").write_bytes(b"mine")
     (tmp_path / "raw" / "notes.txt").write_bytes(b"mine, too")
@@ -132,14 +132,14 @@ def test_verify_only(get, web, tmp_path, capsys):
     assert get("6_dB_fan", "6_dB_pump") == 0
     web.asked.clear()
     assert get("6_dB_fan", "6_dB_pump", "--verify-only") == 0
-    assert capsys.readouterr().out.count(": right") == 2
+    assert capsys.readouterr().out.count(": correct") == 2
     (tmp_path / "raw" / "6_dB_pump.zip").write_bytes(CONTENTS["6_dB_fan"])
     assert get("6_dB", "--verify-only") == 1
-    said = "".join(capsys.readouterr())
-    assert "6_dB_fan.zip: right" in said
-    assert "6_dB_pump.zip: has the MD5" in said
-    assert "6_dB_valve.zip: is not there" in said
-    assert "2 of 3 archives are not there and right" in said
+    printed = "".join(capsys.readouterr())
+    assert "6_dB_fan.zip: correct" in printed
+    assert "6_dB_pump.zip: has the MD5" in printed
+    assert "6_dB_valve.zip: is missing" in printed
+    assert "2 of 3 archives missing or wrong" in printed
     assert web.asked == []
 
 
@@ -167,7 +167,7 @@ def test_list_names_the_archives_of_zenodo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
         ([], "which archives?"),
         (["6_dB_fam"], "Did you mean 6_dB_fan?"),
@@ -176,21 +176,21 @@ def test_list_names_the_archives_of_zenodo(tmp_path):
     ],
     ids=str,
 )
-def test_wrong_usage(tmp_path, arguments, said):
+def test_wrong_usage(tmp_path, arguments, printed):
     done = run("fetch", *arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert printed in done.stderr
     assert "0123" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(get, web, tmp_path, monkeypatch, capsys):
+def test_a_disk_without_space_is_reported_before_anything_is_fetched(get, web, tmp_path, monkeypatch, capsys):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / ".6_dB_fan.zip.part").write_bytes(CONTENTS["6_dB_fan"][:150_000])
     (tmp_path / "raw" / "6_dB_pump.zip").write_bytes(CONTENTS["6_dB_pump"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=249_999))
     assert get("6_dB") == 1
-    assert f"{tmp_path / 'raw'}: 250.0 kB are still to come, and 250.0 kB are free" in capsys.readouterr().err
+    assert f"{tmp_path / 'raw'}: 250.0 kB are needed, and 250.0 kB are free" in capsys.readouterr().err
     assert web.gets() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=250_000))
     assert get("6_dB") == 0
@@ -202,12 +202,12 @@ def test_a_folder_that_cannot_be_made_is_named(get, tmp_path, capsys):
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
-def test_quiet_says_nothing(get, capsys):
+def test_quiet_prints_nothing(get, capsys):
     assert get("all", "--quiet") == 0
     assert "".join(capsys.readouterr()) == ""
 
 
-def test_waiting_is_told(get, web, capsys):
+def test_waiting_is_reported(get, web, capsys):
     web.plan = [Behaviour(status=503)]
     assert get("6_dB_fan") == 0
     assert "6_dB_fan.zip: the server answers 503" in capsys.readouterr().err
@@ -248,21 +248,21 @@ def process(web, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
-def test_one_that_is_stopped_goes_on_where_it_was(process, web, tmp_path, number):
+def test_one_that_is_stopped_is_resumed_where_it_was(process, web, tmp_path, number):
     web.plan = [Behaviour(stall_after=150_000)]
     first = process()
     partial = tmp_path / "raw" / ".6_dB_fan.zip.part"
     wait_for(lambda: partial.exists() and partial.stat().st_size >= 140_000, "some bytes")
     started = time.monotonic()
     first.send_signal(number)
-    said = first.communicate(timeout=30)[1]
+    printed = first.communicate(timeout=30)[1]
     assert time.monotonic() - started < 10
     assert not (tmp_path / "raw" / "6_dB_fan.zip").exists()
     if number == signal.SIGKILL:
         assert first.returncode == -number
     else:
         assert first.returncode == 130
-        assert "interrupted. What has come so far is kept" in said
+        assert "interrupted; downloaded bytes are kept" in printed
     kept = partial.stat().st_size
     again = process()
     again.communicate(timeout=30)
@@ -276,8 +276,8 @@ def test_two_processes_at_once_end_in_the_right_file(process, web, tmp_path):
     one = process()
     wait_for(web.gets, "the first request")
     other = process()
-    said = other.communicate(timeout=30)[1]
-    assert (other.returncode, "another process is fetching this file" in said) == (1, True)
+    printed = other.communicate(timeout=30)[1]
+    assert (other.returncode, "another process is fetching this file" in printed) == (1, True)
     web.released.set()
     one.communicate(timeout=30)
     assert fetched(tmp_path / "raw") == {"6_dB_fan": CONTENTS["6_dB_fan"]}
@@ -300,7 +300,7 @@ def test_to_s3(get, web, moto, use, tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_was_fetched_is_featurized_where_it_lies(web, tmp_path):
+def test_an_archive_is_featurized_without_unpacking(web, tmp_path):
     paths = write_machines(tmp_path / "made", 6)
     with zipfile.ZipFile(tmp_path / "made.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         for path in paths:

@@ -1,13 +1,17 @@
-"""The list of jobs: all of them, each with the first line of its help."""
+"""The list of jobs, each with the first line of its help; and how one is run by its name."""
 
 import importlib
 import subprocess
 import sys
-from pathlib import Path
+import textwrap
+import tomllib
+from importlib.metadata import EntryPoint
 
 import pytest
 
 from jobs.__main__ import list_jobs, main
+from mimii import __version__
+from tests.helpers.commands import ROOT, contents, environment, run
 
 JOBS = list_jobs()
 
@@ -35,23 +39,99 @@ def test_the_line_of_a_job_begins_its_help(job):
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_takes_one_whole_line(job, capsys):
-    assert main() == 0
+    assert main([]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if f"jobs.{job} " in line]
     assert line.endswith(JOBS[job])
     assert JOBS[job].endswith(".")
 
 
-@pytest.mark.parametrize(("asked", "said"), [("nope", "no such job"), ("verify", "meant is python -m jobs.verify")])
-def test_what_is_no_way_to_start_a_job_ends_with_2(asked, said, capsys):
-    assert main([asked]) == 2
-    told = capsys.readouterr()
-    assert f"{asked}: " in told.err
-    assert said in told.err
-    assert "jobs.featurize" in told.out
+@pytest.mark.parametrize("name", ["nope", "options", "jobs.fetch", "--nope", ""])
+def test_an_unknown_job_ends_with_2_and_the_list(name, capsys):
+    assert main([name]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == f"{name}: no such job\n"
+    assert "jobs.featurize" in printed.out
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_help_is_the_list(argument, capsys):
+    main([])
+    expected = capsys.readouterr().out
+    assert main([argument]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_a_job_is_run_by_its_name(tmp_path):
+    arguments = ("--clips", "3", "--seconds", "0.1")
+    done = run("__main__", "synthesize", tmp_path / "one", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    run("synthesize", tmp_path / "other", *arguments)
+    assert contents(tmp_path / "one") == contents(tmp_path / "other") != {}
+
+
+def test_the_status_of_a_job_is_passed_on(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert main(["synthesize", str(tmp_path / "file")]) == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["synthesize", "--nope"])
+    assert caught.value.code == 2
+    assert "usage: python -m jobs.synthesize" in capsys.readouterr().err
+
+
+def test_a_job_in_a_folder_is_run_by_its_name(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["benchmark", "--help"])
+    assert caught.value.code == 0
+    assert "python -m jobs.benchmark" in capsys.readouterr().out
+
+
+def test_the_console_script_is_this_main():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [(name, target)] = project["scripts"].items()
+    assert name == project["name"] == "sound-features"
+    assert EntryPoint(name, target, "console_scripts").load() is main
+
+
+def test_without_arguments_those_of_the_process_count(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sound-features", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"sound-features {__version__}\n"
+
+
+@pytest.mark.parametrize("job", ["fetch", "synthesize"])
+def test_a_job_prints_the_version(job, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([job, "--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"sound-features {__version__}\n"
+
+
+def imported_by(*arguments):
+    """Return the modules that ``python -m jobs ARGUMENTS`` imports."""
+    script = f"""
+        import sys, jobs.__main__
+        try:
+            jobs.__main__.main({list(arguments)})
+        except SystemExit:
+            pass
+        print(*sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_the_list_is_printed_without_importing_a_job():
-    script = "import sys, jobs.__main__ as m; m.main(); print([name for name in sys.modules if 'jobs.' in name])"
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['jobs.__main__']"
+    assert {name for name in imported_by() if name.startswith("jobs.")} == {"jobs.__main__", "jobs.version"}
+
+
+def test_a_job_is_run_without_importing_another():
+    imported = imported_by("fetch", "--help")
+    assert "jobs.fetch" in imported
+    assert not {f"jobs.{job}" for job in JOBS if job != "fetch"} & imported
+
+
+@pytest.mark.parametrize("arguments", [(), ("fetch", "--help"), ("synthesize", "--help")], ids=str)
+def test_help_imports_nothing_heavy(arguments):
+    heavy = {"dask", "distributed", "numpy", "requests", "s3fs", "scipy", "soundfile", "tqdm", "zarr"}
+    assert not heavy & imported_by(*arguments)

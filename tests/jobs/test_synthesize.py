@@ -15,7 +15,7 @@ def made(tmp_path_factory):
     return dest, run("synthesize", dest, *SMALL)
 
 
-def test_it_writes_clips_laid_out_and_headed_as_mimiis_are(made):
+def test_it_writes_clips_with_the_layout_and_headers_of_mimii(made):
     dest, done = made
     assert done.returncode == 0
     assert done.stderr == ""
@@ -31,7 +31,7 @@ def test_it_writes_clips_laid_out_and_headed_as_mimiis_are(made):
     assert len(set(files.values())) == 24
 
 
-def test_it_says_what_it_wrote_and_what_to_do_next(made):
+def test_it_prints_what_it_wrote_and_what_to_do_next(made):
     dest, done = made
     assert f"24 clips in {dest}: 3.1 MB written" in done.stdout
     assert "0 were there already" in done.stdout
@@ -48,7 +48,7 @@ def test_another_run_writes_the_same_bytes_and_another_seed_others(made, tmp_pat
     assert [name for name in other if other[name] == expected[name]] == []
 
 
-def test_it_resumes_and_leaves_files_alone_that_are_there(made, tmp_path):
+def test_it_resumes_and_skips_files_that_exist(made, tmp_path):
     expected = contents(made[0])
     dest = tmp_path / "raw"
     run("synthesize", dest, "--clips", 10, "--seconds", 0.5)

@@ -10,7 +10,7 @@ from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Identity, identify
 
 
 def as_tuple(who):
-    """Return an identity that equals itself: NaN becomes None."""
+    """Return an identity as a tuple that equals itself: NaN becomes None."""
     snr = None if math.isnan(who.snr_db) else who.snr_db
     return who.machine_type, who.machine_id, who.number, snr, who.label, who.split
 
@@ -63,7 +63,7 @@ def test_spaces_in_folders_do_not_matter():
     assert as_tuple(who) == ("cooling fan", "id_00", 3, 6.0, NORMAL, "")
 
 
-def test_the_ending_of_the_file_does_not_matter():
+def test_the_suffix_of_the_file_does_not_matter():
     assert identify("0dB/fan/id_00/normal/00000005.flac") == identify("0dB/fan/id_00/normal/00000005.wav")
 
 

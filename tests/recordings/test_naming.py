@@ -20,7 +20,7 @@ def names(*paths, split="train"):
     return image_names([clip(path) for path in paths], [split] * len(paths))
 
 
-def test_a_name_tells_all_that_is_known():
+def test_a_name_holds_all_that_is_known():
     assert names("6_dB_fan/fan/id_00/normal/00000012.wav") == ["train/normal/normal-fan-id_00-6dB-00000012"]
 
 
@@ -58,7 +58,7 @@ def test_folders_are_splits_and_labels(split, path, folder):
     assert "/" not in name[len(folder) :]
 
 
-def test_what_is_not_known_is_made_up_for_by_a_hash_of_the_path():
+def test_a_hash_of_the_path_stands_for_what_is_not_known():
     one, other = names("a/normal/take 1.wav", "b/normal/take 1.wav")
     assert re.fullmatch(r"train/normal/normal-take_1-[0-9a-f]{8}", one)
     assert one != other
@@ -69,7 +69,7 @@ def test_a_name_depends_on_no_other_clip():
     assert names("a/normal/take 1.wav", "b/normal/take 1.wav", "a/normal/other.wav")[:1] == alone
 
 
-def test_doubles_are_told_apart_and_in_any_order():
+def test_equal_clips_have_different_names_in_any_order():
     paths = ["x/6_dB_fan/fan/id_00/normal/00000001.wav", "y/6_dB_fan/fan/id_00/normal/00000001.wav"]
     one, other = names(*paths)
     assert one != other
@@ -77,7 +77,7 @@ def test_doubles_are_told_apart_and_in_any_order():
     assert names(*reversed(paths)) == [other, one]
 
 
-def test_names_that_differ_by_capitals_alone_are_told_apart():
+def test_names_differ_by_more_than_capitals():
     clips = [clip("fan/id_00/normal/00000001.wav", machine_type=kind, snr_db=6.0) for kind in ("fan", "Fan")]
     clips = [dataclasses.replace(one, path=f"{index}/{one.path}") for index, one in enumerate(clips)]
     found = image_names(clips, ["", ""])
@@ -88,14 +88,14 @@ def test_names_that_differ_by_capitals_alone_are_told_apart():
     stems=st.lists(st.text(min_size=1, max_size=120).filter(lambda text: "/" not in text), max_size=20, unique=True),
     machine=st.text(max_size=10),
 )
-def test_names_are_safe_and_unique_whatever_the_files_are_called(stems, machine):
+def test_names_are_safe_and_unique_for_files_of_any_name(stems, machine):
     clips = [clip(f"normal/{stem}", machine_type=machine) for stem in stems]
     found = image_names(clips, ["train"] * len(clips))
     assert len({name.casefold() for name in found}) == len(stems)
     assert all(re.fullmatch(r"train/normal/[A-Za-z0-9._-]{1,120}", name) for name in found)
 
 
-def test_the_same_path_at_two_places_is_told_apart():
+def test_the_same_path_at_two_places_has_two_names():
     clips = [Clip("a.wav", Place(f"/{folder}/a.wav"), identify("a.wav")) for folder in "ab"]
     assert len(set(image_names(clips, ["", ""]))) == 2
 

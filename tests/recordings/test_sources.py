@@ -1,4 +1,4 @@
-"""Which recordings are found in folders and lists, and what is said of those that cannot be used."""
+"""Which recordings are found in folders and lists, and why some cannot be used."""
 
 import logging
 import math
@@ -75,14 +75,14 @@ def test_hidden_files_and_what_macs_leave_behind_are_left_out(tmp_path, name):
     assert paths(find_clips([str(tmp_path)])) == [str(kept)]
 
 
-def test_files_are_taken_by_their_ending_in_any_case(tmp_path):
+def test_files_are_taken_by_their_suffix_in_any_case(tmp_path):
     taken = [write_clip(tmp_path / name, 1, 50) for name in ("A.WAV", "b.flac", "c.Flac", "d.rf64", "e.aif", "f.ogg")]
     for name in ("readme.txt", "labels.csv", "wav", "a.wav.md5", "b.npy"):
         write_clip(tmp_path / name, 2, 50)
     assert paths(find_clips([str(tmp_path)])) == sorted(map(str, taken))
 
 
-def test_a_file_that_is_named_is_taken_whatever_its_ending(tmp_path):
+def test_a_file_that_is_named_is_taken_with_any_suffix(tmp_path):
     path = write_clip(tmp_path / "recording.bin", 1, 50)
     (clip,) = find_clips([str(path)])
     assert (clip.path, str(clip.place), clip.problem) == (str(path), str(path), "")
@@ -118,7 +118,7 @@ def test_two_links_to_one_folder_give_its_recordings_once(tmp_path):
 
 def test_a_dangling_link_becomes_a_clip_with_a_problem(tmp_path):
     good = write_clip(tmp_path / "a.wav", 1, 50)
-    (tmp_path / "b.wav").symlink_to("gone.wav")
+    (tmp_path / "b.wav").symlink_to("missing.wav")
     first, second = find_clips([str(tmp_path)])
     assert (first.path, first.problem) == (str(good), "")
     assert second.path == str(tmp_path / "b.wav")
@@ -187,15 +187,15 @@ def test_no_sources_have_no_clips_and_neither_has_an_empty_folder(tmp_path):
 @pytest.mark.parametrize("name", ["missing", "dangling", "file.wav/x"])
 def test_a_source_that_is_not_there_is_refused_by_name(tmp_path, name):
     write_clip(tmp_path / "file.wav", 1, 50)
-    (tmp_path / "dangling").symlink_to("gone")
+    (tmp_path / "dangling").symlink_to("missing")
     missing = str(tmp_path / name)
     with pytest.raises(SourceError, match=re.escape(f"{missing}: no such file or folder")):
         find_clips([str(tmp_path), missing])
 
 
-def test_opening_a_clip_that_is_gone_raises(tmp_path):
+def test_opening_a_clip_that_is_missing_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
-        open_part(Place(str(tmp_path / "gone.wav")), Access())
+        open_part(Place(str(tmp_path / "missing.wav")), Access())
 
 
 def test_a_list_names_recordings_and_what_they_are(tmp_path):
@@ -245,7 +245,7 @@ def test_labels_are_words_or_numbers(tmp_path, cell, label):
     assert clip.identity.label == label
 
 
-def test_an_empty_cell_means_unknown_though_the_path_would_tell(tmp_path):
+def test_an_empty_cell_means_unknown_though_the_path_says_more(tmp_path):
     path = write_list(
         tmp_path,
         "path,machine_type,machine_id,number,snr_db,label,split",
@@ -280,8 +280,8 @@ def test_unknown_columns_are_warned_of_by_name(tmp_path, caplog):
 
 def test_a_recording_that_is_missing_becomes_a_clip_with_a_problem(tmp_path):
     write_clip(tmp_path / "a.wav", 1, 50)
-    first, second = read_list(write_list(tmp_path, "path", "a.wav", "gone.wav"))
-    assert (first.problem, Path(second.path).name) == ("", "gone.wav")
+    first, second = read_list(write_list(tmp_path, "path", "a.wav", "missing.wav"))
+    assert (first.problem, Path(second.path).name) == ("", "missing.wav")
     assert "No such file" in second.problem
 
 
@@ -297,7 +297,7 @@ def test_a_recording_that_is_missing_becomes_a_clip_with_a_problem(tmp_path):
         ("path", "./sub/../a.wav", "listed twice"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_refused_with_its_number(tmp_path, header, line, named):
+def test_an_invalid_line_is_refused_with_its_number(tmp_path, header, line, named):
     path = write_list(tmp_path, header, "a.wav" + "," * header.count(","), line)
     with pytest.raises(SourceError) as caught:
         read_list(path)
@@ -331,8 +331,8 @@ def test_a_list_that_is_not_utf_8_text_is_refused_by_name(tmp_path, content):
 
 
 def test_a_list_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(SourceError, match=r"gone\.csv"):
-        read_list(str(tmp_path / "gone.csv"))
+    with pytest.raises(SourceError, match=r"missing\.csv"):
+        read_list(str(tmp_path / "missing.csv"))
 
 
 def test_a_folder_is_not_a_list(tmp_path):

@@ -1,4 +1,4 @@
-"""Train or test: the same whatever the order, and copies of one sound on one side."""
+"""Train or test: the same in any order, and copies of one sound on one side."""
 
 from itertools import product
 
@@ -152,7 +152,7 @@ def test_numbers_repeat_in_other_machines_and_labels_but_their_sides_do_not():
     assert fan != broken
 
 
-def test_clips_without_a_number_are_told_apart_by_name_wherever_they_are_mounted():
+def test_clips_without_a_number_are_split_by_name_in_any_folder():
     here = [clip(f"/here/normal/take {number} b.wav") for number in range(200)]
     there = [clip(f"/mnt/there/normal/take {number} b.wav") for number in range(200)]
     assert set(stratified_split(here)) == {"train", "test"}
@@ -165,7 +165,7 @@ def test_a_clip_without_a_label_gets_no_split(policy):
 
 
 @pytest.mark.parametrize("policy", [baseline_split, stratified_split])
-def test_a_split_that_the_data_brings_along_is_kept(policy):
+def test_a_split_of_the_data_itself_is_kept(policy):
     clips = [clip(f"fan/{fold}/normal_id_00_{n:08d}.wav") for fold in ("train", "test") for n in range(30)]
     clips += [clip("recordings/a.wav", "train"), clip("0_dB/fan/id_00/abnormal/00000001.wav", "train")]
     assert policy(clips) == ["train"] * 30 + ["test"] * 30 + ["train"] * 2

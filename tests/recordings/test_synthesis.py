@@ -1,4 +1,4 @@
-"""Made-up sound: like MIMII's in file and level, the same for the same seed, and faulty where it says so."""
+"""Synthetic sound: like MIMII's in file and level, the same for the same seed, and faulty where labelled so."""
 
 import io
 import itertools
@@ -15,6 +15,7 @@ from mimii.features.mel import mel_spectrogram, power_to_db
 from mimii.features.spec import PRESETS
 from mimii.recordings.clips import ABNORMAL, NORMAL, Identity, identify
 from mimii.recordings.synthesis import MACHINES, list_recordings, synthesize, wav_bytes
+from mimii.recordings.zenodo import MACHINE_TYPES
 from tests.helpers.recordings import noise
 
 every_machine = pytest.mark.parametrize("machine_type", MACHINES)
@@ -25,7 +26,7 @@ def who(machine_type="fan", number=0, label=NORMAL, snr_db=6.0, machine_id="id_0
 
 
 def test_there_are_the_machines_of_mimii():
-    assert set(MACHINES) == {"fan", "pump", "slider", "valve"}
+    assert tuple(MACHINES) == MACHINE_TYPES == ("fan", "pump", "slider", "valve")
 
 
 @every_machine
@@ -79,7 +80,7 @@ def test_the_header_of_a_real_recording_is_ours_byte_for_byte(real_recordings):
 
 
 @pytest.mark.parametrize(("n_channels", "sample_rate"), [(1, 16_000), (2, 44_100), (8, 16_000), (8, 48_000)])
-def test_any_samples_come_back_from_a_file(n_channels, sample_rate):
+def test_any_samples_are_read_back_from_a_file(n_channels, sample_rate):
     samples = noise(3, 321, n_channels)
     found, rate = soundfile.read(io.BytesIO(wav_bytes(samples, sample_rate)), dtype="int16", always_2d=True)
     assert rate == sample_rate
@@ -98,7 +99,7 @@ def test_levels_are_those_of_mimii_and_nothing_clips(machine_type, label, snr_db
 
 
 @every_machine
-def test_microphones_hear_the_same_machine_but_not_the_same(machine_type):
+def test_channels_differ(machine_type):
     samples = synthesize(who(machine_type), 2.0).astype(float)
     for one, other in itertools.combinations(range(8), 2):
         assert not np.array_equal(samples[:, one], samples[:, other])
@@ -123,7 +124,7 @@ def spectral_shape(identity):
 
 @every_machine
 @pytest.mark.parametrize("machine_id", ["id_00", "id_02"])
-def test_a_faulty_machine_sounds_clearly_unlike_a_sound_one(machine_type, machine_id):
+def test_a_faulty_machine_differs_clearly_from_a_normal_one(machine_type, machine_id):
     def shapes(numbers, label):
         return np.array([spectral_shape(who(machine_type, n, label, machine_id=machine_id)) for n in numbers])
 
@@ -134,7 +135,7 @@ def test_a_faulty_machine_sounds_clearly_unlike_a_sound_one(machine_type, machin
     assert faulty.min() > normal.max()
 
 
-def test_all_clips_of_a_list_differ_and_have_a_path_of_their_own():
+def test_all_clips_of_a_list_differ_in_sound_and_path():
     recordings = list(list_recordings(64))
     assert len({recording.path for recording in recordings}) == 64
     assert len({synthesize(recording.identity, 0.1).tobytes() for recording in recordings}) == 64

@@ -11,7 +11,7 @@ def names(*wanted):
     return [archive.name for archive in select(wanted)]
 
 
-def test_there_are_twelve_with_checksums_of_their_own():
+def test_there_are_twelve_with_different_checksums():
     assert len(ARCHIVES) == len({archive.name for archive in ARCHIVES}) == 12
     assert len({archive.md5 for archive in ARCHIVES}) == 12
     assert all(re.fullmatch(r"[0-9a-f]{32}", archive.md5) for archive in ARCHIVES)
@@ -30,7 +30,7 @@ def test_one_archive_has_several_spellings(name):
 
 
 @pytest.mark.parametrize("name", ["-6_dB_valve", "min6_dB_valve", "min6dB_valve", "minus_6_dB_valve"])
-def test_so_has_minus(name):
+def test_minus_has_several_spellings(name):
     assert names(name) == ["-6_dB_valve"]
 
 
