@@ -6,10 +6,12 @@ does what is missing.
 """
 
 import argparse
-import logging
 import sys
+import time
 from collections.abc import Sequence
 
+import mimii
+from jobs.command import EXIT_STATUS, OK, run_command
 from jobs.options import (
     add_run_options,
     add_source_options,
@@ -18,18 +20,17 @@ from jobs.options import (
     add_storage_options,
     count,
     location,
+    open_output,
+    output_access,
+    read_options_of,
+    scheduler_of,
+    spec_of,
 )
-from jobs.report import Run, format_bytes
-from jobs.run import EXIT_STATUS, Job, run_command, run_job
-from jobs.survey import source_names
-from mimii.engine import Record
-from mimii.recordings import TRAIN, Catalogue
-from mimii.storage import Objects
-from mimii.table import Table, extract_shard, make_table, shard_task, store
+from jobs.version import add_version
+from mimii import engine, recordings, storage, table
 
 DEFAULT_OUTPUT = "data/processed/features.zarr"
 _COMPRESSION = 6
-_log = logging.getLogger(__name__)
 _EPILOG = f"""
 {EXIT_STATUS}
 
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     add_split_options(add_source_options(parser), "baseline")
     add_spec_options(parser).add_argument("--frames", type=int, metavar="N", help="frames stacked into one row")
     output = parser.add_argument_group("table")
@@ -75,58 +77,65 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = make_parser().parse_args(arguments)
-    return run_command(_JOB.name, options, lambda: run_job(_JOB, options))
+    return run_command("featurize", make_parser().parse_args(arguments), _featurize)
 
 
-def _plan(options: argparse.Namespace, catalogue: Catalogue) -> Table:
-    if options.split != "none" and TRAIN not in catalogue.splits:
-        _log.warning(
-            "no clip is for training: --split %s leaves none over. The statistics are of all rows", options.split
-        )
-    return make_table(catalogue, options.shard_mib << 20)
+def _featurize(options: argparse.Namespace) -> int:
+    from jobs.progress import show_progress
+    from jobs.report import Planned, conclude, print_plan, print_run
+    from jobs.sources import find_sources
+
+    started, where = time.monotonic(), scheduler_of(options)
+    engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
+    clips = find_sources(options)
+    plan = mimii.plan_table(
+        clips,
+        spec_of(options, recordings.commonest_sample_rate(clips)),
+        split=options.split,
+        train_fraction=options.train_fraction,
+        seed=options.seed,
+        shard_bytes=options.shard_mib << 20,
+    )
+    planned = Planned("featurize", options, clips, plan.catalogue, table.TableOutput(plan, open_output(options)))
+    if options.dry_run:
+        print_plan(planned, _describe_plan(plan))
+        return OK
+    run = mimii.featurize(
+        plan,
+        options.output,
+        client=where,
+        overwrite=options.overwrite,
+        access=output_access(options),
+        read_options=read_options_of(options),
+        progress=show_progress("shard", len(planned.bad()), quiet=options.quiet),
+    )
+    if not options.quiet:
+        print_run(planned, run, time.monotonic() - started, _describe_run(plan, run))
+        print(f"\nopen it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
+    return conclude(planned, run)
 
 
-def _finish(options: argparse.Namespace, output: Objects, table: Table) -> dict[int, Record]:
-    return store.finish(output, table, source_names(options))
+def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
+    from jobs.words import format_bytes
 
-
-def _plan_lines(table: Table) -> dict[str, str]:
-    plan = table.plan
-    size = plan.total_rows * plan.layout.row_bytes
+    rows = plan.rows
+    size = rows.total_rows * rows.layout.row_bytes
     return {
-        "features": ", ".join(f"{name} {value}" for name, value in table.catalogue.spec.as_dict().items()),
-        "rows": f"{plan.total_rows:,} of {plan.layout.n_features} values",
-        "shards": f"{plan.n_shards:,} of {plan.layout.shard_rows:,} rows, a task each",
+        "features": ", ".join(f"{name} {value}" for name, value in plan.catalogue.spec.as_dict().items()),
+        "rows": f"{rows.total_rows:,} of {rows.layout.n_features} values",
+        "shards": f"{rows.n_shards:,} of {rows.layout.shard_rows:,} rows, a task each",
         "writes": f"{format_bytes(size)}, compressed about {format_bytes(size // _COMPRESSION)}",
     }
 
 
-def _run_lines(table: Table, run: Run) -> dict[str, str]:
-    raw = table.plan.total_rows * table.plan.layout.row_bytes
-    ratio = f", {raw / run.bytes_written:.1f} times smaller than raw" if run.bytes_written else ""
+def _describe_run(plan: table.TablePlan, run: mimii.Run) -> dict[str, str]:
+    raw = plan.rows.total_rows * plan.rows.layout.row_bytes
+    ratio = f", {raw / run.n_bytes:.1f} times smaller than raw" if run.n_bytes else ""
+    n_computed = len(run.computed)
     return {
-        "rows": f"{table.plan.total_rows:,} of {table.plan.layout.n_features} values{ratio}",
-        "shards": f"{run.n_computed:,} computed, {run.n_kept:,} there already",
+        "rows": f"{plan.rows.total_rows:,} of {plan.rows.layout.n_features} values{ratio}",
+        "shards": f"{n_computed:,} computed, {plan.rows.n_shards - n_computed:,} there already",
     }
-
-
-def _opening(_table: Table, output: str) -> str:
-    return f"open it with\n  import xarray; table = xarray.open_zarr({output!r})"
-
-
-_JOB = Job(
-    name="featurize",
-    things="shard",
-    kernel=extract_shard,
-    plan=_plan,
-    task=shard_task,
-    storage=store,
-    finish=_finish,
-    plan_lines=_plan_lines,
-    run_lines=_run_lines,
-    opening=_opening,
-)
 
 
 if __name__ == "__main__":

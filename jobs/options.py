@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import re
 from collections.abc import Callable
 
@@ -12,14 +11,12 @@ from jobs.arguments import count as count
 from jobs.arguments import location as location
 from jobs.arguments import source_access as source_access
 from jobs.arguments import storage_option as storage_option
-from mimii.engine import HERE, SchedulerError, Tls, Where, check_scheduler, default_workers, is_cluster_file
+from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
-from mimii.features import PRESETS
+from mimii.features import PRESETS, FeatureSpec
 from mimii.storage import TIMEOUT, Access, Objects, ReadOptions, open_objects
 
 POLICIES = ("baseline", "stratified", "none")
-SHORT_TIMEOUT = 10.0
-"""Seconds to wait for S3 where somebody is waiting: before the work has begun."""
 
 
 def fraction(text: str) -> float:
@@ -144,9 +141,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "(DASK_SCHEDULER_ADDRESS): a Dask cluster that runs; a YAML file: one to be started, see cluster.yaml. "
         "Default: local",
     )
-    group.add_argument(
-        "--workers", type=count, metavar="N", help=f"how many are started; default: one a core ({default_workers()})"
-    )
+    group.add_argument("--workers", type=count, metavar="N", help="how many are started; default: one a core")
     group.add_argument(
         "--adapt",
         nargs=2,
@@ -162,8 +157,6 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         default=CLUSTER_TIMEOUT,
         help="how many seconds to wait for a scheduler and its first worker; default: %(default)g",
     )
-    for name, what in (("ca-file", "who signs"), ("cert", "the certificate"), ("key", "its key")):
-        group.add_argument(f"--tls-{name}", metavar="FILE", help=f"encrypt all connections: {what}, in PEM format")
 
 
 def scheduler(text: str) -> str:
@@ -187,8 +180,8 @@ def seconds(text: str) -> float:
     return value
 
 
-def where_to_run(options: argparse.Namespace, n_tasks: int, tasks_a_worker: int) -> Where:
-    """Say where tasks run; no more workers are started on this machine than there are tasks."""
+def scheduler_of(options: argparse.Namespace) -> Where:
+    """Return where tasks run; SchedulerError if options contradict each other."""
     here, startable = options.scheduler in HERE, options.scheduler == "local" or is_cluster_file(options.scheduler)
     if options.workers and not (here or startable):
         msg = f"--workers: {options.scheduler} has the workers that were started for it; leave the option out"
@@ -196,20 +189,17 @@ def where_to_run(options: argparse.Namespace, n_tasks: int, tasks_a_worker: int)
     if options.adapt and (options.workers or not startable or options.adapt[0] > options.adapt[1]):
         msg = "--adapt MIN MAX: MIN at most MAX, without --workers, and with --scheduler local or a cluster file"
         raise SchedulerError(msg)
-    n_workers = min(options.workers or default_workers(), n_tasks) if here else options.workers
     adapt = (options.adapt[0], options.adapt[1]) if options.adapt else None
-    return Where(options.scheduler, n_workers, tasks_a_worker, adapt, options.timeout, _read_tls(options))
+    return Where(options.scheduler, options.workers, adapt=adapt, timeout=options.timeout)
 
 
-def _read_tls(options: argparse.Namespace) -> Tls | None:
-    files = {f"--tls-{name}": getattr(options, f"tls_{name.replace('-', '_')}") for name in ("ca-file", "cert", "key")}
-    if not any(files.values()):
-        return None
-    for option, file in files.items():
-        if not file or not os.access(file, os.R_OK):
-            msg = f"{option}: {f'{file} cannot be read' if file else 'is missing: --tls options come in threes'}"
-            raise SchedulerError(msg)
-    return Tls(options.tls_ca_file, options.tls_cert, options.tls_key)
+def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureSpec:
+    """Return the preset with the options that change it; without --sample-rate at the rate of most clips."""
+    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
+    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.sample_rate is None and commonest_rate:
+        changes["sample_rate"] = commonest_rate
+    return FeatureSpec.preset(options.preset, **changes)
 
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:
@@ -226,13 +216,18 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_options_of(options: argparse.Namespace) -> ReadOptions:
-    """Say how workers fetch the recordings."""
+    """Return how workers fetch the recordings."""
     return ReadOptions(source_access(options), options.fetch_window)
 
 
+def output_access(options: argparse.Namespace, timeout: float = TIMEOUT) -> Access:
+    """Return how to access the output on S3."""
+    return Access(sum([*options.storage_option, *options.output_option], ()), timeout)
+
+
 def open_output(options: argparse.Namespace, timeout: float = TIMEOUT) -> Objects:
-    """Say where the results go and how to reach that; nothing is read or written."""
-    return open_objects(options.output, Access(sum([*options.storage_option, *options.output_option], ()), timeout))
+    """Return where the results go; nothing is read or written."""
+    return open_objects(options.output, output_access(options, timeout))
 
 
 def bad_limit(text: str) -> Callable[[int], float]:

@@ -1,98 +1,85 @@
-"""What people read before and after the work: the plan, the summary, the list of bad clips."""
+"""What the commands print before and after the work: the plan, the summary, the list of bad clips."""
 
+import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from jobs.survey import Survey
-from jobs.words import format_bytes as format_bytes
-from jobs.words import format_table as format_table
-from jobs.words import numbered as numbered
-from mimii.engine import Record, Work
-from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity
+from jobs.command import BAD_CLIPS, OK, fail
+from jobs.words import format_bytes, format_table, numbered
+from mimii.engine import Output, Run, look, read_records
+from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity, Recordings
 from mimii.storage import printable
 
 _MOST_BAD_A_REASON = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What a run did.
+class Planned:
+    """What a job is about to do: its name and options, the clips found, which can be used, and the output."""
 
-    Attributes
-    ----------
-    output : str
-        Where the results are.
-    n_computed, n_kept : int
-        Tasks done now, and those that were done already.
-    bytes_read, bytes_written : int
-        Of recordings, and of results.
-    clips_computed : int
-        Clips computed now.
-    seconds : float
-        From the start of the command.
-    bad : mapping of int to str
-        All clips that cannot be used, and why.
+    name: str
+    options: argparse.Namespace
+    clips: Recordings
+    catalogue: Catalogue
+    output: Output
 
-    """
-
-    output: str
-    n_computed: int
-    n_kept: int
-    bytes_read: int
-    bytes_written: int
-    clips_computed: int
-    seconds: float
-    bad: Mapping[int, str]
+    def bad(self, run: Run | None = None) -> dict[int, str]:
+        """Return the clips that cannot be used, and why; also those that turned out so in a run."""
+        known = {clip: problem for clip, problem in enumerate(self.catalogue.problems) if problem}
+        return known | (run.bad if run else {})
 
 
-def summarize(work: Work, output: str, done: Mapping[int, Record], todo: Sequence[int], seconds: float) -> Run:
-    """Sum up what a run did, from the records that are at the output and the tasks that were done now."""
-    clips = np.unique(np.fromiter((clip for task in todo for clip in work.clips_of(task)), np.int64))
-    bad = {clip: problem for clip, problem in enumerate(work.catalogue.problems) if problem}
-    for record in done.values():
-        bad |= record.bad
-    return Run(
-        output=output,
-        n_computed=len(todo),
-        n_kept=work.n_tasks - len(todo),
-        bytes_read=sum(work.catalogue.clips[clip].place.fetched for clip in clips),
-        bytes_written=sum(record.size for record in done.values()),
-        clips_computed=len(clips),
-        seconds=seconds,
-        bad=bad,
-    )
-
-
-def describe_plan(work: Work, survey: Survey, special: Mapping[str, str]) -> str:
-    """Describe what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
-    catalogue = work.catalogue
-    bad = {clip: problem for clip, problem in enumerate(catalogue.problems) if problem}
+def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
+    """Print what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
+    catalogue = planned.catalogue
     common = {
         "split": _split(catalogue),
-        "headers": _planning(survey),
-        "reads": format_bytes(sum(clip.place.fetched for clip in catalogue.clips)),
+        "headers": _headers(planned.clips),
+        "reads": format_bytes(sum(clip.place.fetched for clip in planned.clips)),
     }
-    return "\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *describe_bad(catalogue, bad)])
+    bad = describe_bad(catalogue, planned.bad())
+    print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *bad]))
+    print(f"output    {planned.options.output}, {_fate(planned)}")
 
 
-def describe_run(work: Work, survey: Survey, run: Run, special: Mapping[str, str]) -> str:
-    """Describe what was done."""
-    n_clips = len(work.catalogue.clips)
+def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, str]) -> None:
+    """Print what was done."""
+    bad, n_clips = planned.bad(run), len(planned.clips)
+    computed = {clip for task in run.computed for clip in planned.output.clips_of(task)}
     before = {
-        "clips": f"{n_clips:,}: {n_clips - len(run.bad):,} good, {len(run.bad):,} bad",
-        "split": _split(work.catalogue),
+        "clips": f"{n_clips:,}: {n_clips - len(bad):,} good, {len(bad):,} bad",
+        "split": _split(planned.catalogue),
     }
     after = {
-        "headers": _planning(survey),
-        "read": format_bytes(run.bytes_read),
-        "output": f"{run.output}, {format_bytes(run.bytes_written)}",
-        "time": f"{run.seconds:.1f} s, {_speed(run)}",
+        "headers": _headers(planned.clips),
+        "read": format_bytes(sum(planned.clips[clip].place.fetched for clip in computed)),
+        "output": f"{planned.options.output}, {format_bytes(run.n_bytes)}",
+        "time": f"{seconds:.1f} s, {_speed(run, len(computed), seconds)}",
     }
-    return "\n".join([*_pairs({**before, **special, **after}), *describe_bad(work.catalogue, run.bad)])
+    print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.catalogue, bad)]))
+
+
+def conclude(planned: Planned, run: Run) -> int:
+    """Return the exit status: whether more clips are bad than --max-bad admits."""
+    n_bad, n_clips = len(planned.bad(run)), len(planned.clips)
+    if n_bad <= planned.options.max_bad(n_clips):
+        return OK
+    clips = numbered(n_clips, "clip")
+    return fail(planned.name, BAD_CLIPS, f"{n_bad:,} of {clips} cannot be used, which is more than --max-bad admits")
+
+
+def _fate(planned: Planned) -> str:
+    output = planned.output
+    existing = look(output.objects, output.head)
+    if existing is None:
+        return "where nothing is yet"
+    if output.differences(existing):
+        fate = "would be deleted" if planned.options.overwrite else "would be refused without --overwrite"
+        return f"which holds another {existing.kind}: {fate}"
+    n_done = len(read_records(output, output.objects.sizes()))
+    return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} are there already"
 
 
 def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
@@ -123,15 +110,15 @@ def _machine(who: Identity) -> str:
     return " ".join(filter(None, (who.machine_type, who.machine_id, snr))) or "unknown machine"
 
 
-def _speed(run: Run) -> str:
-    if run.n_computed:
-        return f"{run.clips_computed / run.seconds:,.0f} clips/s, start-up included"
-    return "there was nothing to do" if run.n_kept else "no clip could be used"
+def _speed(run: Run, n_clips: int, seconds: float) -> str:
+    if run.computed:
+        return f"{n_clips / seconds:,.0f} clips/s, start-up included"
+    return "there was nothing to do" if run.records else "no clip could be used"
 
 
-def _planning(survey: Survey) -> str:
-    requests = f", {numbered(survey.n_requests, 'request')} to S3" if survey.n_requests else ""
-    return f"{survey.n_headers:,} of {len(survey.catalogue.clips):,} read{requests}"
+def _headers(clips: Recordings) -> str:
+    requests = f", {numbered(clips.n_requests, 'request')} to S3" if clips.n_requests else ""
+    return f"{clips.n_headers:,} of {len(clips):,} read{requests}"
 
 
 def _split(catalogue: Catalogue) -> str:

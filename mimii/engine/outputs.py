@@ -119,6 +119,10 @@ class Output(Protocol):
         """What is mapped over a bag of tasks: a record comes of each."""
         ...
 
+    def clips_of(self, task: int) -> Sequence[int]:
+        """Return the clips that a task reads."""
+        ...
+
     def n_clips(self, task: int) -> int:
         """Count the clips that are finished with a task, for progress."""
         ...

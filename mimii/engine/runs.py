@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Protocol
 
 from distributed import Client
@@ -33,22 +32,29 @@ _log = logging.getLogger(__name__)
 class Progress(Protocol):
     """What is shown of a run while it lasts."""
 
-    def start(self, n_tasks: int, cluster: Cluster) -> None:
-        """Take note that tasks begin, once for each connection."""
+    def start(self, n_tasks: int, n_clips: int, cluster: Cluster) -> None:
+        """Take note that so many tasks begin, over so many clips; again after each connection."""
         ...
 
     def advance(self, n_clips: int, bad: Iterable[int]) -> None:
         """Take note that so many clips are finished, and which turned out to be bad."""
         ...
 
+    def end(self) -> None:
+        """Take note that all is done, or has failed."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
 
-    def start(self, n_tasks: int, cluster: Cluster) -> None:
+    def start(self, n_tasks: int, n_clips: int, cluster: Cluster) -> None:
         """Show nothing."""
 
     def advance(self, n_clips: int, bad: Iterable[int]) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
         """Show nothing."""
 
 
@@ -133,27 +139,45 @@ def _do(output: Output, todo: Sequence[int], where: Scheduler, progress: Progres
         records = read_records(output, output.objects.sizes())
         return ((task, records[task]) for task in left if task in records and not records[task].unread)
 
-    done = {}
-    for task, record in do_tasks(Work(output.task, output.pipeline, output.is_remote, recorded), todo, where, progress):
-        done[task] = record
-        progress.advance(output.n_clips(task), record.bad)
-    return done
+    work = Work(output.task, output.pipeline, output.is_remote, output.n_clips, recorded=recorded)
+    return dict(do_tasks(work, todo, where, progress))
 
 
 def _nothing_recorded(_left: Sequence[int]) -> Iterator[tuple[int, Any]]:
     return iter(())
 
 
+def _bad_clips(record: Record) -> Iterable[int]:
+    return record.bad
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Tasks by number, what is mapped over them, and how to find those that are recorded as done.
+    """Tasks by number, and what is mapped over them.
 
-    Workers finish what they have begun when their scheduler is lost: `recorded` yields the results of such tasks.
+    Attributes
+    ----------
+    make_task : callable
+        From the number of a task to all that a worker needs to know.
+    pipeline : Pipeline
+        What is mapped over them.
+    is_remote : bool
+        Whether tasks wait for a network: then each worker has several under way.
+    n_clips : callable
+        From the number of a task to how many clips are finished with it.
+    bad_clips : callable
+        From a result to the clips that turned out to be bad.
+    recorded : callable
+        From the numbers of tasks to those that are recorded as done, with their results: workers finish what they
+        have begun when their scheduler is lost.
+
     """
 
     make_task: Callable[[int], Any]
     pipeline: Pipeline
     is_remote: bool
+    n_clips: Callable[[int], int]
+    bad_clips: Callable[[Any], Iterable[int]] = _bad_clips
     recorded: Callable[[Sequence[int]], Iterator[tuple[int, Any]]] = _nothing_recorded
 
 
@@ -165,29 +189,34 @@ def do_tasks(
     Ctrl-C and SIGTERM take effect between results.
     """
     left, n_losses, was_lost = dict.fromkeys(todo), 0, False
-    with deferred_interrupts():
-        while left:
-            here = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
-            try:
-                with connect(here) as cluster:
-                    found = work.recorded(list(left)) if was_lost else iter(())
-                    for task, result in chain(found, _compute_left(work, left, cluster, progress)):
+    try:
+        with deferred_interrupts():
+            while left:
+                try:
+                    for task, result in _do_connected(work, left, where, progress, was_lost=was_lost):
                         del left[task]
                         n_losses = 0
+                        progress.advance(work.n_clips(task), work.bad_clips(result))
                         yield task, result
                         check_interrupts()
-            except LostError as error:
-                was_lost, n_losses = True, n_losses + 1
-                if n_losses == _MOST_LOSSES:
-                    raise
-                _log.warning("%s; connecting again", error)
+                except LostError as error:
+                    was_lost, n_losses = True, n_losses + 1
+                    if n_losses == _MOST_LOSSES:
+                        raise
+                    _log.warning("%s; connecting again", error)
+    finally:
+        progress.end()
 
 
-def _compute_left(
-    work: Work, left: Mapping[int, None], cluster: Cluster, progress: Progress
+def _do_connected(
+    work: Work, left: Mapping[int, None], where: Scheduler, progress: Progress, *, was_lost: bool
 ) -> Iterator[tuple[int, Any]]:
-    """Compute what is left when the first result is asked for."""
-    todo = list(left)
-    if todo:
-        progress.start(len(todo), cluster)
-    yield from compute(cluster, work.pipeline, ((task, work.make_task(task)) for task in todo))
+    """Do what is left as long as the scheduler is there."""
+    here = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
+    with connect(here) as cluster:
+        if was_lost:
+            yield from work.recorded(list(left))
+        todo = list(left)
+        if todo:
+            progress.start(len(todo), sum(map(work.n_clips, todo)), cluster)
+        yield from compute(cluster, work.pipeline, ((task, work.make_task(task)) for task in todo))

@@ -100,6 +100,11 @@ class TableOutput:
         """Return all that a worker needs to know of a shard."""
         return shard_task(self.plan, task, self.objects, self.read_options)
 
+    def clips_of(self, task: int) -> Sequence[int]:
+        """Return the clips that have rows in a shard."""
+        clips: list[int] = self.plan.rows.clips_of(task).tolist()
+        return clips
+
     def n_clips(self, task: int) -> int:
         """Count the clips whose last row is in a shard."""
         return self.plan.rows.n_finished(task)

@@ -1,0 +1,27 @@
+"""From the options to the recordings that they name."""
+
+import argparse
+import os
+
+import mimii
+from jobs.arguments import DEFAULT_SOURCE, source_access
+from mimii.storage import SHORT_TIMEOUT
+
+_NO_CLIPS = """{where}: no recordings there. Either
+  make some:      python -m jobs.synthesize {source}
+  or get MIMII:   python -m jobs.fetch 6_dB_fan --dest {source}
+  or use yours:   name a FOLDER, or --list FILE.csv"""
+
+
+def find_sources(options: argparse.Namespace) -> mimii.Recordings:
+    """Find the recordings that the options name; SourceError with how to get some where there are none."""
+    lists = [options.list] if options.list else []
+    sources = options.sources or ([] if lists else [DEFAULT_SOURCE])
+    if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
+        raise mimii.SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
+    access = source_access(options, SHORT_TIMEOUT)
+    clips = mimii.find_recordings(*sources, lists=lists, headers=options.probe, access=access)
+    if not clips:
+        where = ", ".join([*sources, *lists])
+        raise mimii.SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
+    return clips
