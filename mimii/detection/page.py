@@ -1,6 +1,6 @@
-"""What came out of detection as one page for people: tables, curves, the hardest clips to see and to hear.
+"""The results of detection as one HTML page: a table, curves, and the hardest clips as pictures and sound.
 
-All is within the page: no request leaves it.
+All is within the page: it loads nothing from elsewhere.
 """
 
 import base64
@@ -16,7 +16,7 @@ from mimii.detection.detection import Outcome
 from mimii.detection.evaluation import published_auc, roc_curve
 from mimii.detection.findings import Results, averages
 from mimii.detection.learning import Training
-from mimii.detection.listening import Heard
+from mimii.detection.listening import Sound
 from mimii.detection.machines import Machine
 from mimii.features import FloatArray, unstack_rows
 from mimii.images import ABNORMAL_COLOUR, NORMAL_COLOUR, draw_errors, draw_roc, draw_spectrogram
@@ -26,15 +26,16 @@ from mimii.table import Columns
 MOST_SHOWN = 12
 """How many machines are shown with curves and clips: those with the lowest AUC."""
 
+_TITLE = "Which machines sound abnormal?"
 _TEMPLATE = "report.html.jinja"
 _KINDS = {
-    "autoencoder": "an autoencoder",
+    "autoencoder": "an autoencoder, {epochs} epochs",
     "pca": "principal components",
-    "knn": "the nearest row for training",
+    "knn": "the nearest training row",
 }
 _HEADER = (
     *("machine", "normal", "abnormal", "AUC", "pAUC", "published AUC", "threshold"),
-    *("found", "false", "precision", "recall", "F1"),
+    *("found", "false alarms", "precision", "recall", "F1"),
 )
 
 
@@ -44,13 +45,9 @@ class Hardest:
 
     Attributes
     ----------
-    machine : Machine
-        Which machine.
-    outcome : Outcome
-        What came of it.
     clips : tuple of int
-        The abnormal clip with the lowest score, and the normal one with the highest: places in ``outcome.clips``. Only
-        the one where there are none of the other.
+        The abnormal clip with the lowest score and the normal one with the highest, as places in ``outcome.clips``;
+        one of them where the other label is missing.
 
     """
 
@@ -60,7 +57,7 @@ class Hardest:
 
 
 def find_hardest(results: Results) -> list[Hardest]:
-    """Choose which machines to show, the worst first, and which clips of them."""
+    """Choose the machines to show, the lowest AUC first, and clips of each."""
     tested = [(machine, outcome) for machine, outcome in results if outcome.clips]
     ranked = sorted(tested, key=lambda result: (math.isnan(result[1].evaluation.auc), result[1].evaluation.auc))
     return [Hardest(machine, outcome, _hardest(outcome)) for machine, outcome in ranked[:MOST_SHOWN]]
@@ -71,20 +68,19 @@ def write_page(
     training: Training,
     results: Results,
     shown: Sequence[Hardest],
-    clips: Mapping[int, tuple[FloatArray, Heard]],
+    clips: Mapping[int, tuple[FloatArray, Sound]],
 ) -> bytes:
-    """Write the page."""
+    """Return the page; ``clips`` are the rows and the sound of those in ``shown``, by their index in the table."""
     mean = averages(results)
-    names = [hardest.machine.name for hardest in shown]
     text = _template().render(
-        title="Which machines sound unlike themselves?",
+        title=_TITLE,
         summary=_summary(columns, training, results),
         numbers=_numbers(results, mean),
         header=_HEADER,
         rows=[_row(machine, outcome) for machine, outcome in results],
-        mean=("average", "", "", *map(_number, (mean["auc"], mean["partial_auc"])), *[""] * 4, *_last(mean)),
+        mean=_mean_row(mean),
         is_cut=len(shown) < len(results),
-        shown=names,
+        shown=[hardest.machine.name for hardest in shown],
         sections=[_section(hardest, columns, clips) for hardest in shown],
         normal_colour=NORMAL_COLOUR,
         abnormal_colour=ABNORMAL_COLOUR,
@@ -94,19 +90,21 @@ def write_page(
 
 def _template() -> jinja2.Template:
     source = resources.files("mimii.detection").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(source)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source)
 
 
 def _summary(columns: Columns, training: Training, results: Results) -> str:
-    spec = columns.spec
+    spec, kind = columns.spec, _KINDS[training.kind].format(epochs=training.epochs)
     n_learned, n_scored = sum(one.n_learned for _, one in results), sum(len(one.clips) for _, one in results)
-    scaled = "features of mean 0 and deviation 1" if training.normalize else "features as they are"
-    epochs = f", {training.epochs} epochs" if training.kind == "autoencoder" else ""
+    scaled = "features scaled to mean 0 and standard deviation 1" if training.normalize else "features not scaled"
     return (
-        f"Each machine was learned from its normal clips alone ({n_learned:,} in all) by {_KINDS[training.kind]}"
-        f"{epochs}, {scaled}, seed {training.seed}. Then {n_scored:,} other clips were scored: the mean squared error "
-        f"of a clip's rows. A row is {spec.frames} frames of {spec.n_mels} mel bands (n_fft {spec.n_fft}, hop_length "
-        f"{spec.hop_length})."
+        f"Each machine has its own model, trained on its normal clips alone ({n_learned:,} clips in all): {kind}, "
+        f"{scaled}, seed {training.seed}. The models scored {n_scored:,} other clips; a clip's score is the mean "
+        f"squared error of its rows. A row is {spec.frames} frames of {spec.n_mels} mel bands (n_fft {spec.n_fft}, "
+        f"hop_length {spec.hop_length})."
     )
 
 
@@ -133,51 +131,54 @@ def _row(machine: Machine, outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _last(mean: Mapping[str, float]) -> list[str]:
-    return [_number(mean[name]) for name in ("precision", "recall", "f1")]
+def _mean_row(mean: Mapping[str, float]) -> tuple[str, ...]:
+    auc, partial_auc, *rest = (_number(mean[name]) for name in ("auc", "partial_auc", "precision", "recall", "f1"))
+    return ("average", "", "", auc, partial_auc, "", "", "", "", *rest)
 
 
-def _section(hardest: Hardest, columns: Columns, clips: Mapping[int, tuple[FloatArray, Heard]]) -> dict[str, object]:
-    machine, outcome, one = hardest.machine, hardest.outcome, hardest.outcome.evaluation
+def _section(hardest: Hardest, columns: Columns, clips: Mapping[int, tuple[FloatArray, Sound]]) -> dict[str, object]:
+    outcome, evaluation = hardest.outcome, hardest.outcome.evaluation
     normal, abnormal = _scores(outcome, NORMAL), _scores(outcome, ABNORMAL)
     charts = [draw_errors(normal, abnormal, outcome.threshold)]
     if normal and abnormal:
-        charts.append(draw_roc(*roc_curve(outcome.labels, outcome.scores), one.auc))
+        charts.append(draw_roc(*roc_curve(outcome.labels, outcome.scores), evaluation.auc))
+    rows = [clips[outcome.clips[place]][0] for place in hardest.clips]
+    db_range = (float(min(map(np.min, rows))), float(max(map(np.max, rows))))
     return {
-        "name": machine.name,
+        "name": hardest.machine.name,
         "text": (
-            f"Learned from {outcome.n_learned:,} clips; {one.true_alarms} of {one.n_abnormal} abnormal clips found, "
-            f"{one.false_alarms} false alarms of {one.n_normal} normal ones."
+            f"Trained on {outcome.n_learned:,} clips. Abnormal clips found: {evaluation.true_alarms:,} of "
+            f"{evaluation.n_abnormal:,}; false alarms: {evaluation.false_alarms:,} of {evaluation.n_normal:,} normal "
+            "clips."
         ),
         "charts": charts,
-        "examples": [_example(hardest, place, columns, clips) for place in hardest.clips],
+        "examples": [
+            _example(outcome, place, columns, clips[outcome.clips[place]], db_range) for place in hardest.clips
+        ],
     }
 
 
 def _example(
-    hardest: Hardest, place: int, columns: Columns, clips: Mapping[int, tuple[FloatArray, Heard]]
+    outcome: Outcome, place: int, columns: Columns, clip: tuple[FloatArray, Sound], db_range: tuple[float, float]
 ) -> dict[str, str]:
-    outcome = hardest.outcome
-    clip, label, score = outcome.clips[place], outcome.labels[place], outcome.scores[place]
-    rows, heard = clips[clip]
-    both = [clips[outcome.clips[other]][0] for other in hardest.clips]
-    db_range = (float(min(map(np.min, both))), float(max(map(np.max, both))))
+    rows, sound = clip
+    label, score = outcome.labels[place], outcome.scores[place]
     picture = draw_spectrogram(unstack_rows(rows, columns.spec.frames), columns.spec, db_range)
     return {
         "title": _title(label, is_alarm=score > outcome.threshold),
         "label": LABEL_NAMES[label],
         "text": f"score {score:.4g}, threshold {outcome.threshold:.4g}",
-        "path": str(columns.path[clip]),
+        "path": str(columns.path[outcome.clips[place]]),
         "picture": base64.b64encode(picture).decode(),
-        "sound": base64.b64encode(heard.flac).decode(),
-        "silence": heard.problem,
+        "sound": base64.b64encode(sound.flac).decode(),
+        "problem": sound.problem,
     }
 
 
 def _title(label: int, *, is_alarm: bool) -> str:
     if label == ABNORMAL:
-        return "Found, with the lowest score of all" if is_alarm else "Missed, with the lowest score"
-    return "False alarm, with the highest score" if is_alarm else "No alarm, with the highest score of all"
+        return f"{'Found' if is_alarm else 'Missed'}: the lowest score of an abnormal clip"
+    return f"{'False alarm' if is_alarm else 'No alarm'}: the highest score of a normal clip"
 
 
 def _scores(outcome: Outcome, label: int) -> list[float]:
@@ -186,9 +187,9 @@ def _scores(outcome: Outcome, label: int) -> list[float]:
 
 def _hardest(outcome: Outcome) -> tuple[int, ...]:
     by_score = sorted(range(len(outcome.clips)), key=lambda place: outcome.scores[place])
-    missed = [place for place in by_score if outcome.labels[place] == ABNORMAL][:1]
-    false = [place for place in by_score if outcome.labels[place] == NORMAL][-1:]
-    return (*missed, *false)
+    abnormal = [place for place in by_score if outcome.labels[place] == ABNORMAL]
+    normal = [place for place in by_score if outcome.labels[place] == NORMAL]
+    return (*abnormal[:1], *normal[-1:])
 
 
 def _number(value: float) -> str:
