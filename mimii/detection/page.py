@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -26,17 +27,7 @@ from mimii.table import Columns
 MOST_SHOWN = 12
 """How many machines are shown with curves and clips: those with the lowest AUC."""
 
-_TITLE = "Which machines sound abnormal?"
 _TEMPLATE = "report.html.jinja"
-_KINDS = {
-    "autoencoder": "an autoencoder, {epochs} epochs",
-    "pca": "principal components",
-    "knn": "the nearest training row",
-}
-_HEADER = (
-    *("machine", "normal", "abnormal", "AUC", "pAUC", "published AUC", "threshold"),
-    *("found", "false alarms", "precision", "recall", "F1"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +51,10 @@ def find_hardest(results: Results) -> list[Hardest]:
     """Choose the machines to show, the lowest AUC first, and clips of each."""
     tested = [(machine, outcome) for machine, outcome in results if outcome.clips]
     ranked = sorted(tested, key=lambda result: (math.isnan(result[1].evaluation.auc), result[1].evaluation.auc))
-    return [Hardest(machine, outcome, _hardest(outcome)) for machine, outcome in ranked[:MOST_SHOWN]]
+    return [
+        Hardest(machine, outcome, (*_by_score(outcome, ABNORMAL)[:1], *_by_score(outcome, NORMAL)[-1:]))
+        for machine, outcome in ranked[:MOST_SHOWN]
+    ]
 
 
 def write_page(
@@ -71,19 +65,21 @@ def write_page(
     clips: Mapping[int, tuple[FloatArray, Sound]],
 ) -> bytes:
     """Return the page; ``clips`` are the rows and the sound of those in ``shown``, by their index in the table."""
-    mean = averages(results)
+    evaluations = [outcome.evaluation for _, outcome in results]
+    totals = {
+        name: sum(getattr(evaluation, name) for evaluation in evaluations)
+        for name in ("n_normal", "n_abnormal", "true_alarms", "false_alarms")
+    }
     text = _template().render(
-        title=_TITLE,
-        summary=_summary(columns, training, results),
-        numbers=_numbers(results, mean),
-        header=_HEADER,
-        rows=[_row(machine, outcome) for machine, outcome in results],
-        mean=_mean_row(mean),
-        is_cut=len(shown) < len(results),
-        shown=[hardest.machine.name for hardest in shown],
+        spec=columns.spec,
+        training=training,
+        n_learned=sum(outcome.n_learned for _, outcome in results),
+        n_scored=sum(len(outcome.clips) for _, outcome in results),
+        mean=averages(results),
+        totals=totals,
+        rows=[(machine.name, outcome.evaluation, _published(machine)) for machine, outcome in results],
         sections=[_section(hardest, columns, clips) for hardest in shown],
-        normal_colour=NORMAL_COLOUR,
-        abnormal_colour=ABNORMAL_COLOUR,
+        colours={"normal": NORMAL_COLOUR, "abnormal": ABNORMAL_COLOUR},
     )
     return text.encode("utf-8", "replace")
 
@@ -93,104 +89,43 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["count"] = "{:,}".format
+    environment.filters["share"] = lambda value: "-" if math.isnan(value) else f"{value:.3f}"
+    environment.filters["score"] = "{:.4g}".format
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     return environment.from_string(source)
 
 
-def _summary(columns: Columns, training: Training, results: Results) -> str:
-    spec, kind = columns.spec, _KINDS[training.kind].format(epochs=training.epochs)
-    n_learned, n_scored = sum(one.n_learned for _, one in results), sum(len(one.clips) for _, one in results)
-    scaled = "features scaled to mean 0 and standard deviation 1" if training.normalize else "features not scaled"
-    return (
-        f"Each machine has its own model, trained on its normal clips alone ({n_learned:,} clips in all): {kind}, "
-        f"{scaled}, seed {training.seed}. The models scored {n_scored:,} other clips; a clip's score is the mean "
-        f"squared error of its rows. A row is {spec.frames} frames of {spec.n_mels} mel bands (n_fft {spec.n_fft}, "
-        f"hop_length {spec.hop_length})."
-    )
+def _published(machine: Machine) -> float:
+    return published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
 
 
-def _numbers(results: Results, mean: Mapping[str, float]) -> list[tuple[str, str]]:
-    evaluations = [outcome.evaluation for _, outcome in results]
-    n_abnormal, found = sum(one.n_abnormal for one in evaluations), sum(one.true_alarms for one in evaluations)
-    n_normal, alarms = sum(one.n_normal for one in evaluations), sum(one.false_alarms for one in evaluations)
-    return [
-        ("average AUC", _number(mean["auc"])),
-        ("average pAUC", _number(mean["partial_auc"])),
-        ("abnormal clips found", f"{found:,} of {n_abnormal:,}"),
-        ("false alarms", f"{alarms:,} of {n_normal:,}"),
-        ("machines", f"{len(results):,}"),
-    ]
+def _by_score(outcome: Outcome, label: int) -> list[int]:
+    """Return the places of the clips with a label, the lowest score first."""
+    places = [place for place, known in enumerate(outcome.labels) if known == label]
+    return sorted(places, key=lambda place: outcome.scores[place])
 
 
-def _row(machine: Machine, outcome: Outcome) -> tuple[str, ...]:
-    one = outcome.evaluation
-    published = published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
-    return (
-        *(machine.name, f"{one.n_normal:,}", f"{one.n_abnormal:,}", _number(one.auc), _number(one.partial_auc)),
-        *(_number(published), f"{one.threshold:.4g}", f"{one.true_alarms:,}", f"{one.false_alarms:,}"),
-        *map(_number, (one.precision, one.recall, one.f1)),
-    )
-
-
-def _mean_row(mean: Mapping[str, float]) -> tuple[str, ...]:
-    auc, partial_auc, *rest = (_number(mean[name]) for name in ("auc", "partial_auc", "precision", "recall", "f1"))
-    return ("average", "", "", auc, partial_auc, "", "", "", "", *rest)
-
-
-def _section(hardest: Hardest, columns: Columns, clips: Mapping[int, tuple[FloatArray, Sound]]) -> dict[str, object]:
-    outcome, evaluation = hardest.outcome, hardest.outcome.evaluation
-    normal, abnormal = _scores(outcome, NORMAL), _scores(outcome, ABNORMAL)
+def _section(hardest: Hardest, columns: Columns, clips: Mapping[int, tuple[FloatArray, Sound]]) -> dict[str, Any]:
+    outcome = hardest.outcome
+    normal, abnormal = ([outcome.scores[place] for place in _by_score(outcome, label)] for label in (NORMAL, ABNORMAL))
     charts = [draw_errors(normal, abnormal, outcome.threshold)]
     if normal and abnormal:
-        charts.append(draw_roc(*roc_curve(outcome.labels, outcome.scores), evaluation.auc))
+        charts.append(draw_roc(*roc_curve(outcome.labels, outcome.scores), outcome.evaluation.auc))
     rows = [clips[outcome.clips[place]][0] for place in hardest.clips]
     db_range = (float(min(map(np.min, rows))), float(max(map(np.max, rows))))
-    return {
-        "name": hardest.machine.name,
-        "text": (
-            f"Trained on {outcome.n_learned:,} clips. Abnormal clips found: {evaluation.true_alarms:,} of "
-            f"{evaluation.n_abnormal:,}; false alarms: {evaluation.false_alarms:,} of {evaluation.n_normal:,} normal "
-            "clips."
-        ),
-        "charts": charts,
-        "examples": [
-            _example(outcome, place, columns, clips[outcome.clips[place]], db_range) for place in hardest.clips
-        ],
-    }
+    examples = [_example(outcome, place, columns, clips[outcome.clips[place]], db_range) for place in hardest.clips]
+    return {"machine": hardest.machine, "outcome": outcome, "charts": charts, "examples": examples}
 
 
 def _example(
     outcome: Outcome, place: int, columns: Columns, clip: tuple[FloatArray, Sound], db_range: tuple[float, float]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     rows, sound = clip
-    label, score = outcome.labels[place], outcome.scores[place]
-    picture = draw_spectrogram(unstack_rows(rows, columns.spec.frames), columns.spec, db_range)
     return {
-        "title": _title(label, is_alarm=score > outcome.threshold),
-        "label": LABEL_NAMES[label],
-        "text": f"score {score:.4g}, threshold {outcome.threshold:.4g}",
+        "label": LABEL_NAMES[outcome.labels[place]],
+        "score": outcome.scores[place],
         "path": str(columns.path[outcome.clips[place]]),
-        "picture": base64.b64encode(picture).decode(),
-        "sound": base64.b64encode(sound.flac).decode(),
-        "problem": sound.problem,
+        "picture": draw_spectrogram(unstack_rows(rows, columns.spec.frames), columns.spec, db_range),
+        "sound": sound,
     }
-
-
-def _title(label: int, *, is_alarm: bool) -> str:
-    if label == ABNORMAL:
-        return f"{'Found' if is_alarm else 'Missed'}: the lowest score of an abnormal clip"
-    return f"{'False alarm' if is_alarm else 'No alarm'}: the highest score of a normal clip"
-
-
-def _scores(outcome: Outcome, label: int) -> list[float]:
-    return [score for score, known in zip(outcome.scores, outcome.labels, strict=True) if known == label]
-
-
-def _hardest(outcome: Outcome) -> tuple[int, ...]:
-    by_score = sorted(range(len(outcome.clips)), key=lambda place: outcome.scores[place])
-    abnormal = [place for place in by_score if outcome.labels[place] == ABNORMAL]
-    normal = [place for place in by_score if outcome.labels[place] == NORMAL]
-    return (*abnormal[:1], *normal[-1:])
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
