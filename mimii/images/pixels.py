@@ -149,12 +149,13 @@ def _compress(pixels: Pixels) -> bytes:
     """Compress rows of samples, each behind a byte that names its PNG filter."""
     samples = pixels.reshape(len(pixels), -1)
     rows = np.empty((len(samples), 1 + samples.shape[1]), np.uint8)
-    rows[:, 1:] = samples
     if pixels.ndim == 3:
         rows[:, 0] = _FILTER_NONE  # a few colours repeat, which differences would hide
+        rows[:, 1:] = samples
         return zlib.compress(rows.data, 1)  # a fifth smaller than with isal
     rows[:, 0] = _FILTER_SUB
-    rows[:, 2:] -= samples[:, :-1]
+    rows[:, 1] = samples[:, 0]
+    np.subtract(samples[:, 1:], samples[:, :-1], out=rows[:, 2:])
     compressed: bytes = _fast_zlib.compress(rows.data, 1)
     return compressed
 
