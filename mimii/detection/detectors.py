@@ -1,7 +1,6 @@
-"""Measure how far a row of features is from what a machine normally sounds like.
+"""Score rows of features by how badly a model of normal sound reconstructs them.
 
-Each detector reconstructs a row from what it has learned; the score of a row is the mean squared error of that. A
-detector is plain arrays: scikit-learn, which trains it (`mimii.detection.learning`), is not needed to score.
+A detector is plain arrays: scikit-learn, which trains it (`mimii.detection.learning`), is not needed to score.
 """
 
 import io
@@ -24,30 +23,25 @@ Floats = NDArray[np.floating]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROWS_AT_ONCE = 4096
 _FORMAT = 1
-_ENDING = ".npz"
 _ABOUT, _SHIFT, _SCALE, _PREFIX = "about", "shift", "scale", "array."
 
 
 class DetectorError(ValueError):
-    """Something that is no detector; the message says why."""
+    """Bytes that are not a detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What was learned of one machine.
+    """A model of one machine's normal sound.
 
     Attributes
     ----------
-    kind : {"autoencoder", "pca", "knn"}
-        How rows are reconstructed.
     arrays : mapping of str to ndarray of float32
-        What was learned, see `reconstruct`.
+        What was learned: ``weights_0``, ``biases_0``, ... of a network; ``mean`` and ``components``; or known ``rows``.
     shift, scale : ndarray of float32, shape (n_features,)
         A row x is reconstructed, and its error measured, as ``(x - shift) / scale``.
-    spec : FeatureSpec
-        What a row is.
     machine : str
-        Which machine, such as ``fan-id_00-6dB``.
+        Such as ``fan-id_00-6dB``.
     threshold : float
         A clip with a higher score counts as abnormal.
 
@@ -63,7 +57,7 @@ class Detector:
 
 
 def reconstruct(rows: Floats, kind: Kind, arrays: Mapping[str, FloatArray]) -> Floats:
-    """Reconstruct rows from what was learned."""
+    """Return each row, shape (n_rows, n_features), as the model reconstructs it."""
     if kind == "autoencoder":
         return _run_network(rows, arrays)
     if kind == "pca":
@@ -77,19 +71,19 @@ def score_rows(rows: FloatArray, detector: Detector) -> NDArray[np.float64]:
     """Score each row: ``mean((z - reconstruct(z))**2)`` with ``z = (x - shift) / scale``."""
     scores = np.empty(len(rows))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        z = (rows[part] - detector.shift) / detector.scale
-        scores[part] = np.mean((z - reconstruct(z, detector.kind, detector.arrays)) ** 2, axis=1, dtype=np.float64)
+        block = slice(start, start + _ROWS_AT_ONCE)
+        z = (rows[block] - detector.shift) / detector.scale
+        scores[block] = np.mean((z - reconstruct(z, detector.kind, detector.arrays)) ** 2, axis=1, dtype=np.float64)
     return scores
 
 
 def score_clip(rows: FloatArray, detector: Detector) -> float:
-    """Measure how far a clip is from what is normal: the mean of its rows' scores."""
+    """Return the mean score of a clip's rows."""
     return float(score_rows(rows, detector).mean())
 
 
 def to_bytes(detector: Detector) -> bytes:
-    """Write a detector as an archive of plain arrays, ``.npz``: no pickle, nothing in it can run."""
+    """Return a detector as an ``.npz`` file of plain arrays, without pickle."""
     about = {
         "format": _FORMAT,
         "kind": detector.kind,
@@ -99,26 +93,25 @@ def to_bytes(detector: Detector) -> bytes:
     }
     arrays = {_PREFIX + name: array for name, array in detector.arrays.items()}
     file = io.BytesIO()
-    what = {_ABOUT: np.array(json.dumps(about)), _SHIFT: detector.shift, _SCALE: detector.scale, **arrays}
-    np.savez(file, allow_pickle=False, **what)
+    arrays = {_ABOUT: np.array(json.dumps(about)), _SHIFT: detector.shift, _SCALE: detector.scale, **arrays}
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
 def from_bytes(data: bytes) -> Detector:
-    """Read a detector."""
+    """Read what `to_bytes` wrote."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        about = json.loads(str(found[_ABOUT]))
+            found = dict(file)
+        about = _parse(json.loads(str(found[_ABOUT])))
         arrays = {name.removeprefix(_PREFIX): found[name] for name in found if name.startswith(_PREFIX)}
-        detector = Detector(arrays=arrays, shift=found[_SHIFT], scale=found[_SCALE], **_about(about))
+        return Detector(arrays=arrays, shift=found[_SHIFT], scale=found[_SCALE], **about)
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        msg = f"not a model of jobs.detect ({_ENDING}, format {_FORMAT}), or damaged; train again"
+        msg = f"not a model of jobs.detect (.npz, format {_FORMAT}), or damaged; train again"
         raise DetectorError(msg) from error
-    return detector
 
 
-def _about(values: Mapping[str, Any]) -> dict[str, Any]:
+def _parse(values: Mapping[str, Any]) -> dict[str, Any]:
     if values["format"] != _FORMAT or values["kind"] not in KINDS:
         raise ValueError(values)
     known = {name: values[name] for name in ("kind", "machine", "threshold")}
@@ -136,7 +129,6 @@ def _run_network(rows: Floats, arrays: Mapping[str, FloatArray]) -> Floats:
 
 
 def _nearest(rows: Floats, known: FloatArray) -> Floats:
-    """Find the nearest known row of each row: the one with the smallest ``|k|**2 - 2 x.k``."""
-    nearest = np.argmin((known * known).sum(axis=1) - 2 * (rows @ known.T), axis=1)
-    found: FloatArray = known[nearest]
-    return found
+    """Return the nearest known row k of each row x: the one with the smallest ``|k|**2 - 2 x.k``."""
+    nearest: FloatArray = known[np.argmin((known * known).sum(axis=1) - 2 * (rows @ known.T), axis=1)]
+    return nearest

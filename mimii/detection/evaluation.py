@@ -1,7 +1,7 @@
-"""How well scores tell abnormal clips from normal ones: AUC, threshold, precision and recall."""
+"""How well scores separate abnormal from normal clips: AUC, threshold, precision and recall."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn import metrics
 from mimii.recordings import ABNORMAL, NORMAL
 
 MOST_FALSE_ALARMS = 0.1
-"""Up to which rate of false alarms the partial AUC looks, as in the tasks of DCASE."""
+"""False positive rate up to which the partial AUC counts, as in task 2 of the DCASE challenges."""
 
 PUBLISHED_AUC = {
     ("fan", "id_00"): {6: 0.745, 0: 0.634, -6: 0.576},
@@ -19,30 +19,25 @@ PUBLISHED_AUC = {
     ("fan", "id_04"): {6: 0.869, 0: 0.730, -6: 0.572},
     ("fan", "id_06"): {0: 0.982},
 }
-"""Of the baseline published with MIMII, as far as its readme tells: by machine and SNR in dB."""
+"""AUCs of the baseline published with MIMII, as far as its readme lists them: by machine and SNR in dB."""
 
 _DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How well one machine's clips are told apart.
+    """How well the scores of one machine's test clips separate abnormal from normal.
 
     Attributes
     ----------
-    n_normal, n_abnormal : int
-        Clips for testing.
     auc : float
-        The chance that an abnormal clip scores higher than a normal one; 0.5 for guesses, NaN where one kind is
-        missing.
+        Area under the ROC curve: 0.5 for chance; NaN where one label is missing.
     partial_auc : float
-        The same where at most one in ten normal clips raises an alarm, scaled so that guesses have 0.5 (McClish).
-    threshold : float
-        A clip with a higher score counts as abnormal.
+        The same up to a false positive rate of 0.1, scaled so that chance has 0.5 (McClish).
     true_alarms, false_alarms : int
-        Abnormal and normal clips above it.
+        Abnormal and normal clips with a score above the threshold.
     precision, recall, f1 : float
-        At the threshold, of finding abnormal clips; NaN where they are not defined.
+        At the threshold; NaN where they are not defined.
 
     """
 
@@ -59,7 +54,7 @@ class Evaluation:
 
 
 def choose_threshold(normal_scores: ArrayLike) -> float:
-    """Choose a threshold from scores of normal clips: ``mean + 3 std``."""
+    """Return the threshold ``mean + 3 std`` of the scores of normal clips; infinite where there is none."""
     scores = np.asarray(normal_scores, float)
     if not len(scores):
         return math.inf
@@ -67,49 +62,44 @@ def choose_threshold(normal_scores: ArrayLike) -> float:
 
 
 def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluation:
-    """Hold scores against labels."""
+    """Compare scores with labels, 0 normal and 1 abnormal."""
     truth, values = np.asarray(labels), np.asarray(scores, float)
     is_abnormal, is_alarm = truth == ABNORMAL, values > threshold
-    true_alarms, false_alarms = int((is_alarm & is_abnormal).sum()), int((is_alarm & ~is_abnormal).sum())
-    precision, recall = _share(true_alarms, true_alarms + false_alarms), _share(true_alarms, int(is_abnormal.sum()))
+    n_abnormal, n_alarms, true_alarms = (int(np.sum(one)) for one in (is_abnormal, is_alarm, is_alarm & is_abnormal))
     return Evaluation(
         n_normal=int((truth == NORMAL).sum()),
-        n_abnormal=int(is_abnormal.sum()),
+        n_abnormal=n_abnormal,
         auc=_auc(truth, values),
         partial_auc=_auc(truth, values, MOST_FALSE_ALARMS),
         threshold=threshold,
         true_alarms=true_alarms,
-        false_alarms=false_alarms,
-        precision=precision,
-        recall=recall,
-        f1=_share(2 * true_alarms, true_alarms + false_alarms + int(is_abnormal.sum())),
+        false_alarms=n_alarms - true_alarms,
+        precision=_share(true_alarms, n_alarms),
+        recall=_share(true_alarms, n_abnormal),
+        f1=_share(2 * true_alarms, n_alarms + n_abnormal),
     )
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rates of false and of true alarms for all thresholds."""
-    false_alarms, true_alarms, _ = metrics.roc_curve(
-        np.asarray(labels), np.asarray(scores, float), drop_intermediate=True
-    )
-    return false_alarms, true_alarms
+    """Return the false and the true positive rate for all thresholds."""
+    false_positives, true_positives, _ = metrics.roc_curve(labels, scores)
+    return false_positives, true_positives
 
 
 def average(values: Iterable[float]) -> float:
-    """Return the mean of those that are defined; NaN where none is."""
-    defined: Sequence[float] = [value for value in values if not math.isnan(value)]
+    """Return the mean of the values that are not NaN; NaN where all are."""
+    defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def published_auc(machine_type: str, machine_id: str, snr_db: float) -> float:
-    """Look up the AUC of the baseline published with MIMII; NaN where it is not known."""
+    """Return the AUC of the baseline published with MIMII; NaN where its readme does not list one."""
     known = PUBLISHED_AUC.get((machine_type, machine_id), {})
     return math.nan if math.isnan(snr_db) else known.get(round(snr_db), math.nan)
 
 
-def _auc(labels: NDArray[np.integer], scores: NDArray[np.float64], most: float | None = None) -> float:
-    if len(np.unique(labels)) < 2:
-        return math.nan
-    return float(metrics.roc_auc_score(labels, scores, max_fpr=most))
+def _auc(labels: NDArray[np.integer], scores: NDArray[np.float64], max_fpr: float | None = None) -> float:
+    return float(metrics.roc_auc_score(labels, scores, max_fpr=max_fpr)) if len(np.unique(labels)) > 1 else math.nan
 
 
 def _share(part: int, whole: int) -> float:

@@ -1,4 +1,4 @@
-"""Learn what a machine normally sounds like, from rows that come in blocks. The only file that trains anything."""
+"""Train models of a machine's normal sound on blocks of rows. Only this module trains."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from mimii.detection.detectors import Kind
 from mimii.features import FloatArray
 
 Blocks = Callable[[int], Iterable[FloatArray]]
-"""From the number of an epoch to the rows for training, shuffled, some thousands at a time."""
+"""From the number of an epoch to the training rows, shuffled, some thousands at a time."""
 
 _LAYERS = (64, 64, 8, 64, 64)
 _ROWS_A_STEP = 512
@@ -23,7 +23,7 @@ _MOST_NEIGHBOURS = 4096
 
 
 class LearningError(ValueError):
-    """Nothing to learn from."""
+    """There are no training rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,12 @@ class Training:
 
     Attributes
     ----------
-    kind : {"autoencoder", "pca", "knn"}
-        How rows are reconstructed.
     epochs : int
-        How often an autoencoder sees all rows.
+        How often an autoencoder sees all rows; the other kinds see them once.
     seed : int
-        Another one gives other initial weights, and another order of rows.
+        Of initial weights, order of rows, and random choice of rows.
     normalize : bool
-        Whether features are brought to mean 0 and standard deviation 1 first.
+        Whether features are scaled to mean 0 and standard deviation 1 first.
 
     """
 
@@ -50,23 +48,18 @@ class Training:
 
 
 def train(blocks: Blocks, training: Training) -> dict[str, FloatArray]:
-    """Learn from rows of normal sound.
+    """Return the arrays of a detector, trained on rows of normal sound.
 
-    ===========  ====================================================================================================
-    kind         what is learned
-    ===========  ====================================================================================================
-    autoencoder  a network of layers n-64-64-8-64-64-n, ReLU, the last one linear: mean squared error, Adam, 512 rows
-                 a step; the layout of the baseline published with MIMII
-    pca          the mean and the 8 principal components
-    knn          4,096 rows, drawn at random from all
-    ===========  ====================================================================================================
+    autoencoder: a network of layers n-64-64-8-64-64-n as in the baseline published with MIMII, ReLU, the last layer
+    linear, mean squared error, Adam, 512 rows a step. pca: the mean and the first 8 principal components. knn: 4,096
+    rows, drawn at random.
     """
     learn = {"autoencoder": _train_autoencoder, "pca": _train_pca, "knn": _draw_neighbours}[training.kind]
     return learn(blocks, training)
 
 
 def digest_training(training: Training) -> dict[str, Any]:
-    """Return how a detector is trained, by name, as JSON takes it; epochs count for an autoencoder alone."""
+    """Return all that decides what is learned, ready for JSON; epochs matter to an autoencoder alone."""
     values = asdict(training)
     return values if training.kind == "autoencoder" else values | {"epochs": 1}
 
@@ -82,44 +75,42 @@ def _train_autoencoder(blocks: Blocks, training: Training) -> dict[str, FloatArr
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Got `batch_size`", category=UserWarning)  # fewer rows than that
         for epoch in range(training.epochs):
-            for rows in _some(blocks(epoch)):
+            for rows in _not_empty(blocks(epoch)):
                 network.partial_fit(rows, rows)
-    layers = enumerate(zip(network.coefs_, network.intercepts_, strict=True))
-    named = ((index, weights, biases) for index, (weights, biases) in layers)
-    return {
-        name: np.asarray(array, np.float32)
-        for index, weights, biases in named
-        for name, array in ((f"weights_{index}", weights), (f"biases_{index}", biases))
-    }
+    arrays = {}
+    for index, (weights, biases) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
+        arrays[f"weights_{index}"] = np.asarray(weights, np.float32)
+        arrays[f"biases_{index}"] = np.asarray(biases, np.float32)
+    return arrays
 
 
 def _train_pca(blocks: Blocks, _training: Training) -> dict[str, FloatArray]:
-    parts = _some(blocks(0))
-    rows = next(parts)
-    analysis = IncrementalPCA(min(_COMPONENTS, *rows.shape)).partial_fit(rows)
-    for rows in parts:
-        if len(rows) >= analysis.n_components:  # it takes no fewer
+    rest = _not_empty(blocks(0))
+    first = next(rest)
+    analysis = IncrementalPCA(min(_COMPONENTS, *first.shape)).partial_fit(first)
+    for rows in rest:
+        if len(rows) >= analysis.n_components:  # partial_fit accepts no fewer
             analysis.partial_fit(rows)
     return {"mean": analysis.mean_.astype(np.float32), "components": analysis.components_.astype(np.float32)}
 
 
 def _draw_neighbours(blocks: Blocks, training: Training) -> dict[str, FloatArray]:
-    """Draw rows at random from a stream, all with the same chance: those with the smallest of random numbers."""
+    """Draw rows from a stream, each with the same probability: each gets a random number, the smallest numbers win."""
     rng = np.random.default_rng(training.seed)
-    kept: list[FloatArray] = []
+    drawn: list[FloatArray] = []
     numbers = np.empty(0)
-    for rows in _some(blocks(0)):
+    for rows in _not_empty(blocks(0)):
         numbers = np.concatenate([numbers, rng.random(len(rows))])
         chosen = np.sort(np.argsort(numbers, kind="stable")[:_MOST_NEIGHBOURS])
-        kept, numbers = [np.concatenate([*kept, rows])[chosen]], numbers[chosen]
-    return {"rows": kept[0]}
+        drawn, numbers = [np.concatenate([*drawn, rows])[chosen]], numbers[chosen]
+    return {"rows": drawn[0]}
 
 
-def _some(blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
-    is_empty = True
+def _not_empty(blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    """Yield the blocks; raise where there is none."""
+    rows = None
     for rows in blocks:
-        is_empty = False
         yield rows
-    if is_empty:
-        msg = "there is no row to learn from"
+    if rows is None:
+        msg = "there is no row to train on"
         raise LearningError(msg)

@@ -1,6 +1,6 @@
-"""What matplotlib is needed for: its tables of colours, and all figures. The only file that knows it.
+"""All figures, and matplotlib's tables of colours. Only this module imports matplotlib.
 
-It is imported where it is used, and never its pyplot, which keeps figures in global state.
+It does so inside functions: workers render images without it. Never pyplot, which keeps figures in global state.
 """
 
 import io
@@ -8,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,51 +23,41 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TICKS_HZ = (62, 125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
-_LEAST_TICK_DISTANCE = 0.11
+_LEAST_TICK_DISTANCE = 0.11  # as a share of the axis
 _COLUMNS = 4
 _CELL_WIDTH, _CELL_HEIGHT = 3.0, 1.8
 _LEFT, _RIGHT, _BOTTOM, _TOP, _LINE = 0.7, 0.95, 0.45, 0.4, 0.16
 _CHARACTERS_A_COLUMN = 55
 _DPI, _FINE_DPI = 80, 130
-_INK = "#123456"
+_INK = "#123456"  # becomes the colour of the text around an SVG, see _svg
 _SMALL = (4.2, 3.0)
 _BINS = 30
 
 NORMAL_COLOUR, ABNORMAL_COLOUR = "#3a87c8", "#d9622b"
-"""Of normal and of abnormal clips in all figures: told apart by everybody, and seen on white and on black."""
+"""Of normal and abnormal clips in all figures: safe for colour-blind readers, visible on white and on black."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One clip of a contact sheet.
-
-    Attributes
-    ----------
-    title : str
-        What it is.
-    decibel : ndarray of float32, shape (n_frames, n_mels), or None
-        dB; None where there is no such clip, but its title.
-
-    """
+    """One clip of an overview: title and dB, shape (n_frames, n_mels); None shows the title in place of the clip."""
 
     title: str
     decibel: FloatArray | None
 
 
 def colour_table(name: str) -> bytes:
-    """Look up a colormap of matplotlib."""
+    """Return the colours of a colormap of matplotlib, three bytes (RGB) each."""
     import matplotlib as mpl
 
     if name not in mpl.colormaps:
-        msg = f"there is no colormap {name!r} in matplotlib; some are: viridis, magma, inferno, cividis, gray, jet"
+        msg = f"matplotlib has no colormap {name!r}; take one such as viridis, magma, inferno, cividis, gray or jet"
         raise SpecError(msg)
     colours = mpl.colormaps[name]
     return bytes(colours(np.arange(colours.N), bytes=True)[:, :3].tobytes())
 
 
 def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style: Style, caption: str) -> bytes:
-    """Draw a contact sheet: pairs of clips side by side, one above the other, with axes in seconds and Hz."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draw an overview as PNG: pairs of clips in columns, the first above the second, with axes in seconds and Hz."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
@@ -77,12 +67,12 @@ def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style
     top_margin = _TOP + _LINE * len(lines)
     width, height = _LEFT + _CELL_WIDTH * columns + _RIGHT, top_margin + _CELL_HEIGHT * rows + _BOTTOM
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    # Margins of fixed size: it takes matplotlib longer to work them out than to draw.
+    # Margins of fixed size: matplotlib takes longer to lay a figure out than to draw it.
     left, right, bottom, top = _LEFT / width, 1 - _RIGHT / width, _BOTTOM / height, 1 - top_margin / height
-    margins = {"left": left, "right": right, "bottom": bottom, "top": top, "wspace": 0.07, "hspace": 0.6}
+    margins = {"left": left, "right": right, "bottom": bottom, "top": top, "wspace": 0.12, "hspace": 0.6}
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True, gridspec_kw=margins)
-    colours = ScalarMappable(_scale(pairs, style), _colormap(style))
+    clips = [panel.decibel for pair in pairs for panel in pair if panel.decibel is not None]
+    colours = ScalarMappable(_scale(clips, style.db_range), _colormap(style))
     for axes in grid.flat:
         axes.set_axis_off()
     for index, pair in enumerate(pairs):
@@ -97,54 +87,48 @@ def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style
 
 
 def draw_roc(false_alarms: NDArray[np.float64], true_alarms: NDArray[np.float64], auc: float) -> str:
-    """Draw a receiver operating characteristic."""
-    figure, axes = _small_figure()
-    axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":", label="guesses")
-    axes.step(
-        false_alarms, true_alarms, where="post", color=ABNORMAL_COLOUR, linewidth=1.8, label=f"AUC {auc:.3f}", zorder=3
-    )
-    axes.set_xlabel("false alarms (share of normal clips)")
-    axes.set_ylabel("found (share of abnormal clips)")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.05)
+    """Draw a receiver operating characteristic as SVG."""
+    figure, axes = _small_figure("false alarms (share of normal clips)", "found (share of abnormal clips)")
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":", label="chance")
+    axes.step(false_alarms, true_alarms, ABNORMAL_COLOUR, where="post", linewidth=1.8, label=f"AUC {auc:.3f}", zorder=3)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
     axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=_INK)
     return _svg(figure)
 
 
 def draw_errors(normal: Sequence[float], abnormal: Sequence[float], threshold: float) -> str:
-    """Draw a histogram of the scores of clips, normal against abnormal, with the threshold."""
+    """Draw histograms of the scores of normal and abnormal clips, and the threshold, as SVG."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _small_figure()
+    figure, axes = _small_figure("score (mean squared error of the clip's rows)", "clips")
     scores = [*normal, *abnormal, *([threshold] if math.isfinite(threshold) else [])]
     bins = np.linspace(min(scores), max(*scores, min(scores) + 1e-9), _BINS + 1)
     for values, colour, label in ((normal, NORMAL_COLOUR, "normal"), (abnormal, ABNORMAL_COLOUR, "abnormal")):
-        axes.hist(values, bins=list(bins), color=colour, alpha=0.75, label=f"{label}, {len(values)} clips")
+        axes.hist(values, bins=list(bins), color=colour, alpha=0.75, label=f"{len(values):,} {label}")
     if math.isfinite(threshold):
         axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3g}")
-    axes.set_xlabel("score (mean squared error of the clip's rows)")
-    axes.set_ylabel("clips")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=_INK)
     return _svg(figure)
 
 
 def draw_spectrogram(decibel: FloatArray, spec: FeatureSpec, db_range: tuple[float, float]) -> bytes:
-    """Draw the mel spectrogram of one clip, with axes in seconds and Hz and a bar of dB."""
+    """Draw the mel spectrogram of one clip as PNG, with axes in seconds and Hz and a bar of dB."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.subplots()
-    panel = Panel("", decibel)
-    colours = ScalarMappable(_scale([(panel, panel)], Style(db_range=db_range)), "magma")
-    _draw(axes, panel, spec, colours)
+    colours = ScalarMappable(_scale([decibel], db_range), "magma")
+    _draw(axes, Panel("", decibel), spec, colours)
     axes.set_ylabel("frequency (Hz)", fontsize=8)
-    figure.colorbar(colours, ax=axes, label="dB")
+    bar = figure.colorbar(colours, ax=axes)
+    bar.set_label("dB", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return _png(figure, _FINE_DPI)
 
 
-def _small_figure() -> "tuple[Figure, Axes]":
+def _small_figure(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SMALL, layout="constrained", facecolor="none")
@@ -154,13 +138,13 @@ def _small_figure() -> "tuple[Figure, Axes]":
     for side in axes.spines:
         axes.spines[side].set_edgecolor(_INK)
         axes.spines[side].set_visible(side in ("left", "bottom"))
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=_INK, fontsize=9)
+    axes.set_xlabel(x_label, color=_INK, fontsize=9)
+    axes.set_ylabel(y_label, color=_INK, fontsize=9)
     return figure, axes
 
 
 def _svg(figure: "Figure") -> str:
-    """Write a figure as an SVG element; ink takes the colour of the text around it."""
+    """Return a figure as an SVG element, in which ink has the colour of the text around it."""
     import matplotlib as mpl
 
     text = io.StringIO()
@@ -176,11 +160,10 @@ def _png(figure: "Figure", dpi: int) -> bytes:
     return file.getvalue()
 
 
-def _scale(pairs: Sequence[tuple[Panel, Panel]], style: Style) -> "Normalize":
+def _scale(clips: Sequence[FloatArray], db_range: tuple[float, float] | None) -> "Normalize":
     from matplotlib.colors import Normalize
 
-    clips = [panel.decibel for pair in pairs for panel in pair if panel.decibel is not None]
-    low, high = style.db_range or (min(clip.min() for clip in clips), max(clip.max() for clip in clips))
+    low, high = db_range or (min(clip.min() for clip in clips), max(clip.max() for clip in clips))
     return Normalize(float(low), float(max(high, low + 1e-3)))
 
 
@@ -194,10 +177,10 @@ def _colormap(style: Style) -> "Colormap | str":
 
 def _draw(axes: "Axes", panel: Panel, spec: FeatureSpec, colours: "ScalarMappable") -> None:
     """Draw one clip: time to the right in seconds, mel bands upwards, labelled in Hz."""
-    if panel.decibel is None:
+    decibel = panel.decibel
+    if decibel is None:
         axes.text(0.5, 0.5, panel.title, ha="center", va="center", transform=axes.transAxes, fontsize=9)
         return
-    decibel = panel.decibel
     axes.set_axis_on()
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel("time (s)", fontsize=8, labelpad=1)
@@ -205,13 +188,12 @@ def _draw(axes: "Axes", panel: Panel, spec: FeatureSpec, colours: "ScalarMappabl
     axes.set_yticks([place for _, place in ticks], [f"{hz:,}" for hz, _ in ticks])
     axes.tick_params(labelsize=8)
     extent = (0, len(decibel) * spec.hop_length / spec.sample_rate, 0, spec.n_mels)
-    low, high = colours.get_clim()
     image = axes.imshow(decibel.T, colours.cmap, origin="lower", aspect="auto", interpolation="nearest", extent=extent)
-    image.set_clim(low, high)
+    image.set_norm(colours.norm)
 
 
-def _ticks(centres: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[int, float]]:
-    """Choose frequencies to label, far enough from each other, and where they are."""
+def _ticks(centres: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Return frequencies to label, far enough from each other, and their places among the bands."""
     chosen: list[tuple[int, float]] = []
     for hz in reversed(_TICKS_HZ):
         place = float(np.interp(hz, centres, np.arange(len(centres)) + 0.5))

@@ -1,9 +1,6 @@
-"""What a vision service does not take: images, sets of images and manifests beyond its limits, and what to do then.
+"""Limits of Amazon Rekognition Custom Labels on images, data sets and manifests: what exceeds them, what to do then.
 
-References
-----------
-Amazon Rekognition Custom Labels Developer Guide, "Guidelines and quotas" and "Validation rules for manifest files".
-
+Source: its Developer Guide, "Guidelines and quotas" and "Validation rules for manifest files".
 """
 
 import json
@@ -27,22 +24,18 @@ MOST_MANIFEST_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a check knows of an image.
+    """What is checked of an image.
 
     Attributes
     ----------
-    name : str
-        Its file.
-    label : str
-        ``normal`` or ``abnormal``, or empty.
-    split : str
-        ``train``, ``test`` or empty.
+    label, split : str
+        ``normal`` or ``abnormal``, ``train`` or ``test``; empty where unknown.
     width, height : int
         Pixels.
     size : int
-        Bytes of the file; 0 where it is not there yet.
+        Bytes of the file; 0 where it is not written yet.
     format : str
-        ``PNG``, ``JPEG`` or another; empty where it is no image at all.
+        As Pillow names it, such as ``PNG``.
 
     """
 
@@ -57,32 +50,23 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A limit that is broken.
-
-    Attributes
-    ----------
-    limit : str
-        Which one, and what to do.
-    breakers : tuple of str
-        Which images or lines break it; empty where all do together.
-
-    """
+    """A limit that is exceeded, with what to do, and which images or lines exceed it; none where all together do."""
 
     limit: str
     breakers: tuple[str, ...] = ()
 
 
 def check_images(images: Sequence[Image]) -> list[Violation]:
-    """Hold each image against the limits of a single one: format, pixels a side, ratio of the sides, bytes."""
+    """Check each image: format, width and height, aspect ratio, bytes."""
     broken: dict[str, list[str]] = defaultdict(list)
     for image in images:
         for limit in _broken(image):
             broken[limit].append(image.name)
-    return [Violation(limit, tuple(names)) for limit, names in broken.items()]
+    return _violations(broken)
 
 
 def check_sets(images: Sequence[Image]) -> list[Violation]:
-    """Hold the images for training and for testing against the limits of a set: labels, and how many there are."""
+    """Check the images for training and for testing as data sets: both labels, not too many images."""
     sets: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.label:
@@ -92,28 +76,34 @@ def check_sets(images: Sequence[Image]) -> list[Violation]:
 
 
 def check_manifests(manifests: Mapping[str, bytes], urls: Iterable[str]) -> list[Violation]:
-    """Hold manifests against the rules of their format, and against each other."""
+    """Check manifests by split: their format, that each lists images of ``urls``, and none twice."""
     broken: dict[str, list[str]] = defaultdict(list)
-    listed = {split: list(_entries(split, text, broken)) for split, text in manifests.items()}
-    there = set(urls)
-    where: dict[str, list[str]] = defaultdict(list)
-    for line, url in (entry for entries in listed.values() for entry in entries):
-        where[url].append(line)
-        if url not in there:
-            broken["a source-ref where there is no image"].append(f"{line}: {url}")
-    for url, lines in where.items():
-        if len(lines) > 1:
-            broken["an image that is listed more than once, or in train and in test"].append(
-                f"{url}: {', '.join(lines)}"
-            )
-    buckets = Counter(split_url(url)[0] for url in where)
-    if len(buckets) > 1:
-        broken["images in more than one bucket"] += [f"{bucket}: {n:,} images" for bucket, n in buckets.items()]
-    return [Violation(limit, tuple(breakers)) for limit, breakers in broken.items()]
+    entries = [entry for split, text in manifests.items() for entry in _entries(split, text, broken)]
+    lines: dict[str, list[str]] = defaultdict(list)
+    for line, url in entries:
+        lines[url].append(line)
+    known = set(urls)
+    buckets = Counter(split_url(url)[0] for url in lines)
+    return _violations(
+        broken
+        | {
+            "a source-ref where there is no image": [f"{line}: {url}" for line, url in entries if url not in known],
+            "an image that is listed more than once, or in train and in test": [
+                f"{url}: {', '.join(where)}" for url, where in lines.items() if len(where) > 1
+            ],
+            "images in more than one bucket": [
+                f"{bucket}: {n:,} images" for bucket, n in buckets.items() if len(buckets) > 1
+            ],
+        }
+    )
+
+
+def _violations(broken: Mapping[str, Sequence[str]]) -> list[Violation]:
+    return [Violation(limit, tuple(breakers)) for limit, breakers in broken.items() if breakers]
 
 
 def _broken(image: Image) -> list[str]:
-    """Say which limits an image breaks, and what to do."""
+    """Return the limits that an image exceeds, each with what to do."""
     short, long = sorted((image.width, image.height))
     cut = "--window 10 for an image each 10 s, or --size 224x224"
     limits = {
@@ -131,10 +121,10 @@ def _broken(image: Image) -> list[str]:
 def _check_labels(name: str, labels: Sequence[str]) -> Iterator[Violation]:
     counts = Counter(labels)
     if len(counts) < 2:
-        there = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "no image"
+        found = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "no image"
         yield Violation(
-            f"{name} needs images of both labels, and has {there}: pass another --seed or --train-fraction, or more "
-            "recordings; a split that the recordings bring along is kept"
+            f"{name} needs images of both labels, and has {found}: pass another --seed or --train-fraction, or more "
+            "recordings; a split that a list or the file names give does not change"
         )
 
 
@@ -142,18 +132,18 @@ def _check_counts(sets: Mapping[str, Sequence[str]]) -> Iterator[Violation]:
     for split, labels in sets.items():
         if len(labels) > MOST_IMAGES:
             yield Violation(
-                f"{split or 'all'} has {len(labels):,} images, and {MOST_IMAGES:,} are admitted: render fewer sources"
+                f"{split or 'all'} has {len(labels):,} images, at most {MOST_IMAGES:,}: render fewer sources"
             )
     for label, count in Counter(sets.get(TEST, ())).items():
         if count > MOST_TEST_IMAGES_A_LABEL:
             yield Violation(
-                f"test has {count:,} {label} images, and {MOST_TEST_IMAGES_A_LABEL:,} a label are admitted: pass a "
-                "larger --train-fraction, or render fewer sources, such as one SNR"
+                f"test has {count:,} {label} images, at most {MOST_TEST_IMAGES_A_LABEL:,} a label: pass a larger "
+                "--train-fraction, or render fewer sources, such as one SNR"
             )
 
 
 def _entries(split: str, text: bytes, broken: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """Yield line and source-ref of what is well-formed, and note what is not."""
+    """Yield line and source-ref of each valid entry; add the others to ``broken``."""
     name = f"manifests/{split}.manifest"
     lines = text.removesuffix(b"\n").split(b"\n") if text else []
     if not lines:
@@ -169,25 +159,25 @@ def _entries(split: str, text: bytes, broken: dict[str, list[str]]) -> Iterator[
 
 
 def _problem(line: bytes) -> str:
-    """Say what is wrong with a line of a manifest."""
+    """Return what is wrong with a line of a manifest; empty where nothing is."""
     if not line.strip():
         return "a blank line"
     try:
         entry = json.loads(line)
-        about = entry[f"{LABEL_ATTRIBUTE}-metadata"]
-        wrongs = {
+        metadata = entry[f"{LABEL_ATTRIBUTE}-metadata"]
+        problems = {
             "a source-ref that is not s3://bucket/key": not is_remote(entry["source-ref"])
             or not all(split_url(entry["source-ref"])),
             f"a {LABEL_ATTRIBUTE} that is no number": not isinstance(entry[LABEL_ATTRIBUTE], int),
-            "metadata without a class-name": not about["class-name"],
-            "a confidence that is not 0 to 1": not 0 <= about["confidence"] <= 1,
-            "human-annotated that is not yes or no": about["human-annotated"] not in ("yes", "no"),
-            f"a type that is not {TYPE}": about["type"] != TYPE,
-            "a creation-date that is not as 2020-03-06T17:46:39.176": not _is_date(about["creation-date"]),
+            "metadata without a class-name": not metadata["class-name"],
+            "a confidence that is not 0 to 1": not 0 <= metadata["confidence"] <= 1,
+            "human-annotated that is not yes or no": metadata["human-annotated"] not in ("yes", "no"),
+            f"a type that is not {TYPE}": metadata["type"] != TYPE,
+            "a creation-date that is not as 2020-03-06T17:46:39.176": not _is_date(metadata["creation-date"]),
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"a line that is not a JSON object with source-ref, {LABEL_ATTRIBUTE} and {LABEL_ATTRIBUTE}-metadata"
-    return next((wrong for wrong, is_so in wrongs.items() if is_so), "")
+    return next((problem for problem, is_wrong in problems.items() if is_wrong), "")
 
 
 def _is_date(text: str) -> bool:

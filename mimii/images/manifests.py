@@ -1,9 +1,6 @@
-"""What vision pipelines read beside the images: manifests, the numbers of the classes, a list of all images.
+"""Files that vision pipelines read beside the images: manifests, class numbers, a CSV list of all images.
 
-References
-----------
-Amazon Rekognition Custom Labels Developer Guide, "Importing image-level labels in manifest files".
-
+Manifests: Amazon Rekognition Custom Labels Developer Guide, "Importing image-level labels in manifest files".
 """
 
 import csv
@@ -18,7 +15,7 @@ from mimii.recordings import LABEL_NAMES
 
 LABEL_ATTRIBUTE = "machine-state"
 CLASSES = {"abnormal": 0, "normal": 1}
-"""Numbers of the classes as an ImageFolder gives them, in the order of the alphabet."""
+"""Class numbers as torchvision's ImageFolder gives them: folders in alphabetical order."""
 
 TYPE = "groundtruth/image-classification"
 _CLASSES_NOTE = (
@@ -33,18 +30,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image with its label.
-
-    Attributes
-    ----------
-    url : str
-        ``s3://bucket/key``.
-    label : int
-        0 normal, 1 abnormal.
-    modified : float
-        When the recording was last changed, in seconds since 1970: its label is as old.
-
-    """
+    """An image at an ``s3://`` URL, its label, and when its recording was modified (seconds since 1970)."""
 
     url: str
     label: int
@@ -52,17 +38,17 @@ class Labelled:
 
 
 def manifest(images: Iterable[Labelled]) -> bytes:
-    """Write a manifest: SageMaker Ground Truth's for image classification, one JSON object a line."""
+    """Return a manifest for image classification as SageMaker Ground Truth writes it: one JSON object a line."""
     return b"".join(json.dumps(_entry(image)).encode() + b"\n" for image in images)
 
 
 def classes_document() -> bytes:
-    """Write the numbers of the classes, as JSON."""
+    """Return the class numbers as JSON."""
     return json.dumps({"class_to_idx": CLASSES, "note": _CLASSES_NOTE}, indent=2).encode() + b"\n"
 
 
 def images_document(rows: Iterable[Mapping[str, object]]) -> bytes:
-    """Write the list of all images as CSV, UTF-8."""
+    """Return the list of all images as CSV."""
     text = io.StringIO()
     table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     table.writeheader()
@@ -72,7 +58,7 @@ def images_document(rows: Iterable[Mapping[str, object]]) -> bytes:
 
 def _entry(image: Labelled) -> dict[str, Any]:
     name = LABEL_NAMES[image.label]
-    created = datetime.fromtimestamp(image.modified, UTC).replace(tzinfo=None)
+    created = datetime.fromtimestamp(image.modified, UTC).replace(tzinfo=None)  # the format has no time zone
     return {
         "source-ref": image.url,
         LABEL_ATTRIBUTE: CLASSES[name],

@@ -1,12 +1,7 @@
-"""Spectrogram to image: dB to pixels to the bytes of a PNG or JPEG file. The only file that knows Pillow.
+"""A spectrogram in dB to pixels, and to the bytes of a PNG or JPEG file. Only this module imports Pillow.
 
-PNG is written here and not by Pillow: a spectrogram is noise to a compressor, so the fastest one makes files of the
-same size ten times as fast.
-
-References
-----------
-Portable Network Graphics (PNG) Specification, third edition, W3C 2025.
-
+PNG is written here, without Pillow: a spectrogram hardly compresses, so the fastest compressor makes files of the same
+size in a tenth of the time (Portable Network Graphics Specification, third edition, W3C 2025).
 """
 
 import importlib
@@ -27,6 +22,7 @@ Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczo
 """Filters of Pillow, by name."""
 
 Format = Literal["png", "jpeg"]
+Pixels = NDArray[np.uint8]
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 
 MOST_PIXELS_A_SIDE = 16_384
@@ -35,36 +31,25 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _RGB = 0, 2
 _FILTER_NONE, _FILTER_SUB = 0, 1
 
-Pixels = NDArray[np.uint8]
-
-_deflating: Any = zlib
+_fast_zlib: Any = zlib
 with suppress(ImportError):
-    _deflating = importlib.import_module("isal.isal_zlib")  # some 4 times as fast
+    _fast_zlib = importlib.import_module("isal.isal_zlib")  # about 4 times as fast
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a spectrogram becomes an image.
+    """How a spectrogram becomes an image; raises `SpecError` where a value is not valid.
 
     Attributes
     ----------
     colormap : str
-        The name of the colours, for people.
+        Name of the colours, for messages and metadata: `colours` decides.
     colours : bytes
-        A table of colours, red, green and blue of each from quiet to loud; empty for gray, where loud is black.
+        Table of colours, three bytes (RGB) each, from quiet to loud; empty for gray, where loud is black.
     db_range : (float, float) or None
-        Which dB are the ends of the scale; None takes each image's own smallest and largest.
+        Ends of the scale in dB; None for the smallest and the largest of each image.
     size : (int, int) or None
-        Width and height in pixels; None for a pixel each frame and mel band.
-    resampling : str
-        With which filter to come to that size.
-    format : {"png", "jpeg"}
-        Of the file.
-
-    Raises
-    ------
-    SpecError
-        If a value makes no sense.
+        Width and height in pixels; None for one pixel per frame and mel band.
 
     """
 
@@ -76,63 +61,63 @@ class Style:
     format: Format = "png"
 
     def __post_init__(self) -> None:
-        wrongs = {
+        errors = {
             f"the dB range must be two numbers, the smaller first, not {self.db_range}": self.db_range
             and not -np.inf < self.db_range[0] < self.db_range[1] < np.inf,
             f"a size must be 1 to {MOST_PIXELS_A_SIDE} pixels a side, not {self.size}": self.size
             and not all(1 <= side <= MOST_PIXELS_A_SIDE for side in self.size),
-            f"resampling must be one of {', '.join(get_args(Resampling))}": self.resampling not in get_args(Resampling),
-            f"format must be one of {', '.join(get_args(Format))}": self.format not in get_args(Format),
+            f"resampling must be one of {', '.join(get_args(Resampling))}, not {self.resampling!r}": self.resampling
+            not in get_args(Resampling),
+            f"format must be one of {', '.join(get_args(Format))}, not {self.format!r}": self.format
+            not in get_args(Format),
         }
-        for msg, is_wrong in wrongs.items():
+        for msg, is_wrong in errors.items():
             if is_wrong:
                 raise SpecError(msg)
 
     def shape(self, n_frames: int, n_mels: int) -> tuple[int, int]:
-        """Return the width and the height in pixels of an image of so many frames and mel bands."""
+        """Return width and height in pixels of the image of a spectrogram."""
         return self.size or (n_frames, n_mels)
 
 
 def render_image(decibel: FloatArray, style: Style) -> bytes:
-    """Make an image file of a spectrogram."""
+    """Return the spectrogram as the bytes of an image file."""
     pixels = to_pixels(decibel, style)
     return encode_png(pixels) if style.format == "png" else encode_jpeg(pixels)
 
 
 def to_pixels(decibel: FloatArray, style: Style) -> Pixels:
-    """Turn a spectrogram into pixels: time to the right, low frequencies at the bottom.
+    """Return the pixels of a spectrogram: time to the right, low frequencies at the bottom.
 
-    With ``x = (dB - low) / (high - low)``, cut off at 0 and 1, where low and high are the smallest and the largest dB
-    of the image or those of ``style.db_range``, a pixel is ``255 - floor(255 x)`` in gray (loud is black), and colour
-    ``min(floor(N x), N - 1)`` of a table of N. To another size, x is resampled before that: so colours are always
-    those of the table.
+    With ``x = (dB - low) / (high - low)``, clipped to 0..1, a pixel is ``255 - floor(255 x)`` in gray, or entry
+    ``min(floor(N x), N - 1)`` of a table of N colours. Resizing applies to x, so that all colours are of the table.
+    Shape (n_frames, n_mels) becomes (height, width) in gray, (height, width, 3) in colour.
     """
-    loudness = _resized(_loudness(decibel, style).T[::-1], style)
+    loudness = _resize(_scale(decibel, style).T[::-1], style)
     if not style.colours:
         return 255 - (loudness * np.float32(255)).astype(np.uint8)
     table = np.frombuffer(style.colours, np.uint8).reshape(-1, 3)
-    which = (loudness * np.float32(len(table))).astype(np.intp)
-    return table[np.minimum(which, len(table) - 1, out=which)]
+    index = (loudness * np.float32(len(table))).astype(np.intp)
+    return table[np.minimum(index, len(table) - 1, out=index)]
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Write pixels as a PNG file of 8 bits a sample."""
+    """Return pixels as a PNG file with 8 bits per sample."""
     height, width = pixels.shape[:2]
-    is_gray = pixels.ndim == 2
-    header = struct.pack(">2L5B", width, height, 8, _GRAY if is_gray else _RGB, 0, 0, 0)
-    data = _deflated_gray(pixels) if is_gray else _deflated_colour(pixels.reshape(height, -1))
-    return b"".join((_SIGNATURE, _png_chunk(b"IHDR", header), _png_chunk(b"IDAT", data), _png_chunk(b"IEND", b"")))
+    header = struct.pack(">2L5B", width, height, 8, _GRAY if pixels.ndim == 2 else _RGB, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", _compress(pixels)), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_png_chunk(kind, data) for kind, data in chunks)
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """Write pixels as a JPEG file of quality 95, colours at full resolution."""
+    """Return pixels as a JPEG file of quality 95 without chroma subsampling."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return file.getvalue()
 
 
 def measure_image(data: bytes) -> tuple[str, int, int]:
-    """Look at an image file."""
+    """Return format, width and height of an image file; raise ValueError where it is damaged or no image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -142,8 +127,8 @@ def measure_image(data: bytes) -> tuple[str, int, int]:
         raise ValueError(msg) from error
 
 
-def _loudness(decibel: FloatArray, style: Style) -> FloatArray:
-    """Scale dB to 0 for quiet and 1 for loud."""
+def _scale(decibel: FloatArray, style: Style) -> FloatArray:
+    """Scale dB to 0 (quiet) to 1 (loud); all quiet where all values are the same."""
     low, high = style.db_range or (decibel.min(), decibel.max())
     if not low < high:
         return np.zeros_like(decibel)
@@ -152,7 +137,7 @@ def _loudness(decibel: FloatArray, style: Style) -> FloatArray:
     return np.clip(scaled, 0, 1, out=scaled)
 
 
-def _resized(loudness: FloatArray, style: Style) -> FloatArray:
+def _resize(loudness: FloatArray, style: Style) -> FloatArray:
     if style.size in (None, loudness.shape[::-1]):
         return loudness
     method = Image.Resampling[style.resampling.upper()]
@@ -160,21 +145,20 @@ def _resized(loudness: FloatArray, style: Style) -> FloatArray:
     return np.clip(resized, 0, 1)  # some filters overshoot
 
 
-def _deflated_gray(pixels: Pixels) -> bytes:
-    rows = np.empty((pixels.shape[0], 1 + pixels.shape[1]), np.uint8)
+def _compress(pixels: Pixels) -> bytes:
+    """Compress rows of samples, each behind a byte that names its PNG filter."""
+    samples = pixels.reshape(len(pixels), -1)
+    rows = np.empty((len(samples), 1 + samples.shape[1]), np.uint8)
+    if pixels.ndim == 3:
+        rows[:, 0] = _FILTER_NONE  # a few colours repeat, which differences would hide
+        rows[:, 1:] = samples
+        return zlib.compress(rows.data, 1)  # a fifth smaller than with isal
     rows[:, 0] = _FILTER_SUB
-    rows[:, 1] = pixels[:, 0]
-    np.subtract(pixels[:, 1:], pixels[:, :-1], out=rows[:, 2:])
-    compressed: bytes = _deflating.compress(rows.data, 1)
+    rows[:, 1] = samples[:, 0]
+    np.subtract(samples[:, 1:], samples[:, :-1], out=rows[:, 2:])
+    compressed: bytes = _fast_zlib.compress(rows.data, 1)
     return compressed
 
 
-def _deflated_colour(samples: Pixels) -> bytes:
-    rows = np.empty((samples.shape[0], 1 + samples.shape[1]), np.uint8)
-    rows[:, 0] = _FILTER_NONE  # neighbours are of few colours, which repeat: differences would hide that
-    rows[:, 1:] = samples
-    return zlib.compress(rows.data, 1)  # a fifth smaller than what isal makes of it
-
-
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", _deflating.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", _fast_zlib.crc32(data, zlib.crc32(kind)))

@@ -1,4 +1,4 @@
-"""Detectors: rows reconstructed as scikit-learn and loops do it, scores by the formula, arrays that survive a file."""
+"""Detectors: rows reconstructed as by scikit-learn and loops, scores by the formula, files read back bit for bit."""
 
 import io
 import itertools
@@ -25,6 +25,9 @@ from mimii.features.spec import PRESETS, FeatureSpec
 N_FEATURES = 20
 
 
+ZEROS, ONES = np.zeros(N_FEATURES, "f4"), np.ones(N_FEATURES, "f4")
+
+
 def some_rows(seed, n_rows=300):
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).standard_normal((5, N_FEATURES))
@@ -46,7 +49,7 @@ def some_detector(kind="autoencoder", arrays=None, **how):
     return Detector(kind, some_network() if arrays is None else arrays, shift, scale, FeatureSpec(), "fan-id_00", **how)
 
 
-def test_a_network_does_what_scikit_learns_does():
+def test_a_network_reconstructs_as_scikit_learn_does():
     rows = some_rows(1)
     network = MLPRegressor(hidden_layer_sizes=(8, 3, 8), max_iter=3, random_state=0)
     with pytest.warns(match="optimization"):  # three epochs are few
@@ -58,7 +61,7 @@ def test_a_network_does_what_scikit_learns_does():
     )
 
 
-def test_components_do_what_scikit_learns_do():
+def test_components_reconstruct_as_scikit_learn_does():
     analysis = PCA(4).fit(some_rows(1))
     arrays = {"mean": analysis.mean_, "components": analysis.components_}
     expected = analysis.inverse_transform(analysis.transform(some_rows(2)))
@@ -74,26 +77,24 @@ def test_the_nearest_row_is_found_as_a_loop_finds_it():
 
 
 @pytest.mark.parametrize("n_rows", [1, 4096, 4097, 9000])
-def test_a_score_is_the_mean_squared_error_of_what_is_shifted_and_scaled(n_rows):
+def test_a_score_is_the_mean_squared_error_of_scaled_rows(n_rows):
     rows = (40 * np.random.default_rng(n_rows).standard_normal((n_rows, N_FEATURES)) - 30).astype("f4")
-    detector = some_detector("pca", {"mean": np.zeros(N_FEATURES, "f4"), "components": np.zeros((1, N_FEATURES), "f4")})
+    detector = some_detector("pca", {"mean": ZEROS, "components": ZEROS[np.newaxis]})
     expected = [np.mean(((row - detector.shift) / detector.scale) ** 2) for row in rows.astype(float)]
     np.testing.assert_allclose(score_rows(rows, detector), expected, rtol=1e-5)
     assert score_clip(rows, detector) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_what_a_detector_knows_scores_nothing_and_what_is_strange_scores_more():
+def test_known_rows_score_0_and_others_by_their_distance():
     known = some_rows(3)
-    detector = Detector(
-        "knn", {"rows": known}, np.zeros(N_FEATURES, "f4"), np.ones(N_FEATURES, "f4"), FeatureSpec(), "fan"
-    )
+    detector = Detector("knn", {"rows": known}, ZEROS, ONES, FeatureSpec())
     assert score_clip(known, detector) == 0
     assert 0 < score_clip(known + 0.01, detector) < score_clip(known + 5, detector)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threshold", [0.25, np.inf])
-def test_a_detector_survives_a_file_bit_for_bit(kind, threshold):
+def test_a_detector_is_read_back_bit_for_bit(kind, threshold):
     rng = np.random.default_rng(1)
     arrays = {
         "autoencoder": some_network(),
@@ -108,7 +109,7 @@ def test_a_detector_survives_a_file_bit_for_bit(kind, threshold):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_file_tells_what_its_rows_are(preset):
+def test_a_file_keeps_the_spec_of_its_rows(preset):
     detector = Detector("knn", {"rows": np.zeros((1, 1), "f4")}, np.zeros(1, "f4"), np.ones(1, "f4"), PRESETS[preset])
     assert from_bytes(to_bytes(detector)).spec == PRESETS[preset]
 
@@ -141,16 +142,16 @@ def altered(**values):
         *(b"", b"text", bytes(100), to_bytes(some_detector())[:-50], to_bytes(some_detector())[:200], pickled()),
         *(altered(format=2), altered(kind="oracle"), altered(spec={"n_mels": 0}), altered(spec={"colour": 1})),
     ],
-    ids=["empty", "text", "zeros", "cut", "torn", "pickle", "format", "kind", "spec", "parameter"],
+    ids=["empty", "text", "zeros", "end missing", "start alone", "pickle", "format", "kind", "spec", "parameter"],
 )
-def test_what_is_no_detector_is_refused(data):
+def test_other_files_are_refused(data):
     with pytest.raises(DetectorError, match=r"not a model of jobs\.detect"):
         from_bytes(data)
 
 
-def test_a_damaged_array_is_found_out():
+def test_a_damaged_array_is_refused():
     data = bytearray(to_bytes(some_detector()))
-    with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         place = archive.getinfo("array.weights_0.npy").header_offset + 200
     data[place] ^= 1
     with pytest.raises(DetectorError):

@@ -1,4 +1,4 @@
-"""How well scores tell clips apart: AUCs by counting pairs, thresholds and shares by hand."""
+"""Evaluation: AUCs against counted pairs, thresholds, precision and recall against their definitions."""
 
 import math
 
@@ -15,7 +15,7 @@ scored = st.lists(
 
 
 def auc_by_pairs(labels, scores):
-    """Return the share of pairs in which the abnormal clip scores higher; of equal ones, half."""
+    """Return the share of pairs in which the abnormal clip scores higher; equal scores count half."""
     pairs = [
         (abnormal > normal) + 0.5 * (abnormal == normal)
         for label, abnormal in zip(labels, scores, strict=True)
@@ -32,15 +32,15 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order(clips):
 
 
 @given(clips=scored)
-def test_the_curve_has_the_area_that_is_told(clips):
+def test_the_area_below_the_curve_is_the_auc(clips):
     labels, scores = zip(*clips, strict=True)
     if len(set(labels)) == 2:
         area = np.trapezoid(*reversed(roc_curve(labels, scores)))
         assert area == pytest.approx(evaluate(labels, scores, 0).auc)
 
 
-def test_the_partial_auc_looks_at_few_false_alarms_alone():
-    # Of ten normal clips the loudest comes before half of the abnormal ones: to one false alarm in ten, it is at 1/2.
+def test_the_partial_auc_counts_up_to_one_false_alarm_in_ten():
+    # One normal clip of ten scores more than two of the four abnormal ones: up to one false alarm, recall is 1/2.
     labels = [0] * 10 + [1] * 4
     scores = [*range(9), 100, 101, 102, 50, 51]
     area, least, most = 0.1 * 0.5, 0.1**2 / 2, 0.1
@@ -50,9 +50,8 @@ def test_the_partial_auc_looks_at_few_false_alarms_alone():
 
 
 @pytest.mark.parametrize(("scores", "auc"), [([1, 2, 3, 4], 1), ([4, 3, 2, 1], 0), ([1, 1, 1, 1], 0.5)])
-def test_perfect_inverted_and_blind_scores(scores, auc):
-    found = evaluate([0, 0, 1, 1], scores, 2.5)
-    assert found.auc == auc
+def test_perfect_inverted_and_constant_scores(scores, auc):
+    assert evaluate([0, 0, 1, 1], scores, 2.5).auc == auc
 
 
 def test_alarms_are_counted_above_the_threshold():
@@ -62,7 +61,7 @@ def test_alarms_are_counted_above_the_threshold():
 
 
 @given(clips=scored, threshold=st.integers(-1, 7))
-def test_precision_recall_and_f1_are_what_they_are(clips, threshold):
+def test_precision_recall_and_f1_follow_their_definitions(clips, threshold):
     labels, scores = (np.array(values) for values in zip(*clips, strict=True))
     alarms, abnormal = scores > threshold, labels == 1
     both = (alarms & abnormal).sum()
@@ -74,7 +73,7 @@ def test_precision_recall_and_f1_are_what_they_are(clips, threshold):
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_of_one_kind_alone_there_is_no_auc(label):
+def test_with_one_label_alone_there_is_no_auc(label):
     found = evaluate([label] * 3, [1, 2, 3], 2)
     assert math.isnan(found.auc)
     assert math.isnan(found.partial_auc)
@@ -98,21 +97,22 @@ def test_about_one_normal_clip_in_a_thousand_is_above_the_threshold():
     assert (scores > choose_threshold(scores)).mean() == pytest.approx(0.00135, abs=0.0005)
 
 
-def test_an_average_is_of_what_is_known():
+def test_an_average_leaves_nan_out():
     assert average([1.0, math.nan, 2.0]) == 1.5
     assert math.isnan(average([math.nan]))
     assert math.isnan(average([]))
 
 
 @pytest.mark.parametrize(
-    ("who", "auc"), [(("fan", "id_00", 6.0), 0.745), (("fan", "id_02", -6.0), 0.640), (("fan", "id_06", 0.0), 0.982)]
+    ("machine", "auc"),
+    [(("fan", "id_00", 6.0), 0.745), (("fan", "id_02", -6.0), 0.640), (("fan", "id_06", 0.0), 0.982)],
 )
-def test_published_aucs_are_known(who, auc):
-    assert published_auc(*who) == auc
+def test_published_aucs_are_known(machine, auc):
+    assert published_auc(*machine) == auc
 
 
 @pytest.mark.parametrize(
-    "who", [("fan", "id_06", 6.0), ("pump", "id_00", 6.0), ("", "", 0.0), ("fan", "id_00", math.nan)]
+    "machine", [("fan", "id_06", 6.0), ("pump", "id_00", 6.0), ("", "", 0.0), ("fan", "id_00", math.nan)]
 )
-def test_others_are_not(who):
-    assert math.isnan(published_auc(*who))
+def test_other_aucs_are_nan(machine):
+    assert math.isnan(published_auc(*machine))

@@ -1,4 +1,4 @@
-"""The contact sheet: which clips it shows, and that what it shows can be seen."""
+"""The overview: which clips it shows, its size, its colours, low frequencies at the bottom."""
 
 import io
 
@@ -31,62 +31,67 @@ def album_of(folder, style=Style(), window=None):  # noqa: B008  frozen
     return make_album(make_catalogue(clips, probe_all(clips).of_clips, stratified_split(clips), SPEC), style, window)
 
 
-def shown(album, problems=None, monkeypatch=None):
-    """Return the titles of the panels that are drawn."""
-    drawn = []
-    monkeypatch.setattr("mimii.images.contact_sheet.draw_overview", lambda pairs, *_: drawn.extend(pairs) or b"png")
-    assert make_contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
-    return [tuple(panel.title for panel in pair) for pair in drawn]
+@pytest.fixture
+def shown(monkeypatch):
+    """Return a function from an album to the titles of the panels that are drawn."""
+
+    def titles(album, problems=None):
+        drawn = []
+        monkeypatch.setattr("mimii.images.contact_sheet.draw_overview", lambda pairs, *_: drawn.extend(pairs) or b"png")
+        assert make_contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
+        return [tuple(panel.title for panel in pair) for pair in drawn]
+
+    return titles
 
 
-def test_each_machine_is_shown_normal_and_abnormal(tmp_path, monkeypatch):
+def test_each_machine_is_shown_normal_and_abnormal(tmp_path, shown):
     write_machines(tmp_path, 8)
-    assert shown(album_of(tmp_path), monkeypatch=monkeypatch) == [
+    assert shown(album_of(tmp_path)) == [
         ("fan id_00, 6 dB, normal", "no abnormal clip"),
         ("fan id_02, 6 dB, normal", "fan id_02, 6 dB, abnormal"),
     ]
 
 
-def test_of_a_machine_at_several_snrs_the_best_is_shown(tmp_path, monkeypatch):
+def test_of_several_snrs_the_highest_is_shown(tmp_path, shown):
     for seed, snr in enumerate((-6, 6, 0)):
         for label in ("normal", "abnormal"):
             write_clip(tmp_path / f"{snr}_dB/fan/id_00/{label}/00000000.wav", seed)
-    pair = shown(album_of(tmp_path), monkeypatch=monkeypatch)
+    pair = shown(album_of(tmp_path))
     assert pair == [("fan id_00, 6 dB, normal", "fan id_00, 6 dB, abnormal")]
 
 
-def test_at_most_sixteen_machines_are_shown_from_all_over(tmp_path, monkeypatch):
+def test_at_most_sixteen_machines_are_shown_evenly_chosen(tmp_path, shown):
     for machine in range(40):
         write_clip(tmp_path / f"0_dB/fan/id_{machine:02d}/normal/00000000.wav", machine)
-    titles = [above for above, _ in shown(album_of(tmp_path), monkeypatch=monkeypatch)]
+    titles = [above for above, _ in shown(album_of(tmp_path))]
     assert len(titles) == 16
     assert titles[0].startswith("fan id_00")
     assert titles[-1] >= "fan id_36"
 
 
-def test_clips_without_labels_are_shown_by_name(tmp_path, monkeypatch):
+def test_clips_without_labels_are_shown_by_name(tmp_path, shown):
     for seed in range(3):
         write_clip(tmp_path / f"take {seed}.wav", seed)
-    assert shown(album_of(tmp_path), monkeypatch=monkeypatch) == [("take 0.wav", "take 1.wav"), ("take 2.wav", "")]
+    assert shown(album_of(tmp_path)) == [("take 0.wav", "take 1.wav"), ("take 2.wav", "")]
 
 
-def test_bad_clips_are_not_shown(tmp_path, monkeypatch):
+def test_bad_clips_are_not_shown(tmp_path, shown):
     write_machines(tmp_path, 8)
     album = album_of(tmp_path)
     problems = ["bad" if clip.identity.label == 0 else "" for clip in album.catalogue.clips]
-    assert shown(album, problems, monkeypatch) == [("no normal clip", "fan id_02, 6 dB, abnormal")]
+    assert shown(album, problems) == [("no normal clip", "fan id_02, 6 dB, abnormal")]
     assert make_contact_sheet(album, ["bad"] * 8, HERE) is None
 
 
-def test_a_clip_that_is_gone_meanwhile_leaves_an_empty_place(tmp_path, monkeypatch):
+def test_a_clip_deleted_meanwhile_leaves_an_empty_place(tmp_path, shown):
     paths = write_machines(tmp_path, 8)
     album = album_of(tmp_path)
     paths[0].unlink()
-    assert shown(album, monkeypatch=monkeypatch)[0] == ("", "no abnormal clip")
+    assert shown(album)[0] == ("", "no abnormal clip")
 
 
 @pytest.mark.parametrize("n_pairs", [1, 2, 5, 16])
-def test_a_sheet_is_a_picture_of_a_size_that_fits_a_page(n_pairs):
+def test_an_overview_is_a_picture_that_fits_a_screen(n_pairs):
     rng = np.random.default_rng(1)
     clips = [rng.uniform(-80, 0, (313, 64)).astype(np.float32) for _ in range(2)]
     pairs = [(Panel("fan, normal", clips[0]), Panel("fan, abnormal", clips[1]))] * n_pairs
@@ -96,7 +101,7 @@ def test_a_sheet_is_a_picture_of_a_size_that_fits_a_page(n_pairs):
     assert draw_overview(pairs, SPEC, Style(), "x") == draw_overview(pairs, SPEC, Style(), "x")
 
 
-def test_a_sheet_has_the_colours_of_the_images():
+def test_an_overview_has_the_colours_of_the_images():
     clip = np.linspace(-80, 0, 313 * 64, dtype=np.float32).reshape(313, 64)
     pair = [(Panel("a", clip), Panel("b", None))]
     gray = pixels_of(draw_overview(pair, SPEC, Style(), ""))
@@ -105,11 +110,11 @@ def test_a_sheet_has_the_colours_of_the_images():
     assert (np.ptp(colour, axis=-1) > 50).mean() > 0.1
 
 
-def test_low_frequencies_are_at_the_bottom_of_a_sheet():
+def test_low_frequencies_are_at_the_bottom_of_an_overview():
     clip = np.full((313, 64), -80, np.float32)
     clip[:, :8] = 0
     picture = pixels_of(draw_overview([(Panel("", clip), Panel("", None))], SPEC, Style(), ""))[:, :, 0]
-    frame, *band = np.flatnonzero(picture[:, 150:200].mean(axis=1) < 40)  # the upper edge, and what is loud
+    frame, *band = np.flatnonzero(picture[:, 150:200].mean(axis=1) < 40)  # the upper edge, and the loud bands
     assert 10 < len(band) < 20
     assert band[0] - frame > 6 * len(band)
     assert band == list(range(band[0], band[-1] + 1))

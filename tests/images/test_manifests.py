@@ -1,4 +1,4 @@
-"""What is handed over with images, held against the published example line by line."""
+"""Manifests against the published example field by field, class numbers, the CSV list of images."""
 
 import csv
 import io
@@ -40,7 +40,7 @@ def test_the_date_is_in_utc():
     assert datetime.fromisoformat(entry["machine-state-metadata"]["creation-date"]) == datetime(1970, 1, 2)  # noqa: DTZ001
 
 
-def test_labels_are_numbered_as_an_image_folder_numbers_them():
+def test_classes_have_the_numbers_of_an_image_folder():
     normal, abnormal = entries(Labelled("s3://b/a.png", 0, 0), Labelled("s3://b/b.png", 1, 0))
     assert (normal["machine-state"], normal["machine-state-metadata"]["class-name"]) == (1, "normal")
     assert (abnormal["machine-state"], abnormal["machine-state-metadata"]["class-name"]) == (0, "abnormal")
@@ -49,17 +49,17 @@ def test_labels_are_numbered_as_an_image_folder_numbers_them():
     assert "opposite" in classes["note"]
 
 
-def test_there_is_a_line_an_image_and_no_blank_one():
+def test_a_manifest_has_one_line_per_image_and_no_blank_one():
     text = manifest([Labelled(f"s3://b/{index}.png", 0, 0) for index in range(5)])
     assert len(text.splitlines()) == text.count(b"\n") == 5
     assert all(line.strip() for line in text.splitlines())
     assert manifest([]) == b""
 
 
-def test_the_list_can_be_read_back_whatever_is_in_it():
-    rows = [{"file": "a,b.png", "path": 'with "quotes"\nand a line', "status": "ok"}, {"path": "b", "status": "gone"}]
+def test_the_list_can_be_read_back_with_quotes_and_line_breaks():
+    rows = [{"file": "a,b.png", "path": 'with "quotes"\nand a line', "status": "ok"}, {"path": "b", "status": "bad"}]
     found = list(csv.DictReader(io.StringIO(images_document(rows).decode(), newline="")))
     assert [(row["file"], row["path"], row["status"]) for row in found] == [
         ("a,b.png", 'with "quotes"\nand a line', "ok"),
-        ("", "b", "gone"),
+        ("", "b", "bad"),
     ]

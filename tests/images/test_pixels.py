@@ -1,8 +1,9 @@
-"""Pixels against their formulas, computed pixel by pixel; files against Pillow's readers; which end is up."""
+"""Pixels against formulas computed pixel by pixel, files against Pillow's readers, low frequencies at the bottom."""
 
 import io
 import math
 import zlib
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -14,9 +15,9 @@ from PIL import Image
 
 from mimii.features.mel import mel_spectrogram, power_to_db
 from mimii.features.spec import FeatureSpec, SpecError
-from mimii.images import pixels as images
+from mimii.images import pixels as pixels_module
 from mimii.images.drawings import colour_table
-from mimii.images.pixels import Style, encode_jpeg, encode_png, measure_image, render_image, to_pixels
+from mimii.images.pixels import Resampling, Style, encode_jpeg, encode_png, measure_image, render_image, to_pixels
 
 SPEC = FeatureSpec()
 
@@ -46,11 +47,16 @@ def naive_gray(decibel, low, high):
 
 
 def assert_same_pixels(ours, theirs, most_rounded=0.002):
-    """Hold pixels against each other: where float32 rounds across an integer, one may be off by one."""
+    """Compare pixels; where float32 rounds across an integer, one may be off by one."""
     assert ours.shape == theirs.shape
     difference = np.abs(ours.astype(int) - theirs.astype(int))
     assert difference.max() <= 1
     assert (difference > 0).mean() <= most_rounded
+
+
+def scaled(decibel):
+    """Return dB scaled to 0..1 between the smallest and the largest, low frequencies at the bottom."""
+    return ((decibel - decibel.min()) / (decibel.max() - decibel.min())).T[::-1]
 
 
 @pytest.mark.parametrize("db_range", [None, (-60.0, -10.0), (-200.0, 50.0)])
@@ -60,11 +66,9 @@ def test_gray_is_the_formula_pixel_by_pixel(db_range):
     assert_same_pixels(to_pixels(decibel, Style(db_range=db_range)), naive_gray(decibel, low, high))
 
 
-def test_gray_is_what_users_have_always_written():
-    decibel = some_db(2, 313, 64).T
-    scaled = (decibel - decibel.min()) / (decibel.max() - decibel.min()) * 255
-    classic = 255 - np.flip(scaled.astype(np.uint8), axis=0)
-    np.testing.assert_array_equal(to_pixels(decibel.T, Style()), classic)
+def test_gray_is_what_the_usual_numpy_code_gives():
+    decibel = some_db(2, 313, 64)
+    np.testing.assert_array_equal(to_pixels(decibel, Style()), 255 - (scaled(decibel) * 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize("name", ["viridis", "magma", "jet", "gray", "tab10", "Set1", "twilight"])
@@ -72,8 +76,8 @@ def test_gray_is_what_users_have_always_written():
 def test_colours_are_those_of_matplotlib(name, db_range):
     decibel = some_db(3, 100, 40)
     low, high = db_range or (decibel.min(), decibel.max())
-    scaled = Normalize(low, high, clip=True)(decibel.T[::-1]).filled()
-    theirs = mpl.colormaps[name](scaled, bytes=True)[..., :3]
+    values = Normalize(low, high, clip=True)(decibel.T[::-1]).filled()
+    theirs = mpl.colormaps[name](values, bytes=True)[..., :3]
     ours = to_pixels(decibel, colour_style(name, db_range=db_range))
     assert ours.shape == (40, 100, 3)
     assert (ours != theirs).any(axis=-1).mean() <= 0.002
@@ -87,27 +91,27 @@ def test_the_ends_of_the_scale_are_black_and_white():
 
 @pytest.mark.parametrize("style", [Style(), colour_style(), Style(size=(9, 9))], ids=["gray", "colour", "resized"])
 @pytest.mark.parametrize("value", [-80.0, 0.0, -13.5])
-def test_a_clip_of_one_loudness_is_all_quiet(style, value):
+def test_a_clip_of_constant_level_is_all_quiet(style, value):
     pixels = to_pixels(np.full((5, 4), value, np.float32), style)
     assert len(np.unique(pixels.reshape(-1, 3 if style.colours else 1), axis=0)) == 1
     assert pixels.flat[0] == (style.colours[0] if style.colours else 255)
 
 
-def tone(n_samples=160_000, start=200, stop=6000):
-    """Return a tone that rises evenly on the mel scale's logarithmic part."""
+def db_of(samples):
+    return power_to_db(mel_spectrogram(samples, SPEC), SPEC)
+
+
+def rising_tone(n_samples=160_000, start=200, stop=6000):
+    """Return a tone whose frequency grows by the same factor each second."""
     seconds = np.arange(n_samples) / 16_000
     hz = start * (stop / start) ** (seconds / seconds[-1])
     return (0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 16_000)).astype(np.float32)
 
 
-def darkest_rows(pixels):
-    return pixels.argmin(axis=0)
-
-
 def test_a_rising_tone_rises_and_is_dark():
-    pixels = to_pixels(power_to_db(mel_spectrogram(tone(), SPEC), SPEC), Style())
+    pixels = to_pixels(db_of(rising_tone()), Style())
     assert pixels.shape == (64, 313)
-    heights = 63 - darkest_rows(pixels)
+    heights = 63 - pixels.argmin(axis=0)
     assert heights[5] < 8
     assert heights[-5] > 50
     assert (np.diff(heights[2:-2].astype(int)) >= 0).mean() > 0.99
@@ -115,16 +119,16 @@ def test_a_rising_tone_rises_and_is_dark():
     assert np.median(pixels) > 200
 
 
-def test_what_is_loud_is_at_the_end_of_the_colours():
+def test_loud_is_at_the_end_of_the_colours():
     table = np.frombuffer(colour_table("viridis"), np.uint8).reshape(-1, 3)
-    pixels = to_pixels(power_to_db(mel_spectrogram(tone(), SPEC), SPEC), colour_style("viridis"))
+    pixels = to_pixels(db_of(rising_tone()), colour_style("viridis"))
     loudest = 63 - np.unravel_index((pixels == table[-1]).all(axis=-1).argmax(), (64, 313))[0]
     assert (pixels == table[0]).all(axis=-1).mean() > 0.5
     assert 0 <= loudest <= 63
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 50), gray=st.booleans(), seed=st.integers(0, 99))
-def test_a_png_has_just_the_pixels_that_went_in(height, width, gray, seed):
+def test_a_png_has_exactly_the_pixels_that_were_encoded(height, width, gray, seed):
     shape = (height, width) if gray else (height, width, 3)
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     data = encode_png(pixels)
@@ -135,9 +139,7 @@ def test_a_png_has_just_the_pixels_that_went_in(height, width, gray, seed):
 
 
 def test_a_png_is_as_small_as_pillows():
-    decibel = power_to_db(
-        mel_spectrogram(np.random.default_rng(5).normal(0, 0.1, 160_000).astype(np.float32), SPEC), SPEC
-    )
+    decibel = db_of(np.random.default_rng(5).normal(0, 0.1, 160_000).astype(np.float32))
     for style in (Style(), colour_style()):
         pillow = io.BytesIO()
         Image.fromarray(to_pixels(decibel, style)).save(pillow, "PNG")
@@ -146,26 +148,25 @@ def test_a_png_is_as_small_as_pillows():
 
 def test_without_isal_the_pixels_are_the_same(monkeypatch):
     with_isal = render_image(some_db(5, 313, 64), Style())
-    assert images._deflating is not zlib, "isal is a dependency on this machine"
-    monkeypatch.setattr(images, "_deflating", zlib)
+    assert pixels_module._fast_zlib is not zlib, "isal is a dependency on this machine"
+    monkeypatch.setattr(pixels_module, "_fast_zlib", zlib)
     np.testing.assert_array_equal(opened(render_image(some_db(5, 313, 64), Style())), opened(with_isal))
 
 
 @pytest.mark.parametrize("style", [Style(format="jpeg"), colour_style(format="jpeg")], ids=["gray", "colour"])
 def test_a_jpeg_shows_nearly_the_same(style):
-    decibel = power_to_db(mel_spectrogram(tone(), SPEC), SPEC)
+    decibel = db_of(rising_tone())
     pixels = to_pixels(decibel, style)
     assert measure_image(encode_jpeg(pixels)) == ("JPEG", 313, 64)
     difference = np.abs(opened(render_image(decibel, style)).astype(int) - pixels)
     assert difference.mean() < 3
 
 
-@pytest.mark.parametrize("resampling", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
-def test_a_size_is_come_to_in_loudness_by_the_filter_that_is_named(resampling):
+@pytest.mark.parametrize("resampling", get_args(Resampling))
+def test_the_named_filter_resizes_levels_not_colours(resampling):
     decibel = some_db(6, 313, 64)
-    scaled = np.flipud(((decibel - decibel.min()) / (decibel.max() - decibel.min())).T).astype(np.float32)
     method = getattr(Image.Resampling, resampling.upper())
-    resized = np.clip(np.asarray(Image.fromarray(np.ascontiguousarray(scaled)).resize((224, 224), method)), 0, 1)
+    resized = np.asarray(Image.fromarray(np.ascontiguousarray(scaled(decibel))).resize((224, 224), method)).clip(0, 1)
     assert_same_pixels(to_pixels(decibel, Style(size=(224, 224), resampling=resampling)), 255 - np.floor(resized * 255))
     table = np.frombuffer(colour_table("magma"), np.uint8).reshape(-1, 3)
     pixels = to_pixels(decibel, colour_style(size=(224, 224), resampling=resampling))
@@ -173,15 +174,14 @@ def test_a_size_is_come_to_in_loudness_by_the_filter_that_is_named(resampling):
 
 
 def test_filters_differ():
-    names = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-    images = {name: render_image(some_db(7, 313, 64), Style(size=(100, 30), resampling=name)) for name in names}
-    assert len(set(images.values())) == len(names)
+    names = get_args(Resampling)
+    files = {render_image(some_db(7, 313, 64), Style(size=(100, 30), resampling=name)) for name in names}
+    assert len(files) == len(names)
 
 
 def test_a_box_filter_is_the_mean():
     decibel = some_db(8, 12, 6)
-    scaled = ((decibel - decibel.min()) / (decibel.max() - decibel.min())).T[::-1]
-    means = scaled.reshape(3, 2, 4, 3).mean(axis=(1, 3))
+    means = scaled(decibel).reshape(3, 2, 4, 3).mean(axis=(1, 3))
     assert_same_pixels(to_pixels(decibel, Style(size=(4, 3), resampling="box")), 255 - np.floor(means * 255), 0.1)
 
 
@@ -199,7 +199,7 @@ def test_a_box_filter_is_the_mean():
     ],
     ids=str,
 )
-def test_a_style_that_makes_no_sense_is_refused_by_name(how):
+def test_an_invalid_style_is_refused_by_name(how):
     with pytest.raises(SpecError, match=next(iter(how)).replace("db_range", "dB range")):
         Style(**how)
 
@@ -210,7 +210,7 @@ def test_an_unknown_colormap_is_refused_by_name():
 
 
 @pytest.mark.parametrize("damage", ["", "text", "cut"])
-def test_what_is_no_whole_image_cannot_be_measured(damage):
+def test_a_damaged_image_cannot_be_measured(damage):
     data = render_image(some_db(9, 100, 64), Style())
     damaged = {"": b"", "text": b"no image", "cut": data[:-500]}[damage]
     assert measure_image(data) == ("PNG", 100, 64)
