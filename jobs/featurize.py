@@ -5,6 +5,8 @@ dask, PyTorch and TensorStore read as it is. Stop this command whenever you like
 does what is missing.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time

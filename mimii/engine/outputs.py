@@ -84,6 +84,11 @@ class Output(Protocol):
         ...
 
     @property
+    def replaced(self) -> Sequence[str]:
+        """Folders of which only the last documents stay when it is finished."""
+        ...
+
+    @property
     def noun(self) -> str:
         """What one task makes: shard, batch, machine."""
         ...
@@ -186,6 +191,9 @@ def finish(output: Output, records: Mapping[int, Record]) -> None:
         raise UnfinishedError(msg)
     documents = output.last_documents(records)
     head = documents.pop(output.head.key)
+    for folder in output.replaced:
+        for key in output.objects.sizes(folder).keys() - documents.keys():
+            output.objects.delete(key)
     output.objects.put_all(documents)
     output.objects.delete_partial()
     output.objects.put(output.head.key, head)

@@ -3,6 +3,7 @@ from .decode import encode_flac as encode_flac
 from .decode import read_channel as read_channel
 from .decode import read_header as read_header
 from .loading import ClipResult as ClipResult
+from .loading import ClipTask as ClipTask
 from .loading import Fault as Fault
 from .loading import Input as Input
 from .loading import Task as Task

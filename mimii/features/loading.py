@@ -1,7 +1,7 @@
 """From a clip's bytes to its samples; and what becomes of each clip on its way to features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
 from mimii.features.decode import Header, read_blocks, read_header
@@ -57,6 +57,16 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ClipTask:
+    """Some clips to be computed, for what needs no more than a `Task`."""
+
+    inputs: tuple[Input, ...]
+    read_options: ReadOptions
+    spec: FeatureSpec
+    faults: Mapping[int, "Fault"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Why a clip failed.
 
@@ -87,6 +97,8 @@ class ClipResult:
         The result of the last step; None where the clip failed.
     fault : Fault or None
         Why it failed.
+    part : Any
+        Which part of the clip it is, where a clip is cut, as for images.
 
     """
 
@@ -94,6 +106,7 @@ class ClipResult:
     task: Any
     value: Any = None
     fault: Fault | None = None
+    part: Any = None
 
     def then(self, step: Callable[[Any], Any]) -> "ClipResult":
         """Return the clip after one more step; a clip that failed stays as it is, and one that fails says why.

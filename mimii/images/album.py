@@ -3,17 +3,17 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Stamp, make_stamp
-from mimii.features import FeatureSpec, Loaded, SpecError
+from mimii.features import Fault, FeatureSpec, Input, SpecError
 from mimii.images.pixels import SUFFIXES, Style
 from mimii.recordings import Catalogue, digest_clips, image_names
-from mimii.storage import HERE, Objects, Place, ReadOptions
+from mimii.storage import HERE, Objects, ReadOptions
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""
@@ -60,6 +60,8 @@ class Album:
         Of the clips that can be used, the first of each task, and the number of all.
     fingerprint : str
         Of all that decides a pixel or a name.
+    sources : tuple of str
+        Where the recordings were found.
 
     """
 
@@ -70,11 +72,7 @@ class Album:
     names: tuple[str, ...]
     firsts: NDArray[np.int64]
     fingerprint: str
-
-    @property
-    def records(self) -> str:
-        """Below which prefix the records are."""
-        return RECORDS
+    sources: tuple[str, ...] = ()
 
     @property
     def n_tasks(self) -> int:
@@ -86,10 +84,6 @@ class Album:
         usable = np.flatnonzero(self.catalogue.n_rows)
         clips: list[int] = usable[self.firsts[task] : self.firsts[task + 1]].tolist()
         return clips
-
-    def n_ended(self, task: int) -> int:
-        """Count the clips that are finished with a task: no clip is in two."""
-        return int(self.firsts[task + 1] - self.firsts[task])
 
     def pictures(self, clip: int) -> list[Picture]:
         """Say which images there will be of a clip."""
@@ -111,29 +105,6 @@ class Album:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The images of one clip.
-
-    Attributes
-    ----------
-    clip : int
-        Which clip of the album.
-    place : Place
-        Where its bytes are.
-    n_samples : int
-        Samples of one channel, as planned.
-    pictures : tuple of Picture
-        What to render of it.
-
-    """
-
-    clip: int
-    place: Place
-    n_samples: int
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RenderTask:
     """All that a worker needs to render the images of some clips.
 
@@ -146,12 +117,14 @@ class RenderTask:
     spec : FeatureSpec
         What to compute.
     style : Style
-        What it is to look like.
+        How it becomes images.
     stamp : Stamp
-        For the record.
-    parts : tuple of Part
-        A clip each.
-    faults : mapping of int to Loaded
+        For the record; it says which task.
+    inputs : tuple of Input
+        The recordings.
+    pictures : tuple of tuple of Picture
+        The images of each of them.
+    faults : mapping of int to Fault
         Clips that are known not to be readable.
 
     """
@@ -161,16 +134,19 @@ class RenderTask:
     spec: FeatureSpec
     style: Style
     stamp: Stamp
-    parts: tuple[Part, ...]
-    faults: Mapping[int, Loaded] = field(default_factory=dict)
+    inputs: tuple[Input, ...]
+    pictures: tuple[tuple[Picture, ...], ...]
+    faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the task and its recordings, for messages."""
-        return f"batch {self.stamp.task}, recordings {self.parts[0].place} to {self.parts[-1].place}"
+        return f"batch {self.stamp.task}, recordings {self.inputs[0].place} to {self.inputs[-1].place}"
 
 
-def make_album(catalogue: Catalogue, style: Style, window: float | None = None, base: str = "") -> Album:
-    """Plan a set of images."""
+def make_album(
+    catalogue: Catalogue, style: Style, window: float | None = None, base: str = "", sources: Sequence[str] = ()
+) -> Album:
+    """Plan a set of images; SpecError where a window is too short."""
     spec = catalogue.spec
     if window is not None and not window * spec.sample_rate >= 2 * spec.hop_length:
         least = 2 * spec.hop_length / spec.sample_rate
@@ -179,26 +155,32 @@ def make_album(catalogue: Catalogue, style: Style, window: float | None = None, 
     names = tuple(image_names(catalogue.clips, catalogue.splits))
     values = (FORMAT, spec.as_dict(), style_as_dict(style), window, digest_clips(catalogue), names)
     fingerprint = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    return Album(catalogue, style, window, base, names, _firsts(catalogue), fingerprint)
+    return Album(catalogue, style, window, base, names, _firsts(catalogue), fingerprint, tuple(sources))
+
+
+def render_stamp(album: Album, task: int) -> Stamp:
+    """Return what the record of a task must bear."""
+    return make_stamp(album.fingerprint, task, [album.catalogue.clips[clip].place for clip in album.clips_of(task)])
 
 
 def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = HERE) -> RenderTask:
-    """Gather what a worker needs to know for one task."""
-    parts = tuple(_parts(album, album.clips_of(task)))
-    return RenderTask(output, read_options, album.catalogue.spec, album.style, make_stamp(album, task), parts)
+    """Gather what a worker needs to know of one task."""
+    catalogue, clips = album.catalogue, album.clips_of(task)
+    return RenderTask(
+        output,
+        read_options,
+        catalogue.spec,
+        album.style,
+        render_stamp(album, task),
+        inputs=tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in clips),
+        pictures=tuple(tuple(album.pictures(clip)) for clip in clips),
+    )
 
 
 def style_as_dict(style: Style) -> dict[str, object]:
     """Return a style by name, as JSON takes it; the table of colours as a digest."""
     colours = hashlib.sha256(style.colours).hexdigest()[:16] if style.colours else ""
     return asdict(style) | {"colours": colours}
-
-
-def _parts(album: Album, clips: Sequence[int]) -> Iterator[Part]:
-    catalogue = album.catalogue
-    for clip in clips:
-        pictures = tuple(album.pictures(clip))
-        yield Part(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip]), pictures)
 
 
 def _firsts(catalogue: Catalogue) -> NDArray[np.int64]:

@@ -1,51 +1,61 @@
-"""One task: some clips -> load -> mel -> dB -> images -> write -> record."""
+"""The last steps of a partition of images: windows of each clip in dB -> images -> a record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
-from mimii.engine import Done, Record, Written, describe, record_key, to_json, withdraw
-from mimii.features import FloatArray, load_all, power_to_db
-from mimii.images.album import RECORDS, Part, RenderTask
+from mimii.engine import Record, Written, describe, record_key, to_json, withdraw
+from mimii.features import ClipResult
+from mimii.images.album import RECORDS, Picture, RenderTask
 from mimii.images.pixels import render_image
 
 _IMAGES_A_BATCH = 128
 
 
-def render_batch(task: RenderTask) -> Done:
-    """Render the images of some clips and write them, then their record.
-
-    The same task writes the same bytes, always, so it may be done twice, or by two workers at once.
-    """
-    clips = list(zip(task.parts, load_all(task), strict=True))
-    key = record_key(RECORDS, task.stamp.task)
-    withdraw(task.output, key, task.stamp)
-    for part in (part for part, clip in clips if clip.mel is None):
-        _delete_images(task, part)
-    written = _write(task, (image for part, clip in clips for image in render_clip(part, clip.mel, task)))
-    bad = {part.clip: clip.problem for part, clip in clips if clip.problem}
-    record = Record(task.stamp, written, bad, tuple(part.clip for part, clip in clips if clip.unread))
-    task.output.put(key, to_json(record))
-    return Done(task.stamp.task, len(task.parts), record.size, bad)
+def cut_windows(clip: ClipResult) -> list[ClipResult]:
+    """Cut a mel spectrogram into what each image shows: dB are then relative to the image; a fault stays one."""
+    if clip.fault:
+        return [clip]
+    return [replace(clip, value=clip.value[one.start : one.stop], part=one) for one in _pictures(clip)]
 
 
-def render_clip(part: Part, mel: FloatArray | None, task: RenderTask) -> Iterator[tuple[str, bytes]]:
-    """Render the images of one clip, each as if the frames that it shows were all of the clip."""
-    if mel is not None:
-        for picture in part.pictures:
-            decibel = power_to_db(mel[picture.start : picture.stop], task.spec)
-            yield picture.key, render_image(decibel, task.style)
+def write_images(partition: Iterable[ClipResult]) -> list[Record]:
+    """Render and write the images of a partition, then their record; return the record."""
+    written, faults, task = dict[str, Written](), list[ClipResult](), None
+    for batch in _batches(partition):
+        task = task or _begin(batch[0].task)
+        images = {window.part.key: render_image(window.value, task.style) for window in batch if not window.fault}
+        task.output.put_all(images)
+        written |= describe(images)
+        faults += [clip for clip in batch if clip.fault]
+    assert task is not None  # a partition has at least one clip
+    _delete_images(faults)
+    bad = {clip.input.clip: clip.fault.problem for clip in faults if clip.fault}
+    unread = tuple(clip.input.clip for clip in faults if clip.fault and clip.fault.unread)
+    record = Record(task.stamp, written, bad, unread)
+    task.output.put(record_key(RECORDS, task.stamp.task), to_json(record))
+    return [record]
 
 
-def _write(task: RenderTask, images: Iterator[tuple[str, bytes]]) -> dict[str, Written]:
-    """Write images, many at a time; return what was written."""
-    written: dict[str, Written] = {}
-    while batch := dict(islice(images, _IMAGES_A_BATCH)):
-        task.output.put_all(batch)
-        written |= describe(batch)
-    return written
+def _batches(windows: Iterable[ClipResult]) -> Iterator[list[ClipResult]]:
+    """Yield windows as many at a time as images are written together."""
+    windows = iter(windows)
+    while batch := list(islice(windows, _IMAGES_A_BATCH)):
+        yield batch
 
 
-def _delete_images(task: RenderTask, part: Part) -> None:
-    """Delete the images of a recording that was good once and cannot be read any more."""
-    for picture in part.pictures:
-        task.output.delete(picture.key)
+def _begin(task: RenderTask) -> RenderTask:
+    withdraw(task.output, record_key(RECORDS, task.stamp.task), task.stamp)
+    return task
+
+
+def _delete_images(faults: Iterable[ClipResult]) -> None:
+    """Delete the images of recordings that could be read once and cannot any more."""
+    for clip in faults:
+        for picture in _pictures(clip):
+            clip.task.output.delete(picture.key)
+
+
+def _pictures(clip: ClipResult) -> tuple[Picture, ...]:
+    task: RenderTask = clip.task
+    return task.pictures[task.inputs.index(clip.input)]

@@ -71,6 +71,7 @@ class TableOutput:
     read_options: ReadOptions = HERE
     head: ClassVar[Head] = HEAD
     parts: ClassVar[tuple[str, ...]] = (RECORDS, *SCHEMA)
+    replaced: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = "shard"
     pipeline: ClassVar[Pipeline] = Pipeline("load-mel-db-shard", partial(clips_to_partitions, write=write_shard))
 
