@@ -5,12 +5,17 @@ take as they are: train/normal, train/abnormal, test/normal, test/abnormal. Stop
 whatever way; run it again and it does what is missing.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import mimii
+from jobs.command import EXIT_STATUS, OK, run_command
 from jobs.options import (
     add_run_options,
     add_source_options,
@@ -18,26 +23,14 @@ from jobs.options import (
     add_split_options,
     add_storage_options,
     location,
+    open_output,
+    output_access,
     read_options_of,
+    scheduler_of,
+    spec_of,
 )
-from jobs.report import Run
-from jobs.run import EXIT_STATUS, OK, Job, run_command, run_job
-from jobs.survey import source_names
-from jobs.vision_check import check_output, check_plan, describe_check
-from mimii.engine import Record, read_records
-from mimii.images import (
-    Album,
-    Style,
-    Violation,
-    album_store,
-    colour_table,
-    make_album,
-    make_contact_sheet,
-    render_batch,
-    render_task,
-)
-from mimii.recordings import TRAIN, Catalogue
-from mimii.storage import Objects, is_remote
+from jobs.version import add_version
+from mimii import engine, images, recordings, storage
 
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"
@@ -62,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     add_split_options(add_source_options(parser), "stratified")
     add_spec_options(parser)
     parser.set_defaults(frames=1)  # an image stacks none
@@ -103,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.cmap and options.style != "colormap":
         parser.error("argument --cmap: needs --style colormap")
-    return run_command(_JOB.name, options, lambda: run_job(_JOB, options))
+    return run_command("render", options, _render)
 
 
 def _add_style_options(parser: argparse.ArgumentParser) -> None:
@@ -137,64 +131,99 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--format", choices=("png", "jpeg"), default="png", help="of the files; default: png")
 
 
-def _plan(options: argparse.Namespace, catalogue: Catalogue) -> Album:
+def _render(options: argparse.Namespace) -> int:
+    from jobs.progress import show_progress
+    from jobs.report import Planned, conclude, print_plan, print_run
+    from jobs.sources import find_sources
+
+    started, where = time.monotonic(), scheduler_of(options)
+    engine.look(open_output(options, storage.SHORT_TIMEOUT), images.ALBUM_HEAD)  # a refusal comes before the plan
+    clips = find_sources(options)
+    album = _plan(options, clips)
+    output = images.AlbumOutput(album, open_output(options), read_options_of(options))
+    planned = Planned("render", options, clips, album.catalogue, output)
+    if options.dry_run:
+        print_plan(planned, _describe_plan(album))
+        return _check_plan(album) if options.check else OK
+    run = mimii.render(
+        album,
+        options.output,
+        client=where,
+        overwrite=options.overwrite,
+        access=output_access(options),
+        read_options=read_options_of(options),
+        progress=show_progress("batch", len(planned.bad()), quiet=options.quiet),
+    )
+    if not options.quiet:
+        print_run(planned, run, time.monotonic() - started, _describe_run(album, run))
+        print(f"\n{_describe_use(album, options.output)}")
+    status = conclude(planned, run)
+    return (_check(output, run) if options.check else OK) or status
+
+
+def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
     name = (options.cmap or _DEFAULT_COLORMAP) if options.style == "colormap" else "gray"
-    colours = colour_table(name) if options.style == "colormap" else b""
+    colours = images.colour_table(name) if options.style == "colormap" else b""
     db_range = tuple(options.db_range) if options.db_range else None
-    style = Style(name, colours, db_range, options.size, options.resample, options.format)
-    base = options.manifest_base or (options.output if is_remote(options.output) else "")
-    return make_album(catalogue, style, options.window, base)
+    return mimii.plan_images(
+        clips,
+        spec_of(options, recordings.commonest_sample_rate(clips)),
+        images.Style(name, colours, db_range, options.size, options.resample, options.format),
+        window=options.window,
+        split=options.split,
+        train_fraction=options.train_fraction,
+        seed=options.seed,
+        manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
+    )
 
 
-def _finish(options: argparse.Namespace, output: Objects, album: Album) -> dict[int, Record]:
-    problems = album_store.problems_of(album, read_records(output, album))
-    overview = make_contact_sheet(album, problems, read_options_of(options))
-    return album_store.finish(output, album, source_names(options), overview)
-
-
-def _plan_lines(album: Album) -> dict[str, str]:
+def _describe_plan(album: images.Album) -> dict[str, str]:
     spec, style = album.catalogue.spec, album.style
-    images = [picture for clip in range(len(album.names)) for picture in album.pictures(clip)]
-    sizes = Counter(map(album.size, images)).most_common(1)
+    pictures = [picture for clip in range(len(album.names)) for picture in album.pictures(clip)]
+    sizes = Counter(map(album.size, pictures)).most_common(1)
     size = f", most of them {sizes[0][0][0]} x {sizes[0][0][1]} pixels" if sizes else ""
     shown = {name: value for name, value in spec.as_dict().items() if name != "frames"}
     return {
         "spectrogram": ", ".join(f"{name} {value}" for name, value in shown.items()),
-        "images": f"{len(images):,} {style.format.upper()}{size}",
+        "images": f"{len(pictures):,} {style.format.upper()}{size}",
         "batches": f"{album.n_tasks:,}, a task each",
     }
 
 
-def _run_lines(album: Album, run: Run) -> dict[str, str]:
+def _describe_run(album: images.Album, run: mimii.Run) -> dict[str, str]:
     n_images = sum(len(album.pictures(clip)) for clip in range(len(album.names)) if clip not in run.bad)
     return {
         "images": f"{n_images:,} {album.style.format.upper()}",
-        "batches": f"{run.n_computed:,} rendered, {run.n_kept:,} there already",
+        "batches": f"{len(run.computed):,} rendered, {album.n_tasks - len(run.computed):,} there already",
     }
 
 
-def _opening(album: Album, output: str) -> str:
-    lines = [f"look at   {output}/{album_store.OVERVIEW}"]
-    if TRAIN in album.catalogue.splits:
-        folder = f"{output}/{TRAIN}"
+def _describe_use(album: images.Album, output: str) -> str:
+    lines = [f"look at   {output}/{images.OVERVIEW}"]
+    if recordings.TRAIN in album.catalogue.splits:
+        folder = f"{output}/{recordings.TRAIN}"
         lines.append(f"train on  {folder}, such as with torchvision.datasets.ImageFolder({folder!r})")
     if album.base:
-        lines.append(f"import    {output}/{album_store.MANIFESTS} into Amazon Rekognition")
+        lines.append(f"import    {output}/{images.MANIFESTS} into Amazon Rekognition")
     return "\n".join(lines)
 
 
-def _check_plan(options: argparse.Namespace, album: Album) -> int:
-    return _report(check_plan(album), has_manifests=False) if options.check else OK
+def _check_plan(album: images.Album) -> int:
+    from jobs.vision_check import check_plan
+
+    return _report(check_plan(album), has_manifests=False)
 
 
-def _check(options: argparse.Namespace, album: Album, output: Objects, done: Mapping[int, Record]) -> int:
-    if not options.check:
-        return OK
-    violations = check_output(album, album_store.problems_of(album, done), output)
-    return _report(violations, has_manifests=bool(album.base))
+def _check(output: images.AlbumOutput, run: mimii.Run) -> int:
+    from jobs.vision_check import check_output
+
+    violations = check_output(output.album, output.problems(run.records), output.objects)
+    return _report(violations, has_manifests=bool(output.album.base))
 
 
-def _report(violations: Sequence[Violation], *, has_manifests: bool) -> int:
+def _report(violations: Sequence[images.Violation], *, has_manifests: bool) -> int:
+    from jobs.vision_check import describe_check
+
     text = describe_check(violations, has_manifests=has_manifests)
     print(f"\n{text}", file=sys.stderr if violations else sys.stdout)
     return LIMITS_BROKEN if violations else OK
@@ -211,26 +240,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _s3_location(text: str) -> str:
     """Read an ``s3://`` URL, for argparse."""
-    if not is_remote(location(text)):
+    if not storage.is_remote(location(text)):
         msg = f"must be s3://bucket/prefix, not {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return text
-
-
-_JOB = Job(
-    name="render",
-    things="batch",
-    kernel=render_batch,
-    plan=_plan,
-    task=render_task,
-    storage=album_store,
-    finish=_finish,
-    plan_lines=_plan_lines,
-    run_lines=_run_lines,
-    opening=_opening,
-    check_plan=_check_plan,
-    check=_check,
-)
 
 
 if __name__ == "__main__":

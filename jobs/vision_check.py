@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from jobs.report import numbered
+from jobs.words import numbered
 from mimii.images import (
     MANIFESTS,
     Album,

@@ -104,6 +104,15 @@ def test_rooms_import_only_what_other_rooms_say_they_may():
     assert not inside
 
 
+@pytest.mark.parametrize("room", HOUSE[2:-1])
+def test_a_room_has_no_public_name_that_is_a_module_of_it(room):
+    """Importing the module would hide the name."""
+    stub = ast.parse((ROOT / "mimii" / room / "__init__.pyi").read_text(encoding="utf-8"))
+    modules = {path.stem for path in (ROOT / "mimii" / room).glob("*.py")}
+    named = {alias.asname for node in stub.body if node.module for alias in node.names}
+    assert not named & modules
+
+
 def test_only_the_engine_imports_dask():
     knows = importers("dask") | importers("distributed")
     assert {room_of(module) for module in knows} == {"engine"}

@@ -1,11 +1,6 @@
-from . import album_store as album_store
 from .album import Album as Album
 from .album import Picture as Picture
 from .album import make_album as make_album
-from .album import render_task as render_task
-from .album_store import MANIFESTS as MANIFESTS
-from .album_store import image_url as image_url
-from .contact_sheet import make_contact_sheet as make_contact_sheet
 from .drawings import ABNORMAL_COLOUR as ABNORMAL_COLOUR
 from .drawings import NORMAL_COLOUR as NORMAL_COLOUR
 from .drawings import colour_table as colour_table
@@ -17,6 +12,12 @@ from .limits import Violation as Violation
 from .limits import check_images as check_images
 from .limits import check_manifests as check_manifests
 from .limits import check_sets as check_sets
+from .make import plan_images as plan_images
+from .make import render as render
 from .pixels import Style as Style
 from .pixels import measure_image as measure_image
-from .render import render_batch as render_batch
+from .store import ALBUM_HEAD as ALBUM_HEAD
+from .store import MANIFESTS as MANIFESTS
+from .store import OVERVIEW as OVERVIEW
+from .store import AlbumOutput as AlbumOutput
+from .store import image_url as image_url

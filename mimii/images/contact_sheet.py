@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from mimii.features import load_mel, power_to_db
+from mimii.engine import compute_spectrograms
+from mimii.features import ClipTask, Input, power_to_db
 from mimii.images.album import Album
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
-from mimii.storage import ReadOptions, open_all
+from mimii.storage import ReadOptions
 
 _MOST_PAIRS = 16
 _Pair = tuple[int | None, int | None]
@@ -48,15 +49,13 @@ def _thin(pairs: Sequence[_Pair]) -> list[_Pair]:
 
 def _load(album: Album, clips: Sequence[int], read_options: ReadOptions) -> dict[int, Panel]:
     """Return what the first image of each clip shows, without the clips that cannot be read any more."""
-    catalogue = album.catalogue
-    openers = open_all([catalogue.clips[clip].place for clip in clips], read_options)
-    panels = {}
-    for clip, opener in zip(clips, openers, strict=True):
-        mel = load_mel(opener, int(catalogue.n_samples[clip]), catalogue.spec).mel
-        if mel is not None:
-            first = album.pictures(clip)[0]
-            decibel = power_to_db(mel[first.start : first.stop], catalogue.spec)
-            panels[clip] = Panel(_title(catalogue.clips[clip]), decibel)
+    catalogue, panels = album.catalogue, {}
+    inputs = tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in clips)
+    for clip in compute_spectrograms(ClipTask(inputs, read_options, catalogue.spec)):
+        if not clip.fault:
+            first = album.pictures(clip.input.clip)[0]
+            decibel = power_to_db(clip.value[first.start : first.stop], catalogue.spec)
+            panels[clip.input.clip] = Panel(_title(catalogue.clips[clip.input.clip]), decibel)
     return panels
 
 

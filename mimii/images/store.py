@@ -25,9 +25,9 @@ from mimii.engine import (
     windows_to_partitions,
 )
 from mimii.images.album import FORMAT, RECORDS, Album, RenderTask, render_stamp, render_task, style_as_dict
+from mimii.images.batch import cut_windows, write_images
 from mimii.images.contact_sheet import make_contact_sheet
 from mimii.images.manifests import Labelled, classes_document, images_document, manifest
-from mimii.images.render import cut_windows, write_images
 from mimii.recordings import ALL, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
 from mimii.storage import HERE, Objects, ReadOptions, is_remote
 

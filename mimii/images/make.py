@@ -1,0 +1,102 @@
+"""Plan images and render them: the front door to this room, for the command and for Python."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mimii.engine import SILENT, Progress, Run, Scheduler, run
+from mimii.features import FeatureSpec
+from mimii.images.album import Album, make_album
+from mimii.images.pixels import Style
+from mimii.images.store import AlbumOutput
+from mimii.recordings import Clip, commonest_sample_rate, make_catalogue, split_clips
+from mimii.storage import DEFAULT_ACCESS, HERE, Access, ReadOptions, open_objects
+
+
+def plan_images(  # noqa: PLR0913  each is a choice that users have
+    clips: Sequence[Clip],
+    spec: FeatureSpec | None = None,
+    style: Style | None = None,
+    *,
+    window: float | None = None,
+    split: str = "stratified",
+    train_fraction: float = 0.8,
+    seed: int = 0,
+    manifest_base: str = "",
+) -> Album:
+    """Decide which images there will be of which clips; nothing is read or written.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        From `find_recordings`.
+    spec : FeatureSpec
+        What to compute; the preset ``explore`` at the sample rate of most clips where it is left out. An image
+        stacks no frames: `frames` has no effect.
+    style : Style
+        Colours, size and format; gray PNG with a pixel for each frame and mel band where it is left out.
+    window : float
+        Seconds that an image shows; the whole clip where it is left out.
+    split : {"stratified", "none"}
+        Which clips are for training: a share of each label, or none.
+    train_fraction, seed : float, int
+        The share for training, and another seed for another choice.
+    manifest_base : str
+        Where on S3 the images will be, for manifests; no manifests where it is empty.
+
+    Returns
+    -------
+    Album
+        The same for the same clips, always.
+
+    Raises
+    ------
+    SpecError
+        If a window is shorter than two frames.
+
+    """
+    if spec is None:
+        spec = replace(FeatureSpec(), sample_rate=commonest_sample_rate(clips) or FeatureSpec().sample_rate)
+    splits = split_clips(clips, split, train_fraction, seed)
+    catalogue = make_catalogue(clips, splits, replace(spec, frames=1))
+    return make_album(catalogue, style or Style(), window, manifest_base, getattr(clips, "sources", ()))
+
+
+def render(  # noqa: PLR0913  as `featurize`
+    album: Album,
+    output: str,
+    *,
+    client: Scheduler = None,
+    overwrite: bool = False,
+    access: Access = DEFAULT_ACCESS,
+    read_options: ReadOptions = HERE,
+    progress: Progress = SILENT,
+) -> Run:
+    """Render images: those that are missing at the output, an overview, lists and manifests.
+
+    It can be killed at any moment; the same call resumes, to the same bytes.
+
+    Parameters
+    ----------
+    album : Album
+        From `plan_images`.
+    output, client, overwrite, access, read_options, progress
+        As for `mimii.featurize`.
+
+    Returns
+    -------
+    Run
+        Which batches were rendered now, the records of all, bad clips, and how long it took.
+
+    Raises
+    ------
+    StoreError
+        If there is something else at the output.
+    WorkError
+        If the work cannot go on, such as when no worker comes.
+    OSError
+        If the output cannot be written, or S3 cannot be used.
+
+    """
+    return run(
+        AlbumOutput(album, open_objects(output, access), read_options), client, overwrite=overwrite, progress=progress
+    )
