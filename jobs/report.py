@@ -25,6 +25,10 @@ class Planned:
     catalogue: Catalogue
     output: Output
 
+    def bad_paths(self, run: Run | None = None) -> dict[str, str]:
+        """Return the paths of clips that cannot be used, in order, and why."""
+        return {self.clips[clip].path: reason for clip, reason in sorted(self.bad(run).items())}
+
     def bad(self, run: Run | None = None) -> dict[int, str]:
         """Return the clips that cannot be used, and why; also those that turned out so in a run."""
         known = {clip: problem for clip, problem in enumerate(self.catalogue.problems) if problem}
@@ -39,7 +43,7 @@ def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
         "headers": _headers(planned.clips),
         "reads": format_bytes(sum(clip.place.fetched for clip in planned.clips)),
     }
-    bad = describe_bad(catalogue, planned.bad())
+    bad = describe_bad(planned.bad_paths())
     print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *bad]))
     print(f"output    {planned.options.output}, {_fate(planned)}")
 
@@ -58,7 +62,7 @@ def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, 
         "output": f"{planned.options.output}, {format_bytes(run.n_bytes)}",
         "time": f"{seconds:.1f} s, {_speed(run, len(computed), seconds)}",
     }
-    print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.catalogue, bad)]))
+    print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.bad_paths(run))]))
 
 
 def conclude(planned: Planned, run: Run) -> int:
@@ -82,12 +86,12 @@ def _fate(planned: Planned) -> str:
     return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} are there already"
 
 
-def describe_bad(catalogue: Catalogue, bad: Mapping[int, str]) -> list[str]:
-    """List bad clips by reason, the commonest first."""
+def describe_bad(reasons: Mapping[str, str]) -> list[str]:
+    """List bad clips, from path to reason, the commonest reason first."""
     by_reason = defaultdict(list)
-    for clip, reason in sorted(bad.items()):
-        by_reason[reason].append(catalogue.clips[clip].path)
-    lines = ["", "bad clips"] if bad else []
+    for path, reason in reasons.items():
+        by_reason[reason].append(path)
+    lines = ["", "bad clips"] if reasons else []
     for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
         lines.append(f"  {len(paths):,}: {printable(reason)}")
         lines += [f"      {printable(path)}" for path in paths[:_MOST_BAD_A_REASON]]

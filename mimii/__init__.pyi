@@ -1,4 +1,8 @@
 from ._version import __version__ as __version__
+from .detection import Report as Report
+from .detection import Training as Training
+from .detection import detect as detect
+from .detection import score as score
 from .engine import Run as Run
 from .engine import StoreError as StoreError
 from .engine import Where as Where

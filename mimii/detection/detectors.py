@@ -8,19 +8,15 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimii.detection.kinds import KINDS, Kind
 from mimii.features import FeatureSpec, FloatArray
 
-Kind = Literal["autoencoder", "pca", "knn"]
-"""How rows are reconstructed; see `reconstruct`."""
-
 Floats = NDArray[np.floating]
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROWS_AT_ONCE = 4096
 _FORMAT = 1
 _ABOUT, _SHIFT, _SCALE, _PREFIX = "about", "shift", "scale", "array."

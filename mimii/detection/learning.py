@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.decomposition import IncrementalPCA
 from sklearn.neural_network import MLPRegressor
 
-from mimii.detection.detectors import Kind
+from mimii.detection.kinds import Kind
 from mimii.features import FloatArray
 
 Blocks = Callable[[int], Iterable[FloatArray]]
@@ -58,7 +58,7 @@ def train(blocks: Blocks, training: Training) -> dict[str, FloatArray]:
     return learn(blocks, training)
 
 
-def digest_training(training: Training) -> dict[str, Any]:
+def training_as_dict(training: Training) -> dict[str, Any]:
     """Return all that decides what is learned, ready for JSON; epochs matter to an autoencoder alone."""
     values = asdict(training)
     return values if training.kind == "autoencoder" else values | {"epochs": 1}

@@ -18,7 +18,7 @@ class Sound:
     problem: str = ""
 
 
-def listen(paths: Sequence[str], channel: int, access: Access) -> list[Sound]:
+def read_sounds(paths: Sequence[str], channel: int, access: Access) -> list[Sound]:
     """Read one channel of each recording, where that can be read."""
     return [_listen(path, channel, access) for path in paths]
 

@@ -6,25 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimii.recordings import ABNORMAL, NORMAL, TEST, TRAIN, Identity, machine_name
-from mimii.table import Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The rows of one clip.
-
-    Attributes
-    ----------
-    clip : int
-        Which clip of the table.
-    first, stop : int
-        Which rows of the table.
-
-    """
-
-    clip: int
-    first: int
-    stop: int
+from mimii.table import Columns, RowSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +21,9 @@ class Machine:
         Such as ``fan`` and ``id_00``; empty where unknown.
     snr_db : float
         dB; NaN where unknown.
-    train : tuple of Span
+    train : tuple of RowSpan
         Normal clips for training, in the order of the table.
-    test : tuple of Span
+    test : tuple of RowSpan
         Clips for testing, with a label.
     labels : tuple of int
         Of the clips for testing: 0 normal, 1 abnormal.
@@ -52,9 +34,14 @@ class Machine:
     machine_type: str
     machine_id: str
     snr_db: float
-    train: tuple[Span, ...]
-    test: tuple[Span, ...]
+    train: tuple[RowSpan, ...]
+    test: tuple[RowSpan, ...]
     labels: tuple[int, ...]
+
+    @property
+    def n_clips(self) -> int:
+        """How many clips are learned from or scored."""
+        return len(self.train) + len(self.test)
 
 
 def find_machines(columns: Columns) -> list[Machine]:
@@ -89,6 +76,5 @@ def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
     )
 
 
-def _span(columns: Columns, clip: int) -> Span:
-    first = int(columns.first_row[clip])
-    return Span(clip, first, first + int(columns.n_rows[clip]))
+def _span(columns: Columns, clip: int) -> RowSpan:
+    return RowSpan(clip, 0, int(columns.n_rows[clip]), int(columns.first_row[clip]))

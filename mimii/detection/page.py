@@ -13,12 +13,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from mimii.detection.detection import Outcome
 from mimii.detection.evaluation import published_auc, roc_curve
-from mimii.detection.findings import Results, averages
 from mimii.detection.learning import Training
 from mimii.detection.listening import Sound
 from mimii.detection.machines import Machine
+from mimii.detection.results import Results, averages
+from mimii.detection.study import Outcome
 from mimii.features import FloatArray, unstack_rows
 from mimii.images import ABNORMAL_COLOUR, NORMAL_COLOUR, draw_errors, draw_roc, draw_spectrogram
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL

@@ -1,35 +1,12 @@
-"""One task: some new recordings -> load -> mel -> dB -> stack -> score, by models that were learned before."""
+"""Score recordings straight from audio: the last step of a partition of clips."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mimii.detection.detectors import Detector, from_bytes, score_clip
-from mimii.features import FeatureSpec, Loaded, load_all, power_to_db, stack_frames
-from mimii.storage import Objects, Place, ReadOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One recording to score.
-
-    Attributes
-    ----------
-    clip : int
-        Which clip.
-    place : Place
-        Where its bytes are.
-    n_samples : int
-        Samples of one channel, as planned.
-    model : str
-        Key of the model that scores it.
-
-    """
-
-    clip: int
-    place: Place
-    n_samples: int
-    model: str
+from mimii.features import ClipResult, Fault, FeatureSpec, Input, stack_frames
+from mimii.storage import Objects, ReadOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +21,11 @@ class ScoreTask:
         How to fetch the recordings.
     spec : FeatureSpec
         Of the models.
-    parts : tuple of Part
-        A recording each.
-    faults : mapping of int to Loaded
+    inputs : tuple of Input
+        The recordings.
+    keys : tuple of str
+        The key of the model for each of them.
+    faults : mapping of int to Fault
         Clips that are known not to be readable.
 
     """
@@ -54,30 +33,18 @@ class ScoreTask:
     models: Objects
     read_options: ReadOptions
     spec: FeatureSpec
-    parts: tuple[Part, ...]
-    faults: Mapping[int, Loaded] = field(default_factory=dict)
+    inputs: tuple[Input, ...]
+    keys: tuple[str, ...]
+    faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the recordings, for messages."""
-        return f"recordings {self.parts[0].place} to {self.parts[-1].place}"
+        return f"recordings {self.inputs[0].place} to {self.inputs[-1].place}"
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What a recording scores.
-
-    Attributes
-    ----------
-    clip : int
-        Which clip.
-    score : float
-        Its score; NaN where it could not be read.
-    threshold : float
-        Of the model.
-    problem : str
-        Why it could not be read; else empty.
-
-    """
+class Score:
+    """The score of a recording, NaN where it could not be read, and the threshold of its model."""
 
     clip: int
     score: float
@@ -85,11 +52,15 @@ class Scored:
     problem: str = ""
 
 
-def score_batch(task: ScoreTask) -> list[Scored]:
-    """Score recordings straight from audio."""
-    models = {key: read_model(task.models, key) for key in {part.model for part in task.parts}}
-    clips = zip(task.parts, load_all(task), strict=True)
-    return [_score(part, loaded, models[part.model]) for part, loaded in clips]
+def score_clips(partition: Iterable[ClipResult]) -> list[list[Score]]:
+    """Return the scores of the clips of a partition."""
+    models, scores = dict[str, Detector](), list[Score]()
+    for index, clip in enumerate(partition):
+        task: ScoreTask = clip.task
+        key = task.keys[index]
+        models[key] = models.get(key) or read_model(task.models, key)
+        scores.append(_score(clip, models[key]))
+    return [scores]
 
 
 def read_model(models: Objects, key: str) -> Detector:
@@ -101,8 +72,8 @@ def read_model(models: Objects, key: str) -> Detector:
     return from_bytes(data)
 
 
-def _score(part: Part, loaded: Loaded, detector: Detector) -> Scored:
-    if loaded.mel is None:
-        return Scored(part.clip, math.nan, detector.threshold, loaded.problem)
-    rows = stack_frames(power_to_db(loaded.mel, detector.spec), detector.spec.frames)
-    return Scored(part.clip, score_clip(rows, detector), detector.threshold)
+def _score(clip: ClipResult, detector: Detector) -> Score:
+    if clip.fault:
+        return Score(clip.input.clip, math.nan, detector.threshold, clip.fault.problem)
+    rows = stack_frames(clip.value, detector.spec.frames)
+    return Score(clip.input.clip, score_clip(rows, detector), detector.threshold)

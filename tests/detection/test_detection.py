@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from mimii.detection import findings
 from mimii.detection.detection import (
     MachineTask,
     Outcome,
@@ -20,6 +18,8 @@ from mimii.detection.detection import (
     read_rows,
     to_json,
 )
+
+from mimii.detection import findings
 from mimii.detection.detectors import from_bytes, score_clip
 from mimii.detection.evaluation import choose_threshold
 from mimii.detection.learning import Training

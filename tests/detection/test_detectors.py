@@ -11,7 +11,6 @@ from sklearn.decomposition import PCA
 from sklearn.neural_network import MLPRegressor
 
 from mimii.detection.detectors import (
-    KINDS,
     Detector,
     DetectorError,
     from_bytes,
@@ -20,6 +19,7 @@ from mimii.detection.detectors import (
     score_rows,
     to_bytes,
 )
+from mimii.detection.kinds import KINDS
 from mimii.features.spec import PRESETS, FeatureSpec
 
 N_FEATURES = 20

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mimii.detection.detectors import KINDS, Detector, score_clip
+from mimii.detection.detectors import Detector, score_clip
+from mimii.detection.kinds import KINDS
 from mimii.detection.learning import LearningError, Training, train
 from mimii.features.spec import FeatureSpec
 

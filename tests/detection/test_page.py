@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import soundfile
+from mimii.detection.detection import Outcome
 from PIL import Image
 
-from mimii.detection.detection import Outcome
 from mimii.detection.learning import Training
-from mimii.detection.listening import Sound, listen
+from mimii.detection.listening import Sound, read_sounds
 from mimii.detection.machines import Machine, Span
 from mimii.detection.page import MOST_SHOWN, find_hardest, write_page
 from mimii.features.decode import encode_flac
@@ -161,7 +161,7 @@ def test_recordings_become_sound_or_a_problem(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "cut.wav").write_bytes(there.read_bytes()[:200])
     paths = [str(tmp_path / name) for name in ("there.wav", "missing.wav", "empty.wav", "cut.wav", "no.zip/a.wav")]
-    found = listen(paths, 1, DEFAULT_ACCESS)
+    found = read_sounds(paths, 1, DEFAULT_ACCESS)
     samples, _ = soundfile.read(io.BytesIO(found[0].flac))
     assert np.corrcoef(samples, noise(5, n_channels=2)[:, 1])[0, 1] > 0.9999
     assert all(sound.problem and not sound.flac for sound in found[1:])
@@ -170,7 +170,7 @@ def test_recordings_become_sound_or_a_problem(tmp_path):
 def test_a_recording_too_large_for_a_page_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("mimii.detection.listening._MOST_BYTES", 1 << 20)
     path = write_clip(tmp_path / "long.wav", 1, n_samples=1 << 20)
-    assert listen([str(path)], 0, DEFAULT_ACCESS) == [Sound(b"", "2 MiB, too large for a page (1 MiB at most)")]
+    assert read_sounds([str(path)], 0, DEFAULT_ACCESS) == [Sound(b"", "2 MiB, too large for a page (1 MiB at most)")]
 
 
 @pytest.mark.slow

@@ -4,11 +4,9 @@ Rows come from the table a shard at a time, shuffled; as many shards as fit are 
 can be learned.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +14,20 @@ from numpy.typing import NDArray
 from mimii.detection.detectors import Detector, score_clip, to_bytes
 from mimii.detection.evaluation import Evaluation, choose_threshold, evaluate
 from mimii.detection.learning import Training, train
-from mimii.detection.machines import Machine, Span
-from mimii.engine import Done
+from mimii.detection.machines import Machine
+from mimii.engine import Record, Stamp, describe, to_json
 from mimii.features import FeatureSpec, FloatArray
 from mimii.storage import Objects
-from mimii.table import read_shard
+from mimii.table import RowSpan, read_shard
 
 MODELS, OUTCOMES = "models", "outcomes"
 """Folders of an output: what was learned, and what came of it; the second is written last."""
 
 _BYTES_KEPT = 512 << 20
 _LEAST_ROWS = 8192
-_HELD_BACK, _LEAST_HELD_BACK = 10, 3
+_HELD_OUT, _LEAST_HELD_OUT = 10, 3
 
+_LISTS = ("held_out", "clips", "labels", "scores")
 ReadShard = Callable[[int], FloatArray]
 
 
@@ -95,16 +94,12 @@ class Outcome:
 
     Attributes
     ----------
-    fingerprint : str
-        Of the table and the training.
     name : str
         Of the machine.
-    model_bytes : int
-        Of its model.
     n_learned : int
         Clips that it was learned from.
-    held_back : tuple of float
-        Scores of normal clips for training that were not learned from; the threshold is made of them.
+    held_out : tuple of float
+        Scores of normal training clips that were not learned from; the threshold is made of them.
     threshold : float
         A clip with a higher score counts as abnormal.
     clips : tuple of int
@@ -116,11 +111,9 @@ class Outcome:
 
     """
 
-    fingerprint: str
     name: str
-    model_bytes: int
     n_learned: int
-    held_back: tuple[float, ...]
+    held_out: tuple[float, ...]
     threshold: float
     clips: tuple[int, ...]
     labels: tuple[int, ...]
@@ -132,50 +125,40 @@ class Outcome:
         return evaluate(self.labels, self.scores, self.threshold)
 
 
-def detect_machine(task: MachineTask) -> Done:
-    """Learn a machine from its normal clips for training, score its clips for testing, write the model and the outcome.
-
-    One in ten of the clips for training, at least three, is held back for the threshold, where there are six or more.
-    """
+def learn_machine(task: MachineTask) -> Record:
+    """Learn a machine from normal clips, score its test clips, and write the model, then the record of both."""
     machine, study = task.machine, task.study
-    learned, held_back = hold_back(machine.train)
+    learned, held_out = hold_out(machine.train)
     read = _keep_some(study)
     arrays = train(partial(_blocks, study, learned, read), study.training)
     detector = Detector(study.training.kind, arrays, study.shift, study.scale, study.spec, machine.name)
-    unknown = _score(held_back, detector, read, study.shard_rows)
+    unknown = _score(held_out, detector, read, study.shard_rows)
     detector = replace(detector, threshold=choose_threshold(unknown))
     scores = _score(machine.test, detector, read, study.shard_rows)
-    model = to_bytes(detector)
+    model = {model_key(machine.name): to_bytes(detector)}
     clips = tuple(span.clip for span in machine.test)
-    outcome = Outcome(
-        *(study.fingerprint, machine.name, len(model), len(learned), unknown, detector.threshold),
-        *(clips, machine.labels, scores),
-    )
-    study.output.put(model_key(machine.name), model)
-    study.output.put(outcome_key(machine.name), to_json(outcome))
-    return Done(task.index, count_clips(machine), len(model), {})
+    outcome = Outcome(machine.name, len(learned), unknown, detector.threshold, clips, machine.labels, scores)
+    record = Record(Stamp(study.fingerprint, task.index), describe(model), result=asdict(outcome))
+    study.output.put_all(model)
+    study.output.put(outcome_key(machine.name), to_json(record))
+    return record
 
 
-def read_rows(table: Objects, span: Span, shard_rows: int) -> FloatArray:
+def read_rows(table: Objects, span: RowSpan, shard_rows: int) -> FloatArray:
     """Read the rows of one clip."""
     return _rows(span, partial(read_shard, table), shard_rows)
 
 
-def hold_back(spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+def hold_out(spans: Sequence[RowSpan]) -> tuple[list[RowSpan], list[RowSpan]]:
     """Choose clips for training that are not learned from, so that a threshold can be made of what they score."""
-    count = max(_LEAST_HELD_BACK, len(spans) // _HELD_BACK)
-    if len(spans) < 2 * _LEAST_HELD_BACK:
+    count = max(_LEAST_HELD_OUT, len(spans) // _HELD_OUT)
+    if len(spans) < 2 * _LEAST_HELD_OUT:
         return list(spans), list(spans)
     chosen = set(np.linspace(0, len(spans) - 1, count).round().astype(int).tolist())
     return (
         [span for index, span in enumerate(spans) if index not in chosen],
         [span for index, span in enumerate(spans) if index in chosen],
     )
-
-
-def count_clips(machine: Machine) -> int:
-    """Count the clips of a machine that are learned from or scored."""
-    return len(machine.train) + len(machine.test)
 
 
 def model_key(machine: str) -> str:
@@ -188,18 +171,12 @@ def outcome_key(machine: str) -> str:
     return f"{OUTCOMES}/{machine}.json"
 
 
-def to_json(outcome: Outcome) -> bytes:
-    """Write an outcome as JSON; floats keep every bit."""
-    return json.dumps(asdict(outcome), separators=(",", ":")).encode()
-
-
-def from_json(data: bytes) -> Outcome | None:
-    """Read an outcome."""
+def read_outcome(record: Record) -> Outcome | None:
+    """Return what a record says of a machine; None where that is damaged."""
     try:
-        values: dict[str, Any] = json.loads(data)
-        lists = {name: tuple(values[name]) for name in ("held_back", "clips", "labels", "scores")}
-        return Outcome(**(values | lists))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        lists = {name: tuple(np.asarray(record.result[name]).tolist()) for name in _LISTS}
+        return Outcome(**{**record.result, **lists})
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -209,9 +186,9 @@ def _keep_some(study: Study) -> ReadShard:
     return lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(partial(read_shard, study.table))
 
 
-def _blocks(study: Study, learned: Sequence[Span], read: ReadShard, epoch: int) -> Iterator[FloatArray]:
+def _blocks(study: Study, learned: Sequence[RowSpan], read: ReadShard, epoch: int) -> Iterator[FloatArray]:
     """Yield all rows to learn from, shifted and scaled, some shards' at a time, the shards in random order."""
-    by_shard: dict[int, list[Span]] = {}
+    by_shard: dict[int, list[RowSpan]] = {}
     for span in learned:
         for shard in _shards(span, study.shard_rows):
             by_shard.setdefault(shard, []).append(span)
@@ -233,18 +210,18 @@ def _gather(parts: Iterable[FloatArray]) -> Iterator[FloatArray]:
         yield np.concatenate(gathered)
 
 
-def _score(spans: Sequence[Span], detector: Detector, read: ReadShard, shard_rows: int) -> tuple[float, ...]:
+def _score(spans: Sequence[RowSpan], detector: Detector, read: ReadShard, shard_rows: int) -> tuple[float, ...]:
     return tuple(score_clip(_rows(span, read, shard_rows), detector) for span in spans)
 
 
-def _rows(span: Span, read: ReadShard, shard_rows: int) -> NDArray[np.float32]:
+def _rows(span: RowSpan, read: ReadShard, shard_rows: int) -> NDArray[np.float32]:
     return np.concatenate([_part(span, shard, read, shard_rows) for shard in _shards(span, shard_rows)])
 
 
-def _part(span: Span, shard: int, read: ReadShard, shard_rows: int) -> FloatArray:
+def _part(span: RowSpan, shard: int, read: ReadShard, shard_rows: int) -> FloatArray:
     begin = shard * shard_rows
-    return read(shard)[max(0, span.first - begin) : span.stop - begin]
+    return read(shard)[max(0, span.row - begin) : span.row + span.n_rows - begin]
 
 
-def _shards(span: Span, shard_rows: int) -> range:
-    return range(span.first // shard_rows, (span.stop - 1) // shard_rows + 1)
+def _shards(span: RowSpan, shard_rows: int) -> range:
+    return range(span.row // shard_rows, (span.row + span.n_rows - 1) // shard_rows + 1)

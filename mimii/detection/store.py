@@ -1,0 +1,177 @@
+"""What detection leaves at its output: a model and an outcome for each machine, scores, results, a page."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from mimii.detection.learning import Training, training_as_dict
+from mimii.detection.listening import read_sounds
+from mimii.detection.machines import Machine
+from mimii.detection.page import find_hardest, write_page
+from mimii.detection.results import Results, results_document, scores_document
+from mimii.detection.study import (
+    MODELS,
+    OUTCOMES,
+    MachineTask,
+    Study,
+    learn_machine,
+    outcome_key,
+    read_outcome,
+    read_rows,
+)
+from mimii.engine import (
+    Existing,
+    Head,
+    Pipeline,
+    Record,
+    Stamp,
+    StoreError,
+    changed,
+    head_document,
+    provenance,
+    tasks_to_results,
+)
+from mimii.storage import DEFAULT_ACCESS, Access, Objects
+from mimii.table import Columns
+
+SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
+FINDINGS_HEAD = Head("detect.json", "Detection of machines that sound unlike themselves", "run of detection")
+_FORMAT = 1
+_SOFTWARE = ("numpy", "scikit-learn", "zarr")
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsOutput:
+    """Models and scores of the machines of a table at their place; see `mimii.engine.Output` for the methods.
+
+    Attributes
+    ----------
+    study : Study
+        The table, how it is learned, and where the results go.
+    machines : tuple of Machine
+        What there is to learn.
+    columns : Columns
+        Of the table.
+    source : str
+        Where the table is, for the output's attributes.
+    access : Access
+        How to access recordings on S3, for the sound of some clips.
+
+    """
+
+    study: Study
+    machines: tuple[Machine, ...]
+    columns: Columns
+    source: str
+    access: Access = DEFAULT_ACCESS
+    head: ClassVar[Head] = FINDINGS_HEAD
+    parts: ClassVar[tuple[str, ...]] = (OUTCOMES, MODELS, SCORES, RESULTS, REPORT)
+    replaced: ClassVar[tuple[str, ...]] = ()
+    noun: ClassVar[str] = "machine"
+    is_remote: ClassVar[bool] = False
+    pipeline: ClassVar[Pipeline] = Pipeline(
+        "learn-machine", partial(tasks_to_results, function=learn_machine), reads_recordings=False
+    )
+
+    @property
+    def objects(self) -> Objects:
+        """Where the results go."""
+        return self.study.output
+
+    @property
+    def n_tasks(self) -> int:
+        """How many machines there are."""
+        return len(self.machines)
+
+    def record_key(self, task: int) -> str:
+        """Return the key of the outcome of a machine."""
+        return outcome_key(self.machines[task].name)
+
+    def stamp(self, task: int) -> Stamp:
+        """Return what the outcome of a machine must bear."""
+        return Stamp(self.study.fingerprint, task)
+
+    def accepts(self, record: Record) -> bool:
+        """Say whether a record holds an outcome."""
+        return read_outcome(record) is not None
+
+    def task(self, task: int) -> MachineTask:
+        """Return all that a worker needs to know of a machine."""
+        return MachineTask(task, self.machines[task], self.study)
+
+    def clips_of(self, task: int) -> Sequence[int]:
+        """Return the clips of a machine."""
+        machine = self.machines[task]
+        return [span.clip for span in (*machine.train, *machine.test)]
+
+    def n_clips(self, task: int) -> int:
+        """Count the clips of a machine."""
+        return self.machines[task].n_clips
+
+    def differences(self, existing: Existing) -> list[str]:
+        """Say how the results at the output differ."""
+        there, now = existing.attributes, self._about()
+        if there["fingerprint"] == now["fingerprint"]:
+            return []
+        found = [line for group in ("training", "spec") for line in changed(there.get(group, {}), now[group])]
+        return found or ["the table: its clips or their features have changed"]
+
+    def first_documents(self) -> dict[str, bytes]:
+        """Return what says which results there will be."""
+        return {self.head.key: head_document(self._about() | {"finished": False})}
+
+    def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
+        """Return scores, results and the page."""
+        results = self.results(records)
+        return {
+            SCORES: scores_document(self.columns, results),
+            RESULTS: results_document(results),
+            REPORT: self._page(results),
+            self.head.key: head_document(self._about() | {"finished": True}),
+        }
+
+    def is_whole(self, _existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
+        """Say whether all documents are there."""
+        return sizes.keys() >= {SCORES, RESULTS, REPORT}
+
+    def results(self, records: Mapping[int, Record]) -> Results:
+        """Return each machine with its outcome."""
+        found = ((machine, read_outcome(records[task])) for task, machine in enumerate(self.machines))
+        return [(machine, outcome) for machine, outcome in found if outcome]
+
+    def _page(self, results: Results) -> bytes:
+        shown = find_hardest(results)
+        spans = [hardest.machine.test[place] for hardest in shown for place in hardest.clips]
+        paths = [str(self.columns.path[span.clip]) for span in spans]
+        sounds = read_sounds(paths, self.columns.spec.channel, self.access)
+        clips = {
+            span.clip: (read_rows(self.study.table, span, self.columns.shard_rows), sound)
+            for span, sound in zip(spans, sounds, strict=True)
+        }
+        return write_page(self.columns, self.study.training, results, shown, clips)
+
+    def _about(self) -> dict[str, Any]:
+        about = {"title": self.head.title, "format": _FORMAT, "fingerprint": self.study.fingerprint}
+        about |= {"training": training_as_dict(self.study.training), "spec": self.columns.spec.as_dict()}
+        return about | provenance([self.source], "results", _SOFTWARE)
+
+
+def fingerprint(columns: Columns, content: str, training: Training) -> str:
+    """Digest all that decides what comes out: the table with its content, and how it is learned."""
+    values = (_FORMAT, columns.attributes["fingerprint"], columns.status.tolist(), content, training_as_dict(training))
+    statistics = columns.feature_mean.tobytes() + columns.feature_std.tobytes()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + statistics).hexdigest()[:16]
+
+
+def check_free(objects: Objects, *, overwrite: bool) -> None:
+    """Raise StoreError where scores of new recordings would replace other results."""
+    names = objects.names()
+    if FINDINGS_HEAD.key in names:
+        msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
+        raise StoreError(msg)
+    if SCORES in names and not overwrite:
+        msg = f"{objects.root} holds scores already; choose another --output, or replace them with --overwrite"
+        raise StoreError(msg)
