@@ -13,16 +13,13 @@ import xarray
 from numpy.typing import NDArray
 
 from jobs.featurize import main
-from mimii.engine.work import Done
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.catalogue import make_catalogue
-from mimii.recordings.headers import probe_all
-from mimii.recordings.sources import find_clips
-from mimii.recordings.splits import baseline_split
-from mimii.storage.disk import DiskObjects
-from mimii.table import store
-from mimii.table.extract import extract_shard
-from mimii.table.table import Table, make_table, shard_task
+from mimii.engine import Record, compute, read_records, run
+from mimii.engine.cluster import Cluster
+from mimii.engine.outputs import begin
+from mimii.features import FeatureSpec
+from mimii.recordings import baseline_split, find_clips, make_catalogue, read_all_headers
+from mimii.storage import DiskObjects
+from mimii.table import TableOutput, TablePlan, make_table_plan
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -140,20 +137,34 @@ def librosa_rows(
     return np.array([decibel[:, t : t + frames].T.ravel() for t in range(decibel.shape[1] - frames + 1)])
 
 
-def plan_table(source: Path, spec: FeatureSpec | None = None, split: Callable = baseline_split, mib: int = 1) -> Table:
-    clips = find_clips([str(source)])
-    probes = probe_all(clips)
-    return make_table(make_catalogue(clips, probes.of_clips, split(clips), spec or FeatureSpec()), mib * MIB)
+def plan_table(
+    source: Path, spec: FeatureSpec | None = None, split: Callable = baseline_split, mib: int = 1
+) -> TablePlan:
+    """Plan a table of all recordings below a folder, with small shards."""
+    clips, _ = read_all_headers(find_clips([str(source)]))
+    return make_table_plan(make_catalogue(clips, split(clips), spec or FeatureSpec()), mib * MIB, ["recordings"])
 
 
-def fill(table: Table, output: Path, shards: Iterable[int] | None = None) -> list[Done]:
-    """Begin a store and compute some of its shards, by default all."""
-    store.begin(DiskObjects(str(output)), table, ["recordings"])
-    wanted = range(table.plan.n_shards) if shards is None else shards
-    return [extract_shard(shard_task(table, shard, DiskObjects(str(output)))) for shard in wanted]
+def output_at(plan: TablePlan, folder: Path) -> TableOutput:
+    return TableOutput(plan, DiskObjects(str(folder)))
 
 
-def build(table: Table, output: Path) -> Path:
-    fill(table, output)
-    store.finish(DiskObjects(str(output)), table, ["recordings"])
-    return output
+def fill(plan: TablePlan, folder: Path, shards: Iterable[int] | None = None) -> list[Record]:
+    """Begin a store and compute some of its shards in this process, by default all; return their records."""
+    output = output_at(plan, folder)
+    begin(output)
+    wanted = range(output.n_tasks) if shards is None else shards
+    tasks = ((shard, output.task(shard)) for shard in wanted)
+    return [record for _, record in compute(Cluster(None, 1), output.pipeline, tasks)]
+
+
+def records_at(plan: TablePlan, folder: Path) -> dict[int, Record]:
+    """Return the valid records of a table."""
+    output = output_at(plan, folder)
+    return read_records(output, output.objects.sizes())
+
+
+def build(plan: TablePlan, folder: Path) -> Path:
+    """Make a whole table in this process."""
+    run(output_at(plan, folder))
+    return folder
