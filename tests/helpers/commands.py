@@ -13,7 +13,8 @@ import xarray
 from numpy.typing import NDArray
 
 from jobs.featurize import main
-from mimii.engine import Record, compute, read_records, run
+from mimii import engine
+from mimii.engine import Record, compute, read_records
 from mimii.engine.cluster import Cluster
 from mimii.engine.outputs import begin
 from mimii.features import FeatureSpec
@@ -166,5 +167,5 @@ def records_at(plan: TablePlan, folder: Path) -> dict[int, Record]:
 
 def build(plan: TablePlan, folder: Path) -> Path:
     """Make a whole table in this process."""
-    run(output_at(plan, folder))
+    engine.run(output_at(plan, folder))
     return folder
