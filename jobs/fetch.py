@@ -26,10 +26,10 @@ from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveE
 from mimii.storage import (
     Access,
     DownloadError,
+    PublishedFile,
     Retrying,
     Silent,
     StoppedError,
-    Wanted,
     check_file,
     check_object,
     download,
@@ -65,7 +65,7 @@ class Errand:
     ----------
     archive : Archive
         Which.
-    wanted : Wanted
+    wanted : PublishedFile
         Where it is published, and what it should be.
     target : str
         A path, or ``s3://bucket/key``.
@@ -73,7 +73,7 @@ class Errand:
     """
 
     archive: Archive
-    wanted: Wanted
+    wanted: PublishedFile
     target: str
 
 
@@ -145,13 +145,15 @@ def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: Ret
 
 
 def _errand(archive: Archive, options: argparse.Namespace) -> Errand:
-    wanted = Wanted(archive_url(archive, options.base_url), archive.md5, archive.size)
+    wanted = PublishedFile(archive_url(archive, options.base_url), archive.md5, archive.size)
     return Errand(archive, wanted, f"{options.dest.rstrip('/')}/{archive.filename}")
 
 
 def _with_size(errand: Errand, retrying: Retrying) -> Errand:
     wanted = errand.wanted
-    return Errand(errand.archive, Wanted(wanted.url, wanted.md5, published_size(wanted, retrying)), errand.target)
+    return Errand(
+        errand.archive, PublishedFile(wanted.url, wanted.md5, published_size(wanted, retrying)), errand.target
+    )
 
 
 def _size_there(target: str, access: Access) -> int | None:

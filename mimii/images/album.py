@@ -13,7 +13,7 @@ from mimii.engine import Stamp, make_stamp
 from mimii.features import FeatureSpec, Loaded, SpecError
 from mimii.images.pixels import SUFFIXES, Style
 from mimii.recordings import Catalogue, digest_clips, image_names
-from mimii.storage import HERE, Objects, Place, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, Place, ReadOptions
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""
@@ -182,7 +182,7 @@ def make_album(catalogue: Catalogue, style: Style, window: float | None = None, 
     return Album(catalogue, style, window, base, names, _firsts(catalogue), fingerprint)
 
 
-def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = HERE) -> RenderTask:
+def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> RenderTask:
     """Gather what a worker needs to know for one task."""
     parts = tuple(_parts(album, album.clips_of(task)))
     return RenderTask(output, read_options, album.catalogue.spec, album.style, make_stamp(album, task), parts)

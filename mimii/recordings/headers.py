@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from mimii.features import Header, read_header
 from mimii.recordings.clips import Clip
-from mimii.storage import AT_ONCE, DEFAULT_ACCESS, Access, AudioError, StorageError, is_remote, open_part, unreadable
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    MAX_REQUESTS,
+    Access,
+    AudioError,
+    StorageError,
+    is_remote,
+    open_part,
+    unreadable,
+)
 
 _OF_ONE_SIZE = frozenset((".wav", ".wave"))
 
@@ -106,6 +115,6 @@ def _probe(clips: Sequence[Clip], indices: Iterable[int], access: Access) -> dic
     indices = list(indices)
     if not any(is_remote(clips[index].place.url) for index in indices):
         return {index: probe_clip(clips[index], access) for index in indices}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         probes = pool.map(lambda index: probe_clip(clips[index], access), indices)
         return dict(zip(indices, probes, strict=True))

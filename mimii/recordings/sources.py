@@ -56,7 +56,7 @@ def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[C
     """Look at single recordings, many at a time where they are far away."""
     archives = {archive for archive, _ in map(_split_archive, paths) if archive}
     members = {clip.path: clip for clip in find_clips(sorted(archives), access)} if archives else {}
-    with ThreadPoolExecutor(s3.AT_ONCE if any(map(is_remote, paths)) else 1) as pool:
+    with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
 

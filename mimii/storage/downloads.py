@@ -49,7 +49,7 @@ class StoppedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PublishedFile:
     """A file to get.
 
     Attributes
@@ -127,7 +127,7 @@ class _ChangedError(Exception):
     """What is published now is another file than what the first bytes came from."""
 
 
-def stream(wanted: Wanted, start: int, retrying: Retrying, watcher: Watcher) -> Iterator[bytes]:
+def stream(wanted: PublishedFile, start: int, retrying: Retrying, watcher: Watcher) -> Iterator[bytes]:
     """Read a published file from some byte to its end, over as many connections as it takes."""
     reader = _Reader(wanted, start, retrying)
     failures = 0
@@ -144,7 +144,7 @@ def stream(wanted: Wanted, start: int, retrying: Retrying, watcher: Watcher) -> 
             watcher.wait(_pause(failures, error.wait, retrying, wanted.url), str(error))
 
 
-def published_size(wanted: Wanted, retrying: Retrying) -> int | None:
+def published_size(wanted: PublishedFile, retrying: Retrying) -> int | None:
     """Ask a server how large a file is."""
     if wanted.size is not None:
         return wanted.size
@@ -156,7 +156,7 @@ def published_size(wanted: Wanted, retrying: Retrying) -> int | None:
     return int(length) if answer.ok and length.isdecimal() else None
 
 
-def download(wanted: Wanted, target: Path, retrying: Retrying, watcher: Watcher) -> bool:
+def download(wanted: PublishedFile, target: Path, retrying: Retrying, watcher: Watcher) -> bool:
     """Get a file to a disk.
 
     What has come so far is kept beside the target, hidden, as ``.NAME.part``: the next call goes on with it.
@@ -182,7 +182,7 @@ def download(wanted: Wanted, target: Path, retrying: Retrying, watcher: Watcher)
     raise DownloadError(_wrong(wanted))
 
 
-def transfer(wanted: Wanted, url: str, access: Access, retrying: Retrying, watcher: Watcher) -> bool:
+def transfer(wanted: PublishedFile, url: str, access: Access, retrying: Retrying, watcher: Watcher) -> bool:
     """Get a file to S3, without a disk in between."""
     found = s3.describe(url, access)
     if found:
@@ -203,7 +203,7 @@ def transfer(wanted: Wanted, url: str, access: Access, retrying: Retrying, watch
     raise DownloadError(_wrong(wanted))
 
 
-def check_file(path: Path, wanted: Wanted, watcher: Watcher) -> str:
+def check_file(path: Path, wanted: PublishedFile, watcher: Watcher) -> str:
     """Compare the size and the checksum of a file on a disk with what was published."""
     size = path.stat().st_size
     if wanted.size not in (None, size):
@@ -213,7 +213,7 @@ def check_file(path: Path, wanted: Wanted, watcher: Watcher) -> str:
     return "" if digest.hexdigest() == wanted.md5 else _wrong_checksum(digest.hexdigest(), wanted)
 
 
-def check_object(found: s3.Found, wanted: Wanted, access: Access, watcher: Watcher) -> str:
+def check_object(found: s3.Found, wanted: PublishedFile, access: Access, watcher: Watcher) -> str:
     """Compare the size and the checksum of an object on S3 with what was published; all of it is read."""
     if wanted.size not in (None, found.size):
         return _wrong_size(found.size, wanted)
@@ -238,7 +238,7 @@ _HEADERS = {
 class _Reader:
     """One file being read: how far it is, and which version of it."""
 
-    def __init__(self, wanted: Wanted, start: int, retrying: Retrying) -> None:
+    def __init__(self, wanted: PublishedFile, start: int, retrying: Retrying) -> None:
         self._wanted, self._timeout, self._position = wanted, retrying, start
         self._etag = ""
         self.finished = start == wanted.size
@@ -336,7 +336,7 @@ def _pause(failures: int, asked: float | None, retrying: Retrying, url: str) -> 
     return max(own, asked or 0.0)
 
 
-def _fill(file: BinaryIO, wanted: Wanted, retrying: Retrying, watcher: Watcher) -> bool:
+def _fill(file: BinaryIO, wanted: PublishedFile, retrying: Retrying, watcher: Watcher) -> bool:
     """Complete a partial file; say whether it is right."""
     start = file.seek(0, os.SEEK_END)
     if wanted.size is not None and start > wanted.size:
@@ -355,7 +355,7 @@ def _fill(file: BinaryIO, wanted: Wanted, retrying: Retrying, watcher: Watcher) 
     return digest.hexdigest() == wanted.md5
 
 
-def _pour(file: s3.Upload, wanted: Wanted, retrying: Retrying, watcher: Watcher) -> None:
+def _pour(file: s3.Upload, wanted: PublishedFile, retrying: Retrying, watcher: Watcher) -> None:
     """Write a stream to S3; raise _ChangedError where it is not what was published, so that it is given up."""
     digest, done = hashlib.md5(usedforsecurity=False), 0
     for piece in stream(wanted, 0, retrying, watcher):
@@ -410,13 +410,13 @@ def _brief(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _wrong(wanted: Wanted) -> str:
+def _wrong(wanted: PublishedFile) -> str:
     return f"{wanted.url}: what came has another checksum than was published (MD5 {wanted.md5}), twice; nothing is kept"
 
 
-def _wrong_size(size: int, wanted: Wanted) -> str:
+def _wrong_size(size: int, wanted: PublishedFile) -> str:
     return f"has {size} bytes, {wanted.size} were published"
 
 
-def _wrong_checksum(digest: str, wanted: Wanted) -> str:
+def _wrong_checksum(digest: str, wanted: PublishedFile) -> str:
     return f"has the MD5 {digest}, {wanted.md5} was published"

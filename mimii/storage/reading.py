@@ -39,8 +39,8 @@ class ReadOptions:
     window: int = 16
 
 
-HERE = ReadOptions()
-"""For recordings on a disk of this machine."""
+DEFAULT_READS = ReadOptions()
+"""As `DEFAULT_ACCESS` says."""
 
 
 class _Ahead(NamedTuple):

@@ -27,7 +27,7 @@ from mimii.storage.places import split_url
 if TYPE_CHECKING:
     import s3fs
 
-AT_ONCE = 32
+MAX_REQUESTS = 32
 """How many small requests one process has under way."""
 
 _MOST_CONNECTIONS = 128
@@ -352,7 +352,7 @@ def _complete(url: str, access: Access, arguments: Mapping[str, str], parts: lis
 
 
 def _at_once(act: Callable[[str], Result], keys: Iterable[str]) -> list[Result]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         return list(pool.map(act, keys))
 
 

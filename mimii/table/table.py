@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mimii.engine import Stamp, make_stamp
 from mimii.features import FeatureSpec, Loaded
 from mimii.recordings import TRAIN, Catalogue, digest_clips
-from mimii.storage import HERE, Objects, Place, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, Place, ReadOptions
 from mimii.table.keys import RECORDS
 from mimii.table.plan import Layout, Plan, choose_layout, make_plan
 
@@ -154,7 +154,7 @@ def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: i
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def shard_task(table: Table, index: int, output: Objects, read_options: ReadOptions = HERE) -> ShardTask:
+def shard_task(table: Table, index: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> ShardTask:
     """Gather what a worker needs to know for one shard."""
     catalogue = table.catalogue
     parts = tuple(

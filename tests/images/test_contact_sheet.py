@@ -15,7 +15,7 @@ from mimii.recordings.catalogue import make_catalogue
 from mimii.recordings.headers import probe_all
 from mimii.recordings.sources import find_clips
 from mimii.recordings.splits import stratified_split
-from mimii.storage.reading import HERE
+from mimii.storage.reading import DEFAULT_READS
 from tests.helpers.recordings import write_clip, write_machines
 
 SPEC = FeatureSpec(frames=1)
@@ -35,7 +35,7 @@ def shown(album, problems=None, monkeypatch=None):
     """Return the titles of the panels that are drawn."""
     drawn = []
     monkeypatch.setattr("mimii.images.contact_sheet.draw_overview", lambda pairs, *_: drawn.extend(pairs) or b"png")
-    assert make_contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
+    assert make_contact_sheet(album, problems or album.catalogue.problems, DEFAULT_READS) == b"png"
     return [tuple(panel.title for panel in pair) for pair in drawn]
 
 
@@ -75,7 +75,7 @@ def test_bad_clips_are_not_shown(tmp_path, monkeypatch):
     album = album_of(tmp_path)
     problems = ["bad" if clip.identity.label == 0 else "" for clip in album.catalogue.clips]
     assert shown(album, problems, monkeypatch) == [("no normal clip", "fan id_02, 6 dB, abnormal")]
-    assert make_contact_sheet(album, ["bad"] * 8, HERE) is None
+    assert make_contact_sheet(album, ["bad"] * 8, DEFAULT_READS) is None
 
 
 def test_a_clip_that_is_gone_meanwhile_leaves_an_empty_place(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 
 from mimii.storage import downloads, s3
 from mimii.storage.access import Access
-from mimii.storage.downloads import DownloadError, Retrying, StoppedError, Wanted, download, transfer
+from mimii.storage.downloads import DownloadError, PublishedFile, Retrying, StoppedError, download, transfer
 from tests.helpers.http_server import Behaviour, serve
 from tests.helpers.servers import client
 
@@ -51,7 +51,7 @@ def target(tmp_path):
 
 def wanted(web, *, content=CONTENT, size=True):
     md5 = hashlib.md5(content).hexdigest()  # noqa: S324  as published
-    return Wanted(f"{web.url}/fan.zip", md5, len(content) if size else None)
+    return PublishedFile(f"{web.url}/fan.zip", md5, len(content) if size else None)
 
 
 def partial(target):
@@ -285,7 +285,7 @@ def test_one_that_is_stopped_keeps_what_has_come(web, target):
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path):
-    gone = Wanted("http://127.0.0.1:9/fan.zip", "0" * 32, 5)
+    gone = PublishedFile("http://127.0.0.1:9/fan.zip", "0" * 32, 5)
     watcher = Watcher()
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/fan\.zip: given up after 4 tries.*[Cc]onnection"):
         download(gone, tmp_path / "fan.zip", QUICK, watcher)

@@ -321,7 +321,7 @@ def test_a_folder_may_be_called_zip(tmp_path):
 
 
 def read_all(clip):
-    with next(iter(reading.open_all([clip.place], reading.HERE)))() as file:
+    with next(iter(reading.open_all([clip.place], reading.DEFAULT_READS)))() as file:
         return file.read()
 
 
