@@ -16,8 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from tests.helpers.commands import wait_for
-from tests.helpers.servers import HOST, S3Address
+from tests.helpers.servers import HOST, S3Address, wait_for
 
 PIECE = 1 << 16
 CHUNKED = -1
@@ -264,7 +263,7 @@ class _Connection:
         except (CutError, EOFError, OSError):
             pass  # one side is gone, or shall believe that the other one is
         finally:
-            await _close(self.to_client, self.to_server)
+            await close_writers(self.to_client, self.to_server)
 
     async def _exchange(self, head: "_Head") -> bool:
         """Handle a request; say whether another one may follow."""
@@ -310,7 +309,7 @@ class _Connection:
     async def _connect(self) -> None:
         # The server may have ended an idle connection: a client without a proxy would see that, and open a new one.
         if self.server is None or self.server.at_eof() or self.server.exception():
-            await _close(self.to_server)
+            await close_writers(self.to_server)
             self.server, self.to_server = await asyncio.open_connection(HOST, self.proxy.upstream, limit=PIECE)
 
     async def _upload(self, request: Request, head: "_Head", to_server: asyncio.StreamWriter | None) -> None:
@@ -392,18 +391,23 @@ async def _read_head(reader: asyncio.StreamReader) -> _Head | None:
         return None
 
 
-async def _close(*writers: asyncio.StreamWriter | None) -> None:
-    """Close connections when all that was written has gone out, or at once if cancelled."""
+async def close_writers(*writers: asyncio.StreamWriter | None) -> None:
+    """Close connections when all that was written has been sent, or at once if cancelled; any may be closed already."""
     opened = [writer for writer in writers if writer]
     for writer in opened:
         writer.close()
+    closings = asyncio.gather(*(writer.wait_closed() for writer in opened), return_exceptions=True)
     try:
-        for writer in opened:
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        await asyncio.shield(closings)  # wait_closed() that is cancelled is cancelled for later callers, too
     finally:
         for writer in opened:
-            writer.transport.abort()
+            _abort(writer)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    # A transport that sent the rest of its buffer after close() has lost its event loop, and abort() would need it.
+    if writer.get_extra_info("socket").fileno() != -1:
+        writer.transport.abort()
 
 
 async def _pieces(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ with the process of the test, however that ends.
 
 import contextlib
 import http.client
+import math
 import os
 import random
 import re
@@ -17,15 +18,18 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import boto3
 import s3fs
 from botocore.config import Config
 
-from tests.helpers.commands import wait_for
+from tests.helpers import commands
 
 HOST = "127.0.0.1"
+wait_for = partial(commands.wait_for, seconds=math.inf)
+"""Poll until something is true: a machine may be slow, and pytest limits each test."""
 REGION = "us-east-1"
 
 CHECKSUMS = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
@@ -114,14 +118,14 @@ def rclone_server(folder: Path | str, port: int | None = None) -> Iterator[Serve
 
 
 def client(address: S3Address, **config: object):
-    """Return a boto3 client that does not try again."""
+    """Return a boto3 client that does not retry."""
     return boto3.client(
         "s3",
         endpoint_url=address.endpoint,
         aws_access_key_id=address.access_key,
         aws_secret_access_key=address.secret_key,
         region_name=REGION,
-        config=Config(**CHECKSUMS | {"retries": {"total_max_attempts": 1}, "read_timeout": 20} | config),
+        config=Config(**CHECKSUMS | {"retries": {"total_max_attempts": 1}, "read_timeout": 300} | config),
     )
 
 
@@ -163,9 +167,9 @@ class _Process:
 
     def kill(self) -> None:
         """Kill the program with SIGKILL; return when it is gone."""
-        if self.keeper:
-            self.keeper.communicate(b"!", timeout=30)
-            self.keeper = None
+        keeper, self.keeper = self.keeper, None
+        if keeper:
+            keeper.communicate(b"!")
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

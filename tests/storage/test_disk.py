@@ -7,6 +7,7 @@ import pytest
 
 from mimii.storage import disk
 from mimii.storage.disk import DiskObjects
+from tests.helpers.servers import wait_for
 
 
 def files_below(root):
@@ -55,12 +56,12 @@ def test_a_reader_never_sees_half_an_object(tmp_path):
     reader = threading.Thread(target=read)
     reader.start()
     try:
+        wait_for(lambda: seen, "the first read")
         for value in range(n_writes):
             DiskObjects(root).put("a", bytes([value]) * size)
     finally:
         finished.set()
         reader.join()
-    assert seen
     assert all(seen)
 
 

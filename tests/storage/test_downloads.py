@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import time
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
@@ -17,7 +18,7 @@ from tests.helpers.servers import client
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
-QUICK = Retrying(tries=4, first_wait=1.0, longest_wait=8.0, timeouts=(5.0, 0.5))
+RETRYING = Retrying(tries=4, first_wait=1.0, longest_wait=8.0, timeouts=(300.0, 300.0))
 
 
 class Watcher:
@@ -59,7 +60,7 @@ def partial(target):
 
 
 def fetch(web, target, watcher=None, **how):
-    return download(wanted(web, **how), target, QUICK, watcher or Watcher())
+    return download(wanted(web, **how), target, RETRYING, watcher or Watcher())
 
 
 def assert_fetched(target):
@@ -123,11 +124,9 @@ def test_connections_that_are_cut_are_gone_on_with_where_they_were(web, target):
 
 def test_a_connection_that_stalls_is_given_up_and_gone_on_with(web, target):
     web.plan = [Behaviour(stall_after=100_000)]
-    started = time.monotonic()
-    assert fetch(web, target)
-    assert time.monotonic() - started < 10
+    assert download(wanted(web), target, replace(RETRYING, timeouts=(300.0, 0.5)), Watcher())
     assert_fetched(target)
-    assert len(web.gets()) == 2
+    assert web.gets()[1].range
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 408])
@@ -143,13 +142,13 @@ def test_a_server_that_is_busy_is_waited_for_longer_and_longer(web, target, stat
 def test_a_server_says_when_to_come_back(web, target):
     web.plan = [
         Behaviour(status=503, headers={"Retry-After": "17"}),
-        Behaviour(status=429, headers={"Retry-After": formatdate(time.time() + 40, usegmt=True)}),
+        Behaviour(status=429, headers={"Retry-After": formatdate(time.time() + 800, usegmt=True)}),
         Behaviour(status=503, headers={"Retry-After": "soon"}),
     ]
     watcher = Watcher()
     assert fetch(web, target, watcher)
     assert watcher.waits[0] == 17
-    assert 35 < watcher.waits[1] <= 40
+    assert 400 < watcher.waits[1] <= 800
     assert watcher.waits[2] <= 4
 
 
@@ -288,7 +287,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
     gone = PublishedFile("http://127.0.0.1:9/fan.zip", "0" * 32, 5)
     watcher = Watcher()
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/fan\.zip: given up after 4 tries.*[Cc]onnection"):
-        download(gone, tmp_path / "fan.zip", QUICK, watcher)
+        download(gone, tmp_path / "fan.zip", RETRYING, watcher)
     assert "object at" not in watcher.reasons[0]
 
 
@@ -307,25 +306,25 @@ def stored(moto, url):
 def test_a_file_streams_to_s3_over_cut_connections(web, moto, s3_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     web.plan = [Behaviour(cut_after=100_000), Behaviour(status=503)]
-    assert transfer(wanted(web), s3_url, Access(), QUICK, Watcher())
+    assert transfer(wanted(web), s3_url, Access(), RETRYING, Watcher())
     assert stored(moto, s3_url) == (CONTENT, {"md5": wanted(web).md5})
     assert list(tmp_path.iterdir()) == []
     n_asked = len(web.asked)
-    assert not transfer(wanted(web), s3_url, Access(), QUICK, Watcher())
+    assert not transfer(wanted(web), s3_url, Access(), RETRYING, Watcher())
     assert len(web.asked) == n_asked
 
 
 def test_wrong_bytes_do_not_appear_on_s3(web, moto, s3_url):
     web.files["/fan.zip"] = OTHER
     with pytest.raises(DownloadError, match="another checksum"):
-        transfer(wanted(web), s3_url, Access(), QUICK, Watcher())
+        transfer(wanted(web), s3_url, Access(), RETRYING, Watcher())
     assert s3.describe(s3_url, Access()) is None
     assert "Uploads" not in client(moto).list_multipart_uploads(Bucket="mimii")
 
 
 def test_one_that_is_stopped_leaves_nothing_on_s3(web, moto, s3_url):
     with pytest.raises(StoppedError):
-        transfer(wanted(web), s3_url, Access(), QUICK, Watcher(stop_at=100_000))
+        transfer(wanted(web), s3_url, Access(), RETRYING, Watcher(stop_at=100_000))
     assert s3.describe(s3_url, Access()) is None
     assert "Uploads" not in client(moto).list_multipart_uploads(Bucket="mimii")
 
@@ -338,9 +337,9 @@ def test_one_that_is_stopped_leaves_nothing_on_s3(web, moto, s3_url):
 def test_an_object_that_somebody_else_has_put_there_is_read_and_checked(web, moto, s3_url, content, is_right):
     client(moto).put_object(Bucket="mimii", Key=s3_url.removeprefix("s3://mimii/"), Body=content)
     if is_right:
-        assert not transfer(wanted(web), s3_url, Access(), QUICK, Watcher())
+        assert not transfer(wanted(web), s3_url, Access(), RETRYING, Watcher())
     else:
         with pytest.raises(DownloadError, match="left alone"):
-            transfer(wanted(web), s3_url, Access(), QUICK, Watcher())
+            transfer(wanted(web), s3_url, Access(), RETRYING, Watcher())
     assert stored(moto, s3_url)[0] == content
     assert web.asked == []
