@@ -123,7 +123,7 @@ def test_a_stretch_is_read_with_one_request(spoilt):
 
 
 @pytest.mark.parametrize(
-    "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(30)], ids=str
+    "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(1000)], ids=str
 )
 def test_what_passes_is_waited_for(spoilt, fault):
     access = quick(options=(("config_kwargs.read_timeout", "1"),))
@@ -208,7 +208,7 @@ def test_a_server_that_is_not_there_is_given_up_after_the_timeout(moto, use, mon
     use(moto)
     waits, options = [], (("endpoint_url", "http://127.0.0.1:9"),)
     monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
-    with pytest.raises(StorageError, match=r"no answer.*for 9 s.*127\.0\.0\.1:9"):
+    with pytest.raises(StorageError, match=r"no useful answer for 9 s: .*127\.0\.0\.1:9"):
         S3Objects("s3://bucket", Access(options, 9.0)).get("a")
     assert 7 <= sum(waits) <= 9
     assert all(
