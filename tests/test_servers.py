@@ -124,7 +124,7 @@ def test_rclone_killed_and_started_again_has_its_objects(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["object", "new"])
-def test_an_object_half_sent_when_rclone_is_killed_does_not_show(tmp_path, key):
+def test_an_object_half_sent_when_rclone_is_killed_is_not_listed(tmp_path, key):
     with rclone_server(tmp_path) as server, ThreadPoolExecutor() as pool, proxy_to(server, rate=MIB / 32) as proxy:
         bucket = filled(server)
         put = pool.submit(client(proxy).put_object, Bucket=bucket, Key=key, Body=BODY * 16)
@@ -167,7 +167,7 @@ def refuses(port):
     return False
 
 
-def test_a_program_that_does_not_start_is_an_error_that_says_what_it_said(rclone, tmp_path):
+def test_a_program_that_does_not_start_is_an_error_with_its_output(rclone, tmp_path):
     with pytest.raises(RuntimeError, match="in use"), rclone_server(tmp_path, rclone.port):
         pass
 
@@ -186,8 +186,8 @@ def test_the_proxy_answers_with_an_error(rclone, fault):
         assert [request.status for request in proxy.finished()] == [fault.status, 200]
 
 
-@pytest.mark.parametrize("body", [bytes, BytesIO])  # for a file, the client waits until it is told to send
-def test_a_put_that_the_proxy_answers_does_not_reach_the_server(rclone, body):
+@pytest.mark.parametrize("body", [bytes, BytesIO])  # for a file, the client waits until the server asks for it
+def test_a_put_that_the_proxy_answers_is_not_forwarded(rclone, body):
     bucket = filled(rclone)
     with proxy_to(rclone) as proxy:
         proxy.spoil(SLOW_DOWN, method="PUT", times=1)
@@ -429,7 +429,7 @@ def test_chance_depends_on_the_seed_and_not_on_the_order():
     assert 10 < len(struck(1, numbers)) < 50
 
 
-def test_what_goes_wrong_in_a_rule_is_an_error(rclone):
+def test_an_exception_in_a_rule_is_raised(rclone):
     def wrong(_):
         raise ZeroDivisionError
 

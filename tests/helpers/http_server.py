@@ -25,7 +25,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -137,7 +137,7 @@ class _Server(ThreadingHTTPServer):
     web: WebServer
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that are killed or have had enough are what these tests are about."""
+        """Ignore it: tests kill clients, and clients close connections early."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """S3 servers for tests: moto, which keeps all in memory, and rclone, which keeps objects as files and may be killed.
 
-Each is a process of its own that listens on the loopback interface alone. It ends with the block that started it, or
-with the process of the test, however that ends.
+Each is a process that listens on the loopback interface alone. It stops with the block that started it, or with the
+process of the test, also if that is killed.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ os._exit(server.wait() & 255)
 
 
 class S3Address:
-    """Where a server, or a proxy in front of it, is to be reached, and as whom."""
+    """The address of a server, or of a proxy in front of it, and the keys of a user."""
 
     port: int
     access_key: str
@@ -130,7 +130,7 @@ def client(address: S3Address, **config: object):
 
 
 def filesystem(address: S3Address, **how: object) -> s3fs.S3FileSystem:
-    """Return a file system of its own, which remembers no listings."""
+    """Return a new file system, which remembers no listings."""
     defaults = {"config_kwargs": CHECKSUMS, "use_listings_cache": False, "skip_instance_cache": True}
     return s3fs.S3FileSystem(
         key=address.access_key, secret=address.secret_key, endpoint_url=address.endpoint, **defaults | how
@@ -166,7 +166,7 @@ class _Process:
         return self.keeper is not None
 
     def kill(self) -> None:
-        """Kill the program with SIGKILL; return when it is gone."""
+        """Kill the program with SIGKILL; return when it has stopped."""
         keeper, self.keeper = self.keeper, None
         if keeper:
             keeper.communicate(b"!")
@@ -208,5 +208,5 @@ def _serve(command: Callable[[int], list[str]], port: int | None) -> Iterator[Se
 
 
 def _some_ports() -> Iterable[int]:
-    """Return ports that the system gives to nobody by itself, so that they stay free while a server is dead."""
+    """Return ports that the system assigns to no program by itself: they stay free while a server is killed."""
     return random.SystemRandom().sample(range(20_000, 32_000), 10)
