@@ -269,7 +269,7 @@ class _Reader:
             skipped -= len(block) - len(kept)
             self._position += len(kept)
             if total is not None and self._position > total:
-                msg = f"{self._wanted.url}: the server sends more than the {total} bytes that it announced"
+                msg = f"{self._wanted.url}: the server sends more than the {total} bytes expected"
                 raise DownloadError(msg)
             if kept:
                 yield kept

@@ -12,7 +12,6 @@ import random
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -148,7 +147,7 @@ def upload(url: str, access: Access, metadata: Mapping[str, str]) -> "Iterator[U
     begun = _call("create_multipart_upload", url, access, Bucket=bucket, Key=key, Metadata=dict(metadata))
     arguments = {"Bucket": bucket, "Key": key, "UploadId": begun["UploadId"]}
     with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-        writer = Upload(url, access, arguments, pool)
+        writer = Upload(partial(_call, "upload_part", url, access, **arguments), pool)
         try:
             yield writer
             parts = writer.finish()
@@ -162,12 +161,9 @@ def upload(url: str, access: Access, metadata: Mapping[str, str]) -> "Iterator[U
 class Upload:
     """Takes bytes in order and sends them in parts; yielded by `upload`."""
 
-    def __init__(self, url: str, access: Access, arguments: Mapping[str, str], pool: ThreadPoolExecutor) -> None:
-        self._send = partial(_call, "upload_part", url, access, **arguments)
-        self._pool, self._buffer = pool, bytearray()
-        self._unfinished: deque[Future[Any]] = deque()
-        self._tags: list[str] = []
-        self._n_parts = 0
+    def __init__(self, send: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
+        self._send, self._pool, self._buffer = send, pool, bytearray()
+        self._answers: list[Future[Any]] = []
 
     def write(self, data: bytes) -> None:
         """Add bytes; wait while too many are being sent."""
@@ -177,21 +173,16 @@ class Upload:
 
     def finish(self) -> list[dict[str, Any]]:
         """Send the last part, wait for all; return the list of parts that S3 asks for."""
-        if self._buffer or not self._n_parts:
+        if self._buffer or not self._answers:
             self._send_buffer()
-        while self._unfinished:
-            self._collect()
-        return [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(self._tags, 1)]
+        return [{"PartNumber": number, "ETag": part.result()["ETag"]} for number, part in enumerate(self._answers, 1)]
 
     def _send_buffer(self) -> None:
-        if len(self._unfinished) >= _PARTS_AT_ONCE:
-            self._collect()
-        self._n_parts += 1
-        self._unfinished.append(self._pool.submit(self._send, PartNumber=self._n_parts, Body=bytes(self._buffer)))
+        if len(self._answers) >= _PARTS_AT_ONCE:
+            self._answers[-_PARTS_AT_ONCE].result()
+        number = len(self._answers) + 1
+        self._answers.append(self._pool.submit(self._send, PartNumber=number, Body=bytes(self._buffer)))
         self._buffer.clear()
-
-    def _collect(self) -> None:
-        self._tags.append(self._unfinished.popleft().result()["ETag"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +298,7 @@ def _call(method: str, url: str, access: Access, **arguments: Any) -> Any:  # no
 def _abort(url: str, access: Access, arguments: Mapping[str, str]) -> None:
     try:
         _call("abort_multipart_upload", url, access, **arguments)
-    except OSError as error:  # the error that ended the upload is raised, not this one
+    except OSError as error:  # raised is the error for which the upload was aborted
         _log.warning("%s: an unfinished upload stays there, delete it: %s", url, error)
 
 

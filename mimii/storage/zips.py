@@ -100,7 +100,7 @@ def _clash(place: Place, earlier: tuple[Place, str] | None) -> str:
 
 
 def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
-    """Return the first thing that is wrong with a member, as far as the directory shows it."""
+    """Return the first problem of a member that the directory shows."""
     stored, size = entry.compress_size, entry.file_size
     method = entry.compress_type
     problems = {
