@@ -55,7 +55,7 @@ class Download:
     """One archive, and the path or S3 URL where it goes."""
 
     archive: Archive
-    wanted: storage.Wanted
+    wanted: storage.PublishedFile
     target: str
 
 
@@ -137,7 +137,7 @@ def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: sto
 
 
 def _download(archive: Archive, options: argparse.Namespace) -> Download:
-    wanted = storage.Wanted(archive_url(archive, options.base_url), archive.md5, archive.size)
+    wanted = storage.PublishedFile(archive_url(archive, options.base_url), archive.md5, archive.size)
     return Download(archive, wanted, f"{options.dest.rstrip('/')}/{archive.filename}")
 
 

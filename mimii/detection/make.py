@@ -43,7 +43,16 @@ from mimii.recordings import (
     make_catalogue,
     no_split,
 )
-from mimii.storage import DEFAULT_ACCESS, HERE, SHORT_TIMEOUT, Access, Objects, ReadOptions, open_objects, with_timeout
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    DEFAULT_READS,
+    SHORT_TIMEOUT,
+    Access,
+    Objects,
+    ReadOptions,
+    open_objects,
+    with_timeout,
+)
 from mimii.table import RECORDS, Columns, read_columns
 
 if TYPE_CHECKING:
@@ -202,7 +211,7 @@ def score(
     catalogue = make_catalogue(clips, no_split(clips), next(iter(detectors.values())).spec)
     chosen = [_choose_model(clip, detectors) for clip in clips]
     problems = [bad or ("" if key else _NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]
-    tasks = _tasks(root, ReadOptions(access, HERE.window), catalogue, chosen, problems)
+    tasks = _tasks(root, ReadOptions(access, DEFAULT_READS.window), catalogue, chosen, problems)
     work = Work(tasks.__getitem__, _SCORE, catalogue.is_remote, lambda task: len(tasks[task].inputs), _bad_scores)
     results = do_tasks(work, range(len(tasks)), client, progress)
     scores = {one.clip: one for _, found in results for one in found}

@@ -13,7 +13,7 @@ from mimii.engine import Stamp, make_stamp
 from mimii.features import Fault, FeatureSpec, Input, SpecError
 from mimii.images.pixels import SUFFIXES, Style
 from mimii.recordings import Catalogue, digest_clips, image_names
-from mimii.storage import HERE, Objects, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""
@@ -163,7 +163,7 @@ def render_stamp(album: Album, task: int) -> Stamp:
     return make_stamp(album.fingerprint, task, [album.catalogue.clips[clip].place for clip in album.clips_of(task)])
 
 
-def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = HERE) -> RenderTask:
+def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> RenderTask:
     """Gather what a worker needs to know of one task."""
     catalogue, clips = album.catalogue, album.clips_of(task)
     return RenderTask(

@@ -9,7 +9,7 @@ from mimii.images.album import Album, make_album
 from mimii.images.pixels import Style
 from mimii.images.store import AlbumOutput
 from mimii.recordings import Clip, commonest_sample_rate, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, HERE, Access, ReadOptions, open_objects
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
 
 
 def plan_images(  # noqa: PLR0913  each is a choice that users have
@@ -68,7 +68,7 @@ def render(  # noqa: PLR0913  as `featurize`
     client: Scheduler = None,
     overwrite: bool = False,
     access: Access = DEFAULT_ACCESS,
-    read_options: ReadOptions = HERE,
+    read_options: ReadOptions = DEFAULT_READS,
     progress: Progress = SILENT,
 ) -> Run:
     """Render images: those that are missing at the output, an overview, lists and manifests.

@@ -29,7 +29,7 @@ from mimii.images.batch import cut_windows, write_images
 from mimii.images.contact_sheet import make_contact_sheet
 from mimii.images.manifests import Labelled, classes_document, images_document, manifest
 from mimii.recordings import ALL, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
-from mimii.storage import HERE, Objects, ReadOptions, is_remote
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 
 OVERVIEW, IMAGES, CLASSES, MANIFESTS = "overview.png", "images.csv", "classes.json", "manifests"
 ALBUM_HEAD = Head("render.json", "Spectrogram images of machine sound", "set of images")
@@ -53,7 +53,7 @@ class AlbumOutput:
 
     album: Album
     objects: Objects
-    read_options: ReadOptions = HERE
+    read_options: ReadOptions = DEFAULT_READS
     head: ClassVar[Head] = ALBUM_HEAD
     parts: ClassVar[tuple[str, ...]] = (
         *(RECORDS, TRAIN, TEST, ALL, UNLABELLED, MANIFESTS),

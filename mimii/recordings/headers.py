@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from mimii.features import read_header
 from mimii.recordings.clips import Clip
-from mimii.storage import AT_ONCE, DEFAULT_ACCESS, Access, AudioError, StorageError, is_remote, open_part, unreadable
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    MAX_REQUESTS,
+    Access,
+    AudioError,
+    StorageError,
+    is_remote,
+    open_part,
+    unreadable,
+)
 
 _OF_ONE_SIZE = frozenset((".wav", ".wave"))
 
@@ -79,6 +88,6 @@ def _read(clips: Sequence[Clip], indices: Iterable[int], access: Access) -> dict
     indices = list(indices)
     if not any(is_remote(clips[index].place.url) for index in indices):
         return {index: read_clip_header(clips[index], access) for index in indices}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         found = pool.map(lambda index: read_clip_header(clips[index], access), indices)
         return dict(zip(indices, found, strict=True))

@@ -43,7 +43,7 @@ def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[C
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
     archives = {archive for archive in map(_archive_of, paths) if archive}
     members = {clip.path: clip for clip in find_clips(sorted(archives), access)}
-    with ThreadPoolExecutor(s3.AT_ONCE if any(map(is_remote, paths)) else 1) as pool:
+    with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
 

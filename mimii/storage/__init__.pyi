@@ -11,10 +11,10 @@ from .access import parse_options as parse_options
 from .disk import PARTIAL as PARTIAL
 from .disk import DiskObjects as DiskObjects
 from .downloads import DownloadError as DownloadError
+from .downloads import PublishedFile as PublishedFile
 from .downloads import Retrying as Retrying
 from .downloads import Silent as Silent
 from .downloads import StoppedError as StoppedError
-from .downloads import Wanted as Wanted
 from .downloads import check_file as check_file
 from .downloads import check_object as check_object
 from .downloads import download as download
@@ -32,12 +32,12 @@ from .problems import AudioError as AudioError
 from .problems import missing_channel as missing_channel
 from .problems import printable as printable
 from .problems import unreadable as unreadable
-from .reading import HERE as HERE
+from .reading import DEFAULT_READS as DEFAULT_READS
 from .reading import Opener as Opener
 from .reading import ReadOptions as ReadOptions
 from .reading import open_all as open_all
 from .reading import open_archive as open_archive
 from .reading import open_part as open_part
-from .s3 import AT_ONCE as AT_ONCE
+from .s3 import MAX_REQUESTS as MAX_REQUESTS
 from .s3 import StorageError as StorageError
 from .zips import ArchiveError as ArchiveError

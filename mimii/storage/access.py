@@ -1,4 +1,4 @@
-"""How to reach S3: the options that travel from the command line to all workers, and never a secret among them."""
+"""How S3 is accessed: options that travel from the command line to all workers, and never a secret among them."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,35 +7,33 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT = 30.0
-"""Seconds to go on trying: a server that restarts is back by then."""
+"""Seconds of retries: a server that restarts is back by then."""
 
 SHORT_TIMEOUT = 10.0
 """The same where somebody is waiting: before the work has begun."""
 
-_SECRET_OPTIONS = frozenset(
-    (
-        *("key", "secret", "token", "username", "password"),
-        *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-    )
-)
+_SECRET_OPTIONS = {
+    *("key", "secret", "token", "username", "password"),
+    *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+}
 
 Options = tuple[tuple[str, str], ...]
 
 
 class OptionError(ValueError):
-    """A storage option that makes no sense or gives a secret away; the message says what to do."""
+    """A storage option that makes no sense or discloses a secret; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach S3. It travels to workers; credentials do not: each process finds its own, as AWS tools do.
+    """How S3 is accessed. It travels to workers; credentials do not: each process finds its own, as AWS tools do.
 
     Attributes
     ----------
     options : tuple of (str, str)
-        For s3fs, from `parse_options`.
+        Arguments for s3fs, from `parse_options`.
     timeout : float
-        Seconds to go on trying while there is no sensible answer.
+        Seconds of retries while there is no useful answer.
 
     """
 
@@ -48,12 +46,15 @@ DEFAULT_ACCESS = Access()
 
 
 def parse_options(pairs: Sequence[str]) -> Options:
-    """Read options as they come from a command line."""
+    """Parse KEY=VALUE from a command line; raise OptionError where one cannot be used or holds a secret."""
     options = []
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not all(key.split(".")):
             msg = f"a storage option is KEY=VALUE, not {key!r}"
+            raise OptionError(msg)
+        if "@" in urlsplit(value).netloc:
+            msg = f"{key}: a URL with a user name or password in it; secrets do not belong on a command line"
             raise OptionError(msg)
         options.append((key, value))
     for key in _nested_keys(nest_options(options)):
@@ -63,15 +64,11 @@ def parse_options(pairs: Sequence[str]) -> Options:
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile (profile=NAME) or a role"
             )
             raise OptionError(msg)
-    for key, value in options:
-        if "@" in urlsplit(value).netloc:
-            msg = f"{key}: a URL with a user name or password in it; secrets do not belong on a command line"
-            raise OptionError(msg)
     return tuple(options)
 
 
 def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Turn options into arguments."""
+    """Return options as arguments: ``a.b=1`` is ``{"a": {"b": 1}}``."""
     nested: dict[str, Any] = {}
     for key, value in options:
         *above, last = key.split(".")
@@ -85,7 +82,7 @@ def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return nested
 
 
-def _value(text: str) -> Any:  # noqa: ANN401  whatever s3fs takes
+def _value(text: str) -> Any:  # noqa: ANN401  an argument of any type
     try:
         return json.loads(text)
     except ValueError:

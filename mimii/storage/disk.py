@@ -1,7 +1,7 @@
-"""Whole objects under a folder: put, get, list, delete. Nothing is ever seen half written.
+"""Whole objects under a folder: put, get, list, delete. No reader ever sees one half written.
 
-An object is written to a file of its own beside the others, brought safely to disk, and moved into place: whatever
-is killed, and whenever the power fails, there is the old object or the new one.
+An object is written to a temporary file beside the others, synced to disk, and renamed: after a kill or a power
+failure at any moment, there is the old object or the new one.
 """
 
 import os
@@ -13,34 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PARTIAL = ".partial"
+"""The folder of temporary files."""
+
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DiskObjects:
-    """Objects as files below a folder; see `mimii.storage.objects.Objects` for the methods.
-
-    Attributes
-    ----------
-    root : str
-        The folder; made where missing.
-
-    """
+    """Objects as files below a folder, made where missing; see `mimii.storage.objects.Objects` for the methods."""
 
     root: str
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object; when this returns, it survives a power cut."""
+        """Write an object; when this returns, it survives a power failure."""
         self.put_all({key: data})
 
     def put_all(self, objects: Mapping[str, bytes]) -> None:
-        """Write objects; when this returns, all of them survive a power cut."""
+        """Write objects; when this returns, all of them survive a power failure."""
         left = {Path(self.root, key): data for key, data in objects.items()}
         for _ in range(_TRIES):
             left = {target: left[target] for target in _put_all(left, Path(self.root, PARTIAL))}
             if not left:
                 return
-        msg = f"{next(iter(left))}: cannot be written, somebody else deletes what is written"
+        msg = f"{next(iter(left))}: cannot be written, another process deletes the temporary files; stop it"
         raise FileNotFoundError(msg)
 
     def get(self, key: str) -> bytes | None:
@@ -51,9 +46,8 @@ class DiskObjects:
             return None
 
     def get_all(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Read objects; what is not there is left out."""
-        found = ((key, self.get(key)) for key in keys)
-        return {key: data for key, data in found if data is not None}
+        """Read objects; those that do not exist are left out."""
+        return {key: data for key in keys if (data := self.get(key)) is not None}
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """List all objects below a prefix: bytes by key."""
@@ -79,25 +73,25 @@ class DiskObjects:
             path.unlink(missing_ok=True)
 
     def delete_partial(self) -> None:
-        """Delete what writers that were killed have left behind; one that is alive writes its own once more."""
+        """Delete the temporary files of killed writers; a writer that still runs writes its own once more."""
         folder = Path(self.root, PARTIAL)
         with suppress(FileNotFoundError):
             for name in os.listdir(folder):
                 (folder / name).unlink(missing_ok=True)
-            with suppress(OSError):  # one that is alive has written there meanwhile
+            with suppress(OSError):  # a writer that still runs has added one
                 folder.rmdir()
 
     def check(self) -> None:
-        """Make sure that objects can be written, read and deleted."""
+        """Raise an error unless objects can be written, read and deleted."""
         key = f"{PARTIAL}/check-{uuid.uuid4().hex}"
         self.put(key, b"check")
         self.get(key)
         self.delete(key)
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's list of files safely to disk: what was moved there, and under which name."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's list of files, safely to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -115,36 +109,40 @@ def _files(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
         if entry.is_dir():
             yield from _files(entry.path, key)
         elif entry.is_file():
-            with suppress(FileNotFoundError):  # moved to its place by another process a moment ago
+            with suppress(FileNotFoundError):  # another process has just renamed it
                 yield key, entry.stat().st_size
 
 
-def _put_all(objects: Mapping[Path, bytes], partial: Path) -> list[Path]:
-    """Write files; return those that another run tidied up on their way to their places.
+def _put_all(objects: Mapping[Path, bytes], partial: Path) -> set[Path]:
+    """Write files; return those whose temporary files another process deleted.
 
-    All are written before the first is brought to disk, and a folder is brought there once: many small files cost a
-    few waits for the disk, and not three each.
+    All are written before the first is synced, and a folder is synced once: many small files wait for the disk a few
+    times, not three times each.
     """
-    ways = {target: partial / uuid.uuid4().hex for target in objects}
+    temporary = {target: partial / uuid.uuid4().hex for target in objects}
     folders = {target.parent for target in objects}
     for folder in (partial, *folders):
         _make_folder(folder)
+    steps: tuple[Callable[[Path], object], ...] = (
+        lambda target: temporary[target].write_bytes(objects[target]),
+        lambda target: sync(temporary[target]),
+        lambda target: temporary[target].replace(target),
+    )
     done = list(objects)
     try:
-        done = [target for target in done if _done(lambda target: ways[target].write_bytes(objects[target]), target)]
-        done = [target for target in done if _done(lambda target: _sync_file(ways[target]), target)]
-        done = [target for target in done if _done(lambda target: ways[target].replace(target), target)]
+        for step in steps:
+            done = [target for target in done if _succeeds(step, target)]
     except OSError:
-        for way in ways.values():
-            way.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
         raise
     for folder in folders:
-        sync_folder(folder)
-    return [target for target in objects if target not in set(done)]
+        sync(folder)
+    return set(objects) - set(done)
 
 
-def _done(step: Callable[[Path], object], target: Path) -> bool:
-    """Do a step for a file, unless somebody has tidied it up; an error names the place that it was meant for."""
+def _succeeds(step: Callable[[Path], object], target: Path) -> bool:
+    """Do a step; return False where its temporary file was deleted, and name the target in other errors."""
     try:
         step(target)
     except FileNotFoundError:
@@ -154,13 +152,8 @@ def _done(step: Callable[[Path], object], target: Path) -> bool:
     return True
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)

@@ -1,4 +1,4 @@
-"""Whole objects under a root: on a disk or on S3, in the same words."""
+"""Whole objects under a root: on a disk or on S3, with the same methods."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,17 +14,17 @@ from mimii.storage.s3 import S3Objects
 class Objects(Protocol):
     """Objects under a root. A key is a path below it, with ``/`` between its parts.
 
-    Whatever is killed, and whenever the power fails, there is the old object or the new one, never half of one.
+    After a kill or a power failure at any moment, there is the old object or the new one, never half of one.
     All methods raise OSError where the storage cannot be used; it names the object or the root.
     """
 
     @property
     def root(self) -> str:
-        """Where they are, for people."""
+        """Where they are, as users write it."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object; when this returns, it is there to stay."""
+        """Write an object; when this returns, it is durable."""
         ...
 
     def put_all(self, objects: Mapping[str, bytes]) -> None:
@@ -36,7 +36,7 @@ class Objects(Protocol):
         ...
 
     def get_all(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Read objects; what is not there is left out."""
+        """Read objects; those that do not exist are left out."""
         ...
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -56,11 +56,11 @@ class Objects(Protocol):
         ...
 
     def delete_partial(self) -> None:
-        """Delete what writers that were killed have left behind."""
+        """Delete what killed writers left behind."""
         ...
 
     def check(self) -> None:
-        """Make sure that objects can be written, read and deleted; the error says what cannot."""
+        """Raise an error unless objects can be written, read and deleted; it says what fails."""
         ...
 
 
@@ -72,5 +72,5 @@ def with_timeout(objects: Objects, seconds: float) -> Objects:
 
 
 def open_objects(root: str, access: Access) -> Objects:
-    """Choose how to reach a root; nothing is read or written."""
+    """Return the objects under a root, an S3 URL or a folder; nothing is read or written."""
     return S3Objects(root, access) if is_remote(root) else DiskObjects(os.path.abspath(root))

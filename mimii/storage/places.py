@@ -1,4 +1,4 @@
-"""Where the bytes of a recording are: a file, an S3 object, or a stretch of a zip archive."""
+"""Where the bytes of a recording are: a file, an S3 object, or a block of a zip archive."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Member:
     name : str
         Its path within the archive.
     offset, length : int
-        The stretch of the archive that holds its header and its data: what one ranged read has to fetch.
+        The block of the archive with its header and its data: what one ranged read has to fetch.
     stored : int
         Bytes of its data, compressed.
     crc32 : int
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording is, whatever folder a process works in.
+    """Where a recording is, independent of a process's working directory.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Place:
     version : str
         Changes when the bytes change (on disk: the time of modification; on S3: the ETag; of a member: its checksum).
     member : Member or None
-        Where in the archive; None for a file or object of its own.
+        Where in the archive; None outside archives.
     modified : float
         When the file, the object or the archive was last changed, in seconds since 1970; 0 where unknown.
 
@@ -61,21 +61,21 @@ class Place:
     modified: float = 0.0
 
     def __str__(self) -> str:
-        """Name the place: the URL, and the path within the archive."""
+        """Return the URL, with the path within the archive behind it."""
         return f"{self.url}/{self.member.name}" if self.member else self.url
 
     @property
     def fetched(self) -> int:
-        """Bytes that have to be read to have all of the recording."""
+        """Bytes that are read to have all of the recording."""
         return self.member.length if self.member else self.size
 
 
 def is_remote(url: str) -> bool:
-    """Say whether a place is on S3, not on a disk of this machine."""
+    """Return whether a place is on S3, not on a disk of this machine."""
     return url.startswith(_S3)
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Cut an S3 URL into bucket and key."""
+    """Split an S3 URL into bucket and key."""
     bucket, _, key = url.removeprefix(_S3).partition("/")
     return bucket, key

@@ -1,4 +1,4 @@
-"""Why a recording cannot be used, in words for people and without its path."""
+"""Why a recording cannot be used, without its path."""
 
 
 class AudioError(ValueError):
@@ -6,15 +6,15 @@ class AudioError(ValueError):
 
 
 def missing_channel(channel: int, n_channels: int) -> str:
-    """Say that a recording lacks a channel."""
+    """Return the reason of a recording that lacks a channel."""
     return f"no channel {channel}: the recording has {n_channels}, counted from 0"
 
 
 def unreadable(error: OSError) -> str:
-    """Say why a file cannot be read."""
+    """Return the reason of a file that cannot be read."""
     return f"cannot be read: {error.strerror or error}"
 
 
 def printable(text: str) -> str:
-    """Write what might move the cursor or change colours as an escape sequence: archives hold any name."""
+    """Escape what might move the cursor or change colours: names in an archive may contain anything."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -1,4 +1,4 @@
-"""Open recordings wherever they are; those that are far away are fetched ahead, a window of them at a time."""
+"""Open recordings anywhere; those on S3 are fetched ahead, a window of them at a time."""
 
 import io
 from collections import deque
@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from mimii.storage import s3, zips
 from mimii.storage.access import DEFAULT_ACCESS, Access
 from mimii.storage.places import Place, is_remote
+from mimii.storage.seekable import SeekableFile
 
 MOST_WHOLE = 64 << 20
-"""Recordings up to so many bytes are read whole; larger ones bit by bit."""
+"""Recordings up to so many bytes are read whole; larger ones in blocks."""
 
 _MOST_AHEAD = 64 << 20
-_SMALL_BLOCK, _MIDDLING_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20
+_SMALL_BLOCK, _MEDIUM_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20
 _BLOCKS_KEPT = 4
 
 Opener = Callable[[], BinaryIO]
@@ -24,14 +25,12 @@ Opener = Callable[[], BinaryIO]
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to fetch recordings.
+    """How recordings are read.
 
     Attributes
     ----------
-    access : Access
-        How to reach S3.
     window : int
-        How many recordings a process fetches from far away at a time.
+        How many recordings a process fetches from S3 at a time.
 
     """
 
@@ -39,95 +38,21 @@ class ReadOptions:
     window: int = 16
 
 
-HERE = ReadOptions()
-"""For recordings on a disk of this machine."""
-
-
-class _Ahead(NamedTuple):
-    """A recording whose fetch has begun, where it is far away."""
-
-    opener: Opener
-    n_bytes: int
-    cancel: Callable[[], object]
+DEFAULT_READS = ReadOptions()
+"""As `DEFAULT_ACCESS` says."""
 
 
 def open_archive(url: str, size: int, access: Access) -> BinaryIO:
-    """Open a file or an object to read a little of it here and there."""
-    return _open_ranges(url, size, _MIDDLING_BLOCK, access) if is_remote(url) else open(url, "rb")
+    """Open a file or an object to read a few blocks of it."""
+    return _open_file(url, size, _MEDIUM_BLOCK, access)
 
 
 def open_part(place: Place, access: Access) -> BinaryIO:
-    """Open a recording to read its first bytes, or a long one bit by bit."""
-    if place.member is None and not is_remote(place.url):
-        return open(place.url, "rb")
+    """Open a recording to read its first bytes, or a long one in blocks."""
     block = _SMALL_BLOCK if place.fetched <= MOST_WHOLE else _LARGE_BLOCK
     if place.member is None:
-        return _open_ranges(place.url, place.size, block, access)
-    if not is_remote(place.url):
-        return _open_member(open(place.url, "rb"), place)
-    end = place.member.offset + place.member.length
-    return _open_member(_open_ranges(place.url, end, block, access), place)
-
-
-def open_all(places: Iterable[Place], read_options: ReadOptions) -> Iterator[Opener]:
-    """Open recordings one after the other; while one is worked on, the next ones are fetched from far away."""
-    left, waiting, held = deque(places), deque[_Ahead](), 0
-    try:
-        while left or waiting:
-            while left and (
-                not waiting or (len(waiting) < 2 * read_options.window and held + left[0].fetched <= _MOST_AHEAD)
-            ):
-                place = left.popleft()
-                waiting.append(_begin(place, read_options))
-                held += place.fetched
-            ahead = waiting.popleft()
-            held -= ahead.n_bytes
-            yield ahead.opener
-            del ahead  # and with it the bytes, before the next are waited for
-    finally:
-        for ahead in waiting:
-            ahead.cancel()
-
-
-def _begin(place: Place, read_options: ReadOptions) -> _Ahead:
-    if place.size > MOST_WHOLE:
-        return _Ahead(partial(open_part, place, read_options.access), place.fetched, _nothing)
-    if not is_remote(place.url):
-        return _Ahead(partial(_open_local, place), place.fetched, _nothing)
-    fetched = _pool(read_options.window).submit(_fetch, place, read_options.access)
-    return _Ahead(partial(_open_fetched, place, fetched), place.fetched, fetched.cancel)
-
-
-def _nothing() -> None:
-    """Cancel what has not begun."""
-
-
-@lru_cache(maxsize=1)
-def _pool(window: int) -> ThreadPoolExecutor:
-    """Return the threads that fetch: one window for a process, whatever number of tasks it has."""
-    return ThreadPoolExecutor(window, thread_name_prefix="fetch")
-
-
-def _fetch(place: Place, access: Access) -> bytes:
-    start = place.member.offset if place.member else 0
-    return s3.read(place.url, start, start + place.fetched, access)
-
-
-def _open_fetched(place: Place, fetched: "Future[bytes]") -> BinaryIO:
-    data = fetched.result()
-    return io.BytesIO(zips.extract(data, place) if place.member else data)
-
-
-def _open_local(place: Place) -> BinaryIO:
-    if place.member is None:
-        return open(place.url, "rb")
-    with open(place.url, "rb", buffering=0) as archive:
-        archive.seek(place.member.offset)
-        data = archive.read(place.member.length)
-    return io.BytesIO(zips.extract(data, place))
-
-
-def _open_member(archive: BinaryIO, place: Place) -> BinaryIO:
+        return _open_file(place.url, place.size, block, access)
+    archive = _open_file(place.url, place.member.offset + place.member.length, block, access)
     try:
         return zips.open_member(archive, place)
     except BaseException:
@@ -135,33 +60,66 @@ def _open_member(archive: BinaryIO, place: Place) -> BinaryIO:
         raise
 
 
-def _open_ranges(url: str, size: int, block: int, access: Access) -> BinaryIO:
-    return io.BufferedReader(_RangedFile(url, size, block, access))
+def open_all(places: Iterable[Place], read_options: ReadOptions) -> Iterator[Opener]:
+    """Yield what opens each recording; while one is in use, the next ones are fetched from S3."""
+    left, waiting, n_bytes = deque(places), deque[tuple[Place, Future[bytes] | None]](), 0
+    try:
+        while left or waiting:
+            while left and (
+                not waiting or (len(waiting) < 2 * read_options.window and n_bytes + left[0].fetched <= _MOST_AHEAD)
+            ):
+                place = left.popleft()
+                waiting.append((place, _begin(place, read_options)))
+                n_bytes += place.fetched
+            place, fetched = waiting.popleft()
+            n_bytes -= place.fetched
+            yield partial(_open, place, fetched, read_options.access)
+            del fetched  # and with it the bytes, before the next are waited for
+    finally:
+        for _, fetched in waiting:
+            if fetched:
+                fetched.cancel()
 
 
-class _RangedFile(io.RawIOBase):
-    """An object as a file: read in blocks, a few of which are kept."""
+def _begin(place: Place, read_options: ReadOptions) -> "Future[bytes] | None":
+    """Begin to fetch a recording from S3, unless it is too large."""
+    if place.size > MOST_WHOLE or not is_remote(place.url):
+        return None
+    start = place.member.offset if place.member else 0
+    return _pool(read_options.window).submit(s3.read, place.url, start, start + place.fetched, read_options.access)
+
+
+@lru_cache(maxsize=1)
+def _pool(window: int) -> ThreadPoolExecutor:
+    """Return the threads that fetch: one window for a process, however many tasks it has."""
+    return ThreadPoolExecutor(window, thread_name_prefix="fetch")
+
+
+def _open(place: Place, fetched: "Future[bytes] | None", access: Access) -> BinaryIO:
+    if fetched:
+        data = fetched.result()
+    elif place.member is None or place.size > MOST_WHOLE:
+        return open_part(place, access)
+    else:
+        with open(place.url, "rb", buffering=0) as archive:
+            archive.seek(place.member.offset)
+            data = archive.read(place.member.length)
+    return io.BytesIO(zips.extract(data, place) if place.member else data)
+
+
+def _open_file(url: str, size: int, block: int, access: Access) -> BinaryIO:
+    return io.BufferedReader(_RangedFile(url, size, block, access)) if is_remote(url) else open(url, "rb")
+
+
+class _RangedFile(SeekableFile):
+    """An object as a file: read in blocks, of which the last few are kept."""
 
     def __init__(self, url: str, size: int, block: int, access: Access) -> None:
-        self._size, self._block, self._position = size, block, 0
-        self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(partial(_fetch_block, url, size, block, access))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            msg = f"cannot seek to {start + offset}"
-            raise OSError(msg)
-        self._position = start + offset
-        return self._position
+        super().__init__(size)
+        self._block = block
+        self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(
+            lambda index: s3.read(url, index * block, min((index + 1) * block, size), access)
+        )
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
         done = 0
@@ -173,7 +131,3 @@ class _RangedFile(io.RawIOBase):
             buffer[done : done + len(data)] = data
             done, self._position = done + len(data), self._position + len(data)
         return done
-
-
-def _fetch_block(url: str, size: int, block: int, access: Access, index: int) -> bytes:
-    return s3.read(url, index * block, min((index + 1) * block, size), access)

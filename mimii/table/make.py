@@ -7,7 +7,7 @@ from dataclasses import replace
 from mimii.engine import SILENT, Progress, Run, Scheduler, run
 from mimii.features import FeatureSpec, count_empty_bands
 from mimii.recordings import TRAIN, Clip, commonest_sample_rate, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, HERE, Access, ReadOptions, open_objects
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
 from mimii.table.store import TableOutput
 from mimii.table.table import SHARD_BYTES, TablePlan, make_table_plan
 
@@ -70,7 +70,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     client: Scheduler = None,
     overwrite: bool = False,
     access: Access = DEFAULT_ACCESS,
-    read_options: ReadOptions = HERE,
+    read_options: ReadOptions = DEFAULT_READS,
     progress: Progress = SILENT,
 ) -> Run:
     """Make a table of features: compute what is missing at the output, write it, and finish it.

@@ -31,7 +31,7 @@ from mimii.engine import (
     record_key,
 )
 from mimii.recordings import digest_clips
-from mimii.storage import HERE, Objects, ReadOptions, is_remote
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 from mimii.table import statistics
 from mimii.table.columns import COLUMNS, DIGESTS, SCHEMA, digest_column
 from mimii.table.encoding import ZSTD_LEVEL
@@ -68,7 +68,7 @@ class TableOutput:
 
     plan: TablePlan
     objects: Objects
-    read_options: ReadOptions = HERE
+    read_options: ReadOptions = DEFAULT_READS
     head: ClassVar[Head] = HEAD
     parts: ClassVar[tuple[str, ...]] = (RECORDS, *SCHEMA)
     replaced: ClassVar[tuple[str, ...]] = ()

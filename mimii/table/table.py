@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mimii.engine import Head, Stamp, make_stamp
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import TRAIN, Catalogue, digest_clips
-from mimii.storage import HERE, Objects, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 from mimii.table.plan import Layout, RowPlan, RowSpan, choose_layout, plan_rows
 
 SHARD_BYTES = 32 << 20
@@ -141,7 +141,7 @@ def shard_stamp(plan: TablePlan, shard: int) -> Stamp:
     return make_stamp(plan.fingerprint, shard, places)
 
 
-def shard_task(plan: TablePlan, shard: int, output: Objects, read_options: ReadOptions = HERE) -> ShardTask:
+def shard_task(plan: TablePlan, shard: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> ShardTask:
     """Gather what a worker needs to know of one shard: some kilobytes."""
     catalogue, spans = plan.catalogue, plan.rows.spans(shard)
     return ShardTask(

@@ -25,7 +25,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -116,8 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | dict(headers)).items():
             self.send_header(name, value)
-        self.end_headers()
         try:
+            self.end_headers()
             self._send_body(body, behaviour)
         except OSError:
             self.close_connection = True
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:end])
         self.wfile.flush()
         if behaviour.stall_after is not None:
-            self.server.web.released.wait(30)
+            self.server.web.released.wait()
         if end < len(body) or behaviour.length is not None:
             self.close_connection = True
 
@@ -137,7 +137,7 @@ class _Server(ThreadingHTTPServer):
     web: WebServer
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that are killed or have had enough are what these tests are about."""
+        """Ignore it: tests kill clients, and clients close connections early."""
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from tests.helpers.commands import wait_for
-from tests.helpers.servers import HOST, S3Address
+from tests.helpers.servers import HOST, S3Address, wait_for
 
 PIECE = 1 << 16
 CHUNKED = -1
@@ -70,7 +69,7 @@ class CutRequest(_Cut):
 class CutAnswer(_Cut):
     """Close the connection when the client has got this many bytes of the body.
 
-    None: when the server has done what was asked, and before the client hears of it.
+    None: when the server has done what was asked, and before the client has the answer.
     """
 
     after: int | None = None
@@ -100,7 +99,7 @@ class Request:
     headers: dict[str, str] = field(repr=False)
     """Their names in lower case."""
     connection: int
-    """Which of the client's connections it came through, from 1."""
+    """Which of the client's connections carried it, from 1."""
     began: float
     ended: float | None = None
     """None as long as the request is under way."""
@@ -111,7 +110,7 @@ class Request:
     """How much of the body the client was sent, with what frames its chunks."""
     fault: Fault | None = None
     sent: list[bytes] = field(default_factory=list, repr=False)
-    """All that came from the client, if the proxy keeps bytes."""
+    """All that the client sent, if the proxy keeps bytes."""
 
     @property
     def waits_to_send(self) -> bool:
@@ -141,7 +140,7 @@ class Rule:
         return self.fault
 
     def _draw(self, request: Request) -> float:
-        # From the request and how often it came, so that the order in which clients happen to come changes nothing.
+        # From the request and how often it was made, so that the order of clients changes nothing.
         what = f"{request.method} {request.path} {request.headers.get('range')}"
         self.seen[what] += 1
         return random.Random(f"{self.seed} {what} {self.seen[what]}").random()
@@ -231,9 +230,9 @@ async def _serve(proxy: Proxy, listener: socket.socket, stop: asyncio.Event) -> 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(_Connection(proxy, next(numbers), reader, writer).run())
         connections.add(task)
-        task.add_done_callback(ended)
+        task.add_done_callback(note_error)
 
-    def ended(task: asyncio.Task[None]) -> None:
+    def note_error(task: asyncio.Task[None]) -> None:
         connections.discard(task)
         if not task.cancelled() and (error := task.exception()):
             proxy.errors.append(error)
@@ -262,9 +261,9 @@ class _Connection:
             while (head := await _read_head(self.client)) and await self._exchange(head):
                 pass
         except (CutError, EOFError, OSError):
-            pass  # one side is gone, or shall believe that the other one is
+            pass  # one side has closed, or shall believe that the other one has
         finally:
-            await _close(self.to_client, self.to_server)
+            await close_writers(self.to_client, self.to_server)
 
     async def _exchange(self, head: "_Head") -> bool:
         """Handle a request; say whether another one may follow."""
@@ -298,7 +297,7 @@ class _Connection:
             if upload.done():
                 upload.result()
             more = await download
-            # A client that was not told to send its body does not, and the connection is of no more use.
+            # A client that the server did not ask for the body does not send it, and the connection is of no more use.
             if not request.waits_to_send:
                 await upload
             return more and upload.done() and not head.closes
@@ -308,9 +307,9 @@ class _Connection:
             await asyncio.gather(upload, download, return_exceptions=True)
 
     async def _connect(self) -> None:
-        # The server may have ended an idle connection: a client without a proxy would see that, and open a new one.
+        # The server may have closed an idle connection: a client without a proxy would see that, and open a new one.
         if self.server is None or self.server.at_eof() or self.server.exception():
-            await _close(self.to_server)
+            await close_writers(self.to_server)
             self.server, self.to_server = await asyncio.open_connection(HOST, self.proxy.upstream, limit=PIECE)
 
     async def _upload(self, request: Request, head: "_Head", to_server: asyncio.StreamWriter | None) -> None:
@@ -319,7 +318,7 @@ class _Connection:
             request.body_length += len(piece)
             self.proxy.note(request, piece)
             if to_server:
-                with contextlib.suppress(OSError):  # it has heard enough: what it answers counts
+                with contextlib.suppress(OSError):  # a server that closes early has answered, and the answer counts
                     await self._send(to_server, piece)
 
     async def _download(self, request: Request) -> bool:
@@ -337,7 +336,7 @@ class _Connection:
         return length is not None and not answer.closes
 
     async def _read_answer(self) -> "_Head":
-        """Return the head of the answer proper; pass on what comes before it, such as 100 Continue."""
+        """Return the head of the answer proper; pass on what is sent before it, such as 100 Continue."""
         while True:
             if not (head := await _read_head(self.server)):
                 raise CutError
@@ -383,7 +382,7 @@ class _Head:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Head | None:
-    """Return None where the connection has ended in good order."""
+    """Return None where the connection was closed between requests."""
     try:
         return _Head(await reader.readuntil(b"\r\n\r\n"))
     except asyncio.IncompleteReadError as error:
@@ -392,22 +391,27 @@ async def _read_head(reader: asyncio.StreamReader) -> _Head | None:
         return None
 
 
-async def _close(*writers: asyncio.StreamWriter | None) -> None:
-    """Close connections when all that was written has gone out, or at once if cancelled."""
+async def close_writers(*writers: asyncio.StreamWriter | None) -> None:
+    """Close connections when all that was written has been sent, or at once if cancelled; any may be closed already."""
     opened = [writer for writer in writers if writer]
     for writer in opened:
         writer.close()
+    closings = asyncio.gather(*(writer.wait_closed() for writer in opened), return_exceptions=True)
     try:
-        for writer in opened:
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        await asyncio.shield(closings)  # wait_closed() that is cancelled is cancelled for later callers, too
     finally:
         for writer in opened:
-            writer.transport.abort()
+            _abort(writer)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    # A transport that sent the rest of its buffer after close() has lost its event loop, and abort() would need it.
+    if writer.get_extra_info("socket").fileno() != -1:
+        writer.transport.abort()
 
 
 async def _pieces(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:
-    """Yield a body as it comes over the wire."""
+    """Yield a body as it was sent."""
     if length == CHUNKED:
         pieces = _chunks(reader)
     elif length is None:

@@ -1,11 +1,12 @@
 """S3 servers for tests: moto, which keeps all in memory, and rclone, which keeps objects as files and may be killed.
 
-Each is a process of its own that listens on the loopback interface alone. It ends with the block that started it, or
-with the process of the test, however that ends.
+Each is a process that listens on the loopback interface alone. It stops with the block that started it, or with the
+process of the test, also if that is killed.
 """
 
 import contextlib
 import http.client
+import math
 import os
 import random
 import re
@@ -17,15 +18,18 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import boto3
 import s3fs
 from botocore.config import Config
 
-from tests.helpers.commands import wait_for
+from tests.helpers import commands
 
 HOST = "127.0.0.1"
+wait_for = partial(commands.wait_for, seconds=math.inf)
+"""Poll until something is true: a machine may be slow, and pytest limits each test."""
 REGION = "us-east-1"
 
 CHECKSUMS = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
@@ -46,7 +50,7 @@ os._exit(server.wait() & 255)
 
 
 class S3Address:
-    """Where a server, or a proxy in front of it, is to be reached, and as whom."""
+    """The address of a server, or of a proxy in front of it, and the keys of a user."""
 
     port: int
     access_key: str
@@ -114,19 +118,19 @@ def rclone_server(folder: Path | str, port: int | None = None) -> Iterator[Serve
 
 
 def client(address: S3Address, **config: object):
-    """Return a boto3 client that does not try again."""
+    """Return a boto3 client that does not retry."""
     return boto3.client(
         "s3",
         endpoint_url=address.endpoint,
         aws_access_key_id=address.access_key,
         aws_secret_access_key=address.secret_key,
         region_name=REGION,
-        config=Config(**CHECKSUMS | {"retries": {"total_max_attempts": 1}, "read_timeout": 20} | config),
+        config=Config(**CHECKSUMS | {"retries": {"total_max_attempts": 1}, "read_timeout": 300} | config),
     )
 
 
 def filesystem(address: S3Address, **how: object) -> s3fs.S3FileSystem:
-    """Return a file system of its own, which remembers no listings."""
+    """Return a new file system, which remembers no listings."""
     defaults = {"config_kwargs": CHECKSUMS, "use_listings_cache": False, "skip_instance_cache": True}
     return s3fs.S3FileSystem(
         key=address.access_key, secret=address.secret_key, endpoint_url=address.endpoint, **defaults | how
@@ -162,10 +166,10 @@ class _Process:
         return self.keeper is not None
 
     def kill(self) -> None:
-        """Kill the program with SIGKILL; return when it is gone."""
-        if self.keeper:
-            self.keeper.communicate(b"!", timeout=30)
-            self.keeper = None
+        """Kill the program with SIGKILL; return when it has stopped."""
+        keeper, self.keeper = self.keeper, None
+        if keeper:
+            keeper.communicate(b"!")
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
@@ -204,5 +208,5 @@ def _serve(command: Callable[[int], list[str]], port: int | None) -> Iterator[Se
 
 
 def _some_ports() -> Iterable[int]:
-    """Return ports that the system gives to nobody by itself, so that they stay free while a server is dead."""
+    """Return ports that the system assigns to no program by itself: they stay free while a server is killed."""
     return random.SystemRandom().sample(range(20_000, 32_000), 10)

@@ -7,13 +7,14 @@ import pytest
 
 from mimii.storage import disk
 from mimii.storage.disk import DiskObjects
+from tests.helpers.servers import wait_for
 
 
 def files_below(root):
     return sorted(os.path.relpath(os.path.join(at, name), root) for at, _, names in os.walk(root) for name in names)
 
 
-def test_what_is_put_can_be_got(tmp_path):
+def test_objects_that_are_put_can_be_read(tmp_path):
     root = str(tmp_path / "new" / "store")
     contents = {"zarr.json": b"{}", "features/c.0.0": bytes(range(256)), "features/records/0.json": b""}
     for key, data in contents.items():
@@ -22,21 +23,21 @@ def test_what_is_put_can_be_got(tmp_path):
     assert files_below(root) == sorted(contents)
 
 
-def test_what_is_put_again_replaces_what_was_there(tmp_path):
+def test_a_second_put_replaces_an_object(tmp_path):
     for data in (b"a long first version", b"short", b""):
         DiskObjects(str(tmp_path)).put("a/b", data)
         assert DiskObjects(str(tmp_path)).get("a/b") == data
 
 
-def test_nothing_is_got_where_there_is_nothing(tmp_path):
+def test_an_object_that_does_not_exist_is_none(tmp_path):
     DiskObjects(str(tmp_path)).put("file", b"x")
-    assert DiskObjects(str(tmp_path)).get("gone") is None
-    assert DiskObjects(str(tmp_path)).get("gone/too") is None
+    assert DiskObjects(str(tmp_path)).get("missing") is None
+    assert DiskObjects(str(tmp_path)).get("missing/too") is None
     assert DiskObjects(str(tmp_path)).get("file/below") is None
     assert DiskObjects(str(tmp_path / "no root")).get("a") is None
 
 
-def test_what_cannot_be_read_raises(tmp_path):
+def test_a_folder_read_as_an_object_raises(tmp_path):
     DiskObjects(str(tmp_path)).put("folder/a", b"x")
     with pytest.raises(OSError, match="folder"):
         DiskObjects(str(tmp_path)).get("folder")
@@ -55,12 +56,12 @@ def test_a_reader_never_sees_half_an_object(tmp_path):
     reader = threading.Thread(target=read)
     reader.start()
     try:
+        wait_for(lambda: seen, "the first read")
         for value in range(n_writes):
             DiskObjects(root).put("a", bytes([value]) * size)
     finally:
         finished.set()
         reader.join()
-    assert seen
     assert all(seen)
 
 
@@ -106,7 +107,7 @@ def test_a_put_below_a_root_that_is_a_file_fails_and_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])
-def test_a_put_on_a_full_disk_keeps_the_old_object_and_leaves_no_part_of_the_new(tmp_path, monkeypatch, fails):
+def test_a_put_on_a_full_disk_keeps_the_old_object_and_leaves_no_temporary_file(tmp_path, monkeypatch, fails):
     DiskObjects(str(tmp_path)).put("a", b"old")
 
     def no_space(*_):
@@ -125,8 +126,8 @@ def test_sizes_are_of_the_objects_below_a_folder(tmp_path):
         DiskObjects(str(tmp_path)).put(key, data)
     assert DiskObjects(str(tmp_path)).sizes("f") == {"f/a": 1, "f/b": 2, "f/sub/c": 3}
     assert DiskObjects(str(tmp_path)).sizes() == {"f/a": 1, "f/b": 2, "f/sub/c": 3, "other/d": 4}
-    assert DiskObjects(str(tmp_path)).sizes("gone") == {}
-    assert DiskObjects(str(tmp_path / "gone")).sizes("f") == {}
+    assert DiskObjects(str(tmp_path)).sizes("missing") == {}
+    assert DiskObjects(str(tmp_path / "missing")).sizes("f") == {}
 
 
 def test_names_are_sorted_and_of_objects_and_folders(tmp_path):
@@ -134,7 +135,7 @@ def test_names_are_sorted_and_of_objects_and_folders(tmp_path):
         DiskObjects(str(tmp_path)).put(key, b"x")
     DiskObjects(str(tmp_path)).delete_partial()
     assert DiskObjects(str(tmp_path)).names() == ["a", "b", "z"]
-    assert DiskObjects(str(tmp_path / "gone")).names() == []
+    assert DiskObjects(str(tmp_path / "missing")).names() == []
     with pytest.raises(NotADirectoryError):
         DiskObjects(str(tmp_path / "a")).names()
 
@@ -144,8 +145,8 @@ def test_an_object_or_all_below_a_prefix_is_deleted(tmp_path):
         DiskObjects(str(tmp_path)).put(key, b"x")
     DiskObjects(str(tmp_path)).delete("e")
     DiskObjects(str(tmp_path)).delete_below("a")
-    DiskObjects(str(tmp_path)).delete("gone")
-    DiskObjects(str(tmp_path)).delete_below("gone/too")
+    DiskObjects(str(tmp_path)).delete("missing")
+    DiskObjects(str(tmp_path)).delete_below("missing/too")
     assert files_below(tmp_path) == ["ab"]
 
 
@@ -164,7 +165,7 @@ def test_of_a_link_only_the_link_is_deleted(tmp_path):
     assert files_below(tmp_path) == ["elsewhere/a"]
 
 
-def test_what_killed_writers_left_behind_is_deleted(tmp_path):
+def test_files_of_killed_writers_are_deleted(tmp_path):
     DiskObjects(str(tmp_path)).put("a/b", b"x")
     DiskObjects(str(tmp_path)).put(f"{disk.PARTIAL}/0123", b"half of someth")
     DiskObjects(str(tmp_path)).delete_partial()

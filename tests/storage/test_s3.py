@@ -1,8 +1,8 @@
-"""Objects on S3: whole, found again, and tried again where that can help, with a message where it cannot."""
+"""Objects on S3 are written whole; what is transient is retried, what is not is an error that says what to do."""
 
 import os
 import pickle
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +34,7 @@ def bucket(server, use, request):
 
 
 @pytest.fixture
-def spoilt(moto, use, request):
+def faulty(moto, use, request):
     """Return a bucket with one object, behind a proxy."""
     name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
     client(moto).create_bucket(Bucket=name)
@@ -46,7 +46,7 @@ def spoilt(moto, use, request):
 
 
 def quick(**how):
-    return Access(**{"timeout": 20.0} | how)
+    return Access(**{"timeout": 300.0} | how)
 
 
 def test_objects_are_put_got_listed_and_deleted(bucket):
@@ -55,7 +55,7 @@ def test_objects_are_put_got_listed_and_deleted(bucket):
     objects.put("zarr.json", b"older and longer")
     objects.put_all(contents)
     assert objects.get("features/c.0.0") == BODY
-    assert objects.get_all([*contents, "gone"]) == contents
+    assert objects.get_all([*contents, "missing"]) == contents
     assert objects.sizes() == {key: len(data) for key, data in contents.items()}
     assert objects.sizes("features") == {"features/c.0.0": len(BODY), "features/records/0.json": 1}
     assert objects.sizes("feat") == {}
@@ -107,61 +107,60 @@ def test_more_objects_than_fit_on_a_page_are_listed(moto, use):
     assert len(objects.names()) == 1001
 
 
-def test_a_stretch_is_read_with_one_request(spoilt):
-    found = describe(f"s3://{spoilt.bucket}/there", quick())
-    assert (found.size, found.url) == (len(BODY), f"s3://{spoilt.bucket}/there")
-    [listed] = find(f"s3://{spoilt.bucket}", quick())
+def test_a_block_is_read_with_one_request(faulty):
+    found = describe(f"s3://{faulty.bucket}/there", quick())
+    assert (found.size, found.url) == (len(BODY), f"s3://{faulty.bucket}/there")
+    [listed] = find(f"s3://{faulty.bucket}", quick())
     assert (listed.size, listed.version) == (found.size, found.version)
-    before = len(spoilt.requests)
+    before = len(faulty.requests)
     assert read(found.url, 1000, 1256, quick()) == BODY[1000:1256]
     assert read(found.url, 5, 5, quick()) == b""
-    assert len(spoilt.requests) == before + 1
-    assert spoilt.requests[-1].headers["range"] == "bytes=1000-1255"
-    assert describe(f"s3://{spoilt.bucket}/gone", quick()) is None
+    assert len(faulty.requests) == before + 1
+    assert faulty.requests[-1].headers["range"] == "bytes=1000-1255"
+    assert describe(f"s3://{faulty.bucket}/missing", quick()) is None
     with pytest.raises(FileNotFoundError, match="no such object"):
-        read(f"s3://{spoilt.bucket}/gone", 0, 5, quick())
+        read(f"s3://{faulty.bucket}/missing", 0, 5, quick())
 
 
 @pytest.mark.parametrize(
-    "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(30)], ids=str
+    "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(1000)], ids=str
 )
-def test_what_passes_is_waited_for(spoilt, fault):
+def test_transient_faults_are_retried(faulty, fault):
     access = quick(options=(("config_kwargs.read_timeout", "1"),))
-    rule = spoilt.spoil(fault, method="GET", times=2)
+    rule = faulty.spoil(fault, method="GET", times=2)
     before = s3.count_requests()
-    assert read(f"s3://{spoilt.bucket}/there", 0, len(BODY), access) == BODY
+    assert read(f"s3://{faulty.bucket}/there", 0, len(BODY), access) == BODY
     assert rule.used == 2
     assert s3.count_requests() - before >= 2  # a cut connection that had been kept open is tried again by aiohttp
 
 
 @pytest.mark.parametrize("fault", [SLOW_DOWN, CutRequest(), CutRequest(1000), CutAnswer()], ids=str)
-def test_an_object_is_put_whole_whatever_happens_on_the_way(spoilt, moto, fault):
-    rule = spoilt.spoil(fault, method="PUT", times=2)
-    S3Objects(f"s3://{spoilt.bucket}", quick()).put("new", BODY)
+def test_an_object_is_put_whole_despite_faults(faulty, moto, fault):
+    rule = faulty.spoil(fault, method="PUT", times=2)
+    S3Objects(f"s3://{faulty.bucket}", quick()).put("new", BODY)
     assert rule.used == 2
-    assert client(moto).get_object(Bucket=spoilt.bucket, Key="new")["Body"].read() == BODY
+    assert client(moto).get_object(Bucket=faulty.bucket, Key="new")["Body"].read() == BODY
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"), [(EXPIRED_TOKEN, "ExpiredToken"), (INVALID_ACCESS_KEY, "InvalidAccessKeyId")], ids=str
 )
-def test_credentials_that_are_not_accepted_are_told_at_once(spoilt, fault, reason):
-    spoilt.spoil(fault)
-    started, before = time.monotonic(), len(spoilt.requests)
+def test_credentials_that_are_not_accepted_are_an_error_at_once(faulty, fault, reason):
+    faulty.spoil(fault)
+    before = len(faulty.requests)
     with pytest.raises(StorageError, match=f"credentials are not accepted.*{reason}"):
-        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
-    assert time.monotonic() - started < 5
-    assert len(spoilt.requests) == before + 1
+        read(f"s3://{faulty.bucket}/there", 0, 5, quick())
+    assert len(faulty.requests) == before + 1
 
 
-def test_a_wrong_secret_is_told_at_once(rclone, use, monkeypatch):
+def test_a_wrong_secret_is_an_error_at_once(rclone, use, monkeypatch):
     use(rclone)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the one")
     with pytest.raises(StorageError, match=r"credentials are not accepted.*SignatureDoesNotMatch"):
         S3Objects("s3://anything/below", quick()).names()
 
 
-def test_missing_credentials_are_told_at_once(rclone, use, monkeypatch):
+def test_missing_credentials_are_an_error_at_once(rclone, use, monkeypatch):
     use(rclone)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -169,49 +168,52 @@ def test_missing_credentials_are_told_at_once(rclone, use, monkeypatch):
         S3Objects("s3://anything", quick()).get("a")
 
 
-def test_a_missing_profile_is_told_at_once(rclone, use):
+def test_a_missing_profile_is_an_error_at_once(rclone, use):
     use(rclone)
-    with pytest.raises(StorageError, match="nobody"):
-        S3Objects("s3://anything", quick(options=(("profile", "nobody"),))).get("a")
+    with pytest.raises(StorageError, match="no-such-profile"):
+        S3Objects("s3://anything", quick(options=(("profile", "no-such-profile"),))).get("a")
 
 
-def test_a_missing_bucket_is_told_at_once(server, use):
+def test_a_missing_bucket_is_an_error_at_once(server, use):
     use(server)
     for act in (lambda o: o.names(), lambda o: o.get("a"), lambda o: o.put("a", b"1"), lambda o: o.check()):
         with pytest.raises(StorageError, match=r"s3://no-such-bucket/x.*no such bucket"):
             act(S3Objects("s3://no-such-bucket/x", quick()))
 
 
-def test_an_object_that_is_not_for_us_is_told_apart_from_all_of_s3(spoilt):
-    spoilt.spoil(ACCESS_DENIED, path="there")
+def test_an_object_that_may_not_be_read_is_a_permission_error(faulty):
+    faulty.spoil(ACCESS_DENIED, path="there")
     with pytest.raises(PermissionError, match=r"\[Errno 13\] .*there"):
-        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
+        read(f"s3://{faulty.bucket}/there", 0, 5, quick())
     with pytest.raises(PermissionError, match="there"):
-        describe(f"s3://{spoilt.bucket}/there", quick())
+        describe(f"s3://{faulty.bucket}/there", quick())
 
 
 @pytest.mark.parametrize(("method", "what"), [("PUT", "written"), ("GET", "read"), ("DELETE", "deleted")])
-def test_the_check_says_what_is_not_permitted(spoilt, method, what):
-    objects = S3Objects(f"s3://{spoilt.bucket}/out", quick())
+def test_the_check_says_what_is_not_permitted(faulty, method, what):
+    objects = S3Objects(f"s3://{faulty.bucket}/out", quick())
     objects.check()
-    spoilt.spoil(ACCESS_DENIED, method=method)
-    with pytest.raises(StorageError, match=rf"s3://{spoilt.bucket}/out: objects cannot be {what}"):
+    faulty.spoil(ACCESS_DENIED, method=method)
+    with pytest.raises(StorageError, match=rf"s3://{faulty.bucket}/out: objects cannot be {what}"):
         objects.check()
 
 
-def test_a_listing_that_is_not_permitted_says_so(spoilt):
-    spoilt.spoil(ACCESS_DENIED, path="list-type")
+def test_a_listing_that_is_not_permitted_says_so(faulty):
+    faulty.spoil(ACCESS_DENIED, path="list-type")
     with pytest.raises(StorageError, match="cannot be listed"):
-        list(find(f"s3://{spoilt.bucket}/x", quick()))
+        list(find(f"s3://{faulty.bucket}/x", quick()))
 
 
-def test_nobody_waits_longer_than_the_patience_for_a_server_that_is_not_there(moto, use):
+def test_a_server_that_is_not_there_is_given_up_after_the_timeout(moto, use, monkeypatch):
     use(moto)
-    options = (("endpoint_url", "http://127.0.0.1:9"),)
-    started = time.monotonic()
-    with pytest.raises(StorageError, match=r"no answer.*for 1 s.*127\.0\.0\.1:9"):
-        S3Objects("s3://bucket", Access(options, 1.0)).get("a")
-    assert time.monotonic() - started < 5
+    waits, options = [], (("endpoint_url", "http://127.0.0.1:9"),)
+    monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
+    with pytest.raises(StorageError, match=r"no useful answer for 9 s: .*127\.0\.0\.1:9"):
+        S3Objects("s3://bucket", Access(options, 9.0)).get("a")
+    assert 7 <= sum(waits) <= 9
+    assert all(
+        0.5 * longest <= wait <= longest for wait, longest in zip(waits, (0.2, 0.4, 0.8, 1.6, 2.0), strict=False)
+    )
 
 
 def test_an_option_that_s3fs_does_not_know_is_named(moto, use):
@@ -220,10 +222,10 @@ def test_an_option_that_s3fs_does_not_know_is_named(moto, use):
         S3Objects("s3://bucket", quick(options=(("nonsense", "1"),))).get("a")
 
 
-def test_errors_can_be_sent_to_other_processes(spoilt):
-    spoilt.spoil(EXPIRED_TOKEN)
+def test_errors_can_be_sent_to_other_processes(faulty):
+    faulty.spoil(EXPIRED_TOKEN)
     with pytest.raises(StorageError) as raised:
-        read(f"s3://{spoilt.bucket}/there", 0, 5, quick())
+        read(f"s3://{faulty.bucket}/there", 0, 5, quick())
     sent = pickle.loads(pickle.dumps(raised.value))
     assert (type(sent), str(sent)) == (StorageError, str(raised.value))
 
@@ -251,16 +253,16 @@ def test_an_upload_of_nothing_is_an_empty_object(bucket):
     assert describe(f"s3://{bucket}/empty", quick()).size == 0
 
 
-def test_an_upload_that_is_given_up_leaves_nothing(spoilt, moto, pieces):
+def test_an_upload_that_is_aborted_leaves_nothing(faulty, moto, pieces):
     def give_up():
-        with upload(f"s3://{spoilt.bucket}/new", quick(), {}) as file:
+        with upload(f"s3://{faulty.bucket}/new", quick(), {}) as file:
             file.write(b"".join(pieces))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         give_up()
-    assert describe(f"s3://{spoilt.bucket}/new", quick()) is None
-    assert "Uploads" not in client(moto).list_multipart_uploads(Bucket=spoilt.bucket)
+    assert describe(f"s3://{faulty.bucket}/new", quick()) is None
+    assert "Uploads" not in client(moto).list_multipart_uploads(Bucket=faulty.bucket)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +270,13 @@ def test_an_upload_that_is_given_up_leaves_nothing(spoilt, moto, pieces):
     [("PUT", "partNumber=2", SLOW_DOWN), ("PUT", "partNumber=1", CutRequest(1000)), ("POST", r"uploadId", CutAnswer())],
     ids=["slow", "cut", "answer to the last request lost"],
 )
-def test_an_upload_survives_what_passes(spoilt, moto, pieces, method, path, fault):
-    rule = spoilt.spoil(fault, method=method, path=path, times=1)
-    with upload(f"s3://{spoilt.bucket}/new", quick(), {}) as file:
+def test_an_upload_survives_transient_faults(faulty, moto, pieces, method, path, fault):
+    rule = faulty.spoil(fault, method=method, path=path, times=1)
+    with upload(f"s3://{faulty.bucket}/new", quick(), {}) as file:
         for piece in pieces:
             file.write(piece)
     assert rule.used == 1
-    assert client(moto).get_object(Bucket=spoilt.bucket, Key="new")["Body"].read() == b"".join(pieces)
+    assert client(moto).get_object(Bucket=faulty.bucket, Key="new")["Body"].read() == b"".join(pieces)
 
 
 def test_options_are_nested_and_have_types():
@@ -312,7 +314,7 @@ def test_options_that_make_no_sense_are_refused(pairs):
 
 
 @pytest.mark.slow
-def test_connections_that_died_while_nobody_looked_are_no_dead_server(tmp_path, use):
+def test_idle_connections_that_a_restart_closed_are_replaced(tmp_path, use):
     (tmp_path / "objects" / "factory").mkdir(parents=True)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.05) as proxy:
         use(proxy)
