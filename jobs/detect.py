@@ -125,6 +125,8 @@ def _detect(options: argparse.Namespace) -> int:
 
     where = scheduler_of(options)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), detection.FINDINGS_HEAD)  # a refusal comes first
+    if where.scheduler == "local":
+        engine.start_early()
     report = mimii.detect(
         options.places[0],
         options.output,

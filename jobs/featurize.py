@@ -89,6 +89,8 @@ def _featurize(options: argparse.Namespace) -> int:
 
     started, where = time.monotonic(), scheduler_of(options)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
+    if where.scheduler == "local" and not options.dry_run:
+        engine.start_early()
     clips = find_sources(options)
     plan = mimii.plan_table(
         clips,

@@ -138,6 +138,8 @@ def _render(options: argparse.Namespace) -> int:
 
     started, where = time.monotonic(), scheduler_of(options)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), images.ALBUM_HEAD)  # a refusal comes before the plan
+    if where.scheduler == "local" and not options.dry_run:
+        engine.start_early()
     clips = find_sources(options)
     album = _plan(options, clips)
     output = images.AlbumOutput(album, open_output(options), read_options_of(options))

@@ -1,13 +1,13 @@
-from .bag import Pipeline as Pipeline
 from .bag import clips_to_partitions as clips_to_partitions
 from .bag import tasks_to_results as tasks_to_results
 from .bag import windows_to_partitions as windows_to_partitions
-from .cluster import ONE_THREAD as ONE_THREAD
-from .cluster import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
 from .cluster import Cluster as Cluster
 from .cluster import LostError as LostError
 from .cluster import WorkError as WorkError
 from .cluster import connect as connect
+from .early import ONE_THREAD as ONE_THREAD
+from .early import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
+from .early import start_early as start_early
 from .outputs import Existing as Existing
 from .outputs import Head as Head
 from .outputs import Output as Output
@@ -21,6 +21,7 @@ from .outputs import look as look
 from .outputs import provenance as provenance
 from .outputs import read_records as read_records
 from .partitions import compute as compute
+from .pipeline import Pipeline as Pipeline
 from .records import Record as Record
 from .records import Stamp as Stamp
 from .records import Written as Written

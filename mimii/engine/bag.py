@@ -7,32 +7,12 @@ goes through all steps before the next one is loaded, so a partition's samples a
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from dask.bag import Bag
 
 from mimii.engine.steps import load, mel_spectrogram, open_clips, power_to_db
 from mimii.features import ClipResult
-
-
-class Pipeline(NamedTuple):
-    """What is mapped over a bag of tasks.
-
-    Attributes
-    ----------
-    name : str
-        A short name of the steps, which Dask's dashboard shows.
-    build : callable
-        From the bag of tasks to a bag with one result for each of its partitions.
-    reads_recordings : bool
-        Whether tasks read recordings: one that kills its worker is then tried with care.
-
-    """
-
-    name: str
-    build: Callable[[Bag], Bag]
-    reads_recordings: bool = True
-
 
 Write = Callable[[Iterable[ClipResult]], Iterable[Any]]
 """What takes the clips of one partition, as they come, and returns a list of one result."""

@@ -7,23 +7,23 @@ back to the kernel at once, and then page faults make the same code three times 
 import importlib
 import logging
 import math
-import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, cast
 
 import dask
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Scheduler, Security
 from distributed.client import ClosedClientError
 from distributed.comm.core import FatalCommClosedError
 from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
 
+from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
 from mimii.engine.schedulers import (
     HERE,
     ClusterClass,
@@ -49,23 +49,6 @@ from mimii.engine.versions import (
     select_versions,
 )
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "BLOSC_NTHREADS": "1",
-}
-"""One thread for each numerical library: workers are processes, one a core."""
-
-WORKER_ENVIRONMENT = ONE_THREAD | {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "1073741824",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-"""Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library."""
-
 MESSAGES_KEPT = 100
 """How many of the last messages to each worker a scheduler keeps. Dask keeps a thousand, for its own developers; one
 holds tasks of 13 kB, and there may be a thousand workers."""
@@ -75,6 +58,7 @@ SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": str(ME
 
 _STARTS = 3
 _SECONDS_TO_CLOSE = 10
+_SECONDS_TO_DASHBOARD = 2.0
 _SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
 _SECONDS_A_TRY = 5
@@ -82,7 +66,7 @@ _SECONDS_BETWEEN_TRIES = 0.5
 _log = logging.getLogger(__name__)
 _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.worker.profile.enabled": False,
 }
 _DEFAULTS = {
@@ -176,7 +160,9 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     first = where.adapt[0] if where.adapt else n_workers
     security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
-    with _interrupts_held_back():
+    if processes:
+        start_early()
+    with deaf_to_interrupts():
         local = _start_local(
             n_workers=first if processes else 1,
             threads_per_worker=where.tasks_a_worker * (1 if processes else n_workers),
@@ -185,15 +171,32 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
             protocol="tls://" if security.require_encryption else "tcp://",
             security=security,
             dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
         )
         stack.callback(_close, local)
     if where.adapt:
         local.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
     client = stack.enter_context(Client(local, set_as_default=False))
+    stack.callback(_open_dashboard_later(cast(Scheduler, local.scheduler)).cancel)
     return Cluster(
         client, first if where.adapt else n_workers, local.dashboard_link, where.adapt[1] if where.adapt else 0
     )
+
+
+def _open_dashboard_later(scheduler: Scheduler) -> threading.Timer:
+    """Open the dashboard when the work has begun: importing bokeh takes 0.4 s, and short runs need none."""
+
+    def open_dashboard() -> None:
+        with suppress(ImportError):
+            dashboard = importlib.import_module("distributed.dashboard.scheduler")
+            application, server = scheduler.http_application, scheduler.http_server
+            scheduler.loop.add_callback(dashboard.connect, application, server, scheduler, prefix="")
+
+    timer = threading.Timer(_SECONDS_TO_DASHBOARD, open_dashboard)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
@@ -229,7 +232,7 @@ def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa:
     given_up = {} if where.adapt else _NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
     stack.enter_context(dask.config.set(given_up))
     try:
-        with _interrupts_held_back():
+        with deaf_to_interrupts():
             cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)
             stack.callback(_close_elsewhere, cluster, path)
             _scale(cluster, where)
@@ -396,14 +399,3 @@ def _close_elsewhere(cluster: Any, path: str) -> None:  # noqa: ANN401  any clas
     except Exception as error:  # noqa: BLE001  the work is done
         reason = error or type(error).__name__
         _log.warning("%s: the cluster was not stopped; look whether any of it still runs: %s", path, reason)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let the threads and processes that are started here never see Ctrl-C: it is this process that ends them."""
-    resource_tracker.ensure_running()  # when first started, it lets them through again
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
-from mimii.engine.bag import Pipeline
+from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, from_json, is_valid
 from mimii.storage import PARTIAL, Objects
 

@@ -24,9 +24,9 @@ from distributed import Client, Future, KilledWorker, get_worker
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 
-from mimii.engine.bag import Pipeline
 from mimii.engine.cluster import Cluster, WorkError, lost
 from mimii.engine.interrupts import check_interrupts
+from mimii.engine.pipeline import Pipeline
 from mimii.engine.trial import find_fatal
 from mimii.engine.versions import MixError, check_code, code_here
 

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from distributed import Client
 
-from mimii.engine.bag import Pipeline
 from mimii.engine.cluster import Cluster, LostError, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from mimii.engine.outputs import Output, StoreError, begin, erase, finish, look, read_records
 from mimii.engine.partitions import compute
+from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
 from mimii.engine.schedulers import Where, fit_to_tasks
 from mimii.storage import SHORT_TIMEOUT, with_timeout
