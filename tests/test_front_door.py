@@ -40,10 +40,11 @@ def factory(tmp_path, monkeypatch, use):
 
 
 @pytest.mark.slow
-def test_the_ten_lines_run_as_they_are_documented(factory):
+@pytest.mark.usefixtures("factory")
+def test_the_ten_lines_run_as_they_are_documented():
     with LocalCluster(n_workers=1, dashboard_address=None) as cluster, Client(cluster) as client:
         names = {"mimii": mimii, "client": client}
-        exec(LINES, names)
+        exec(LINES, names)  # noqa: S102  the project's own lines
     assert len(names["clips"]) == 16
     assert names["decibel"].shape == (32, 128)
     assert names["ds"].sizes["clip"] == 16
@@ -66,13 +67,14 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_importing_it_loads_nothing_heavy():
-    script = "import sys, mimii; print([name for name in ('numpy', 'dask', 'zarr', 'scipy', 'xarray') if name in sys.modules])"
+    heavy = ("numpy", "dask", "zarr", "scipy", "xarray")
+    script = f"import sys, mimii; print([name for name in {heavy} if name in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
 
 
-def test_workers_load_nothing_that_kernels_do_not_need(tmp_path):
+def test_workers_load_nothing_that_kernels_do_not_need():
     """A worker imports what a task is pickled with: the steps of the bag and the kernel of a shard."""
     heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn", "s3fs", "requests")
     script = (
