@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.arguments import DEFAULT_SOURCE, add_storage_option, location, source_access
+from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
 from jobs.version import add_version
 from jobs.words import format_bytes, format_table, numbered
 from mimii import storage

@@ -1,22 +1,44 @@
-"""Options of the command line that jobs over recordings share."""
+"""Options that commands share, and what they mean to the library. Importing it imports nothing heavy."""
 
 import argparse
 import math
 import re
 from collections.abc import Callable
 
-from jobs.arguments import DEFAULT_SOURCE as DEFAULT_SOURCE
-from jobs.arguments import add_storage_option as add_storage_option
-from jobs.arguments import count as count
-from jobs.arguments import location as location
-from jobs.arguments import source_access as source_access
-from jobs.arguments import storage_option as storage_option
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
 from mimii.features import PRESETS, FeatureSpec
-from mimii.storage import TIMEOUT, Access, Objects, ReadOptions, open_objects
+from mimii.recordings import SPLITS
+from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
 
-POLICIES = ("baseline", "stratified", "none")
+DEFAULT_SOURCE = "data/raw"
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"must be a whole number of at least 1, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def location(text: str) -> str:
+    """Read a path, a ``file://`` or an ``s3://`` URL, for argparse."""
+    scheme, separator, path = text.partition("://")
+    if not text:
+        msg = "must not be empty"
+        raise argparse.ArgumentTypeError(msg)
+    if not separator:
+        return text
+    if "@" in path.partition("/")[0]:
+        msg = "a URL must hold no user name or password: set AWS_ACCESS_KEY_ID and so on, or use a profile"
+        raise argparse.ArgumentTypeError(msg)
+    if scheme == "s3" and path.strip("/"):
+        return text
+    if scheme != "file":
+        msg = f"{text}: must be a path of this machine or s3://bucket/prefix"
+        raise argparse.ArgumentTypeError(msg)
+    return path
 
 
 def fraction(text: str) -> float:
@@ -62,7 +84,7 @@ def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:
     """Add the options that say which clips are for training."""
     group.add_argument(
         "--split",
-        choices=POLICIES,
+        choices=SPLITS,
         default=default,
         help="which clips are for training. baseline: test = all abnormal clips and as many normal ones, train = the "
         "other normal ones; stratified: a share of either label, by a hash of what the clip is; none. "
@@ -239,3 +261,33 @@ def bad_limit(text: str) -> Callable[[int], float]:
     if match[1]:
         return lambda _: int(match[1])
     return lambda n_clips: n_clips * float(match[2]) / 100
+
+
+def storage_option(text: str) -> Options:
+    """Read ``KEY=VALUE``, for argparse."""
+    try:
+        return parse_options([text])
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_storage_option(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add ``--storage-option``; return its group."""
+    group = parser.add_argument_group(
+        "S3", "credentials, region and endpoint come from the environment or a profile, as for the aws command"
+    )
+    group.add_argument(
+        "--storage-option",
+        type=storage_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of s3fs.S3FileSystem, such as anon=true, profile=NAME, endpoint_url=URL or "
+        "client_kwargs.region_name=NAME; may be given several times",
+    )
+    return group
+
+
+def source_access(options: argparse.Namespace, timeout: float = TIMEOUT) -> Access:
+    """Return how to access recordings on S3, from ``--storage-option``."""
+    return Access(sum(options.storage_option, ()), timeout)

@@ -4,7 +4,7 @@ import argparse
 import os
 
 import mimii
-from jobs.arguments import DEFAULT_SOURCE, source_access
+from jobs.options import DEFAULT_SOURCE, source_access
 from mimii.storage import SHORT_TIMEOUT
 
 _NO_CLIPS = """{where}: no recordings there. Either

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.arguments import count
+from jobs.options import count
 from jobs.version import add_version
 from jobs.words import format_bytes
 from mimii import recordings

@@ -125,7 +125,9 @@ def connect(where: Where | Client | None) -> Iterator[Cluster]:
         if where is None or (isinstance(where, Where) and where.scheduler == "sync"):
             yield Cluster(None, 1)
         elif isinstance(where, Client):
-            yield Cluster(where, _await_workers(where, Where().timeout), where.dashboard_link or "")
+            n_threads = _await_workers(where, Where().timeout)
+            _compare_versions(where)
+            yield Cluster(where, n_threads, where.dashboard_link or "")
         elif where.scheduler in HERE:
             yield _start_here(where, stack)
         else:

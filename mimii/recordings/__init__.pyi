@@ -9,7 +9,6 @@ from .clips import UNKNOWN as UNKNOWN
 from .clips import Clip as Clip
 from .clips import Identity as Identity
 from .clips import identify as identify
-from .find import SPLITS as SPLITS
 from .find import Recordings as Recordings
 from .find import find_recordings as find_recordings
 from .find import split_clips as split_clips
@@ -25,6 +24,7 @@ from .naming import machine_name as machine_name
 from .sources import SourceError as SourceError
 from .sources import find_clips as find_clips
 from .sources import find_listed as find_listed
+from .splits import SPLITS as SPLITS
 from .splits import TEST as TEST
 from .splits import TRAIN as TRAIN
 from .splits import baseline_split as baseline_split

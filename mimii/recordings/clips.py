@@ -4,14 +4,18 @@ A MIMII clip is identified by five values: SNR, machine type, machine id, label 
 of the archive or of a folder above; numbers repeat in all of the others.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from mimii.features import Header
-from mimii.storage import Place
+if TYPE_CHECKING:
+    from mimii.features import Header
+    from mimii.storage import Place
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
 LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray
 
-SPLITS = ("baseline", "stratified", "none")
-"""How clips may be split for training and testing, see `split_clips`."""
-
 _READERS = {"auto": read_headers, "all": read_all_headers}
 _log = logging.getLogger(__name__)
 

@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Clip
 
 TRAIN, TEST = "train", "test"
+SPLITS = ("baseline", "stratified", "none")
+"""How clips may be split for training and testing, see `mimii.recordings.split_clips`."""
 
 
 def baseline_split(clips: Sequence[Clip]) -> list[str]:
