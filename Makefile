@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint types check benchmark constraints clean
+.PHONY: help demo test test-fast test-versions test-lowest lint types check benchmark constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,10 @@ test: $(VENV)/ready  ## run all tests
 
 test-fast: $(VENV)/ready  ## run the tests that take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+test-versions: $(VENV)/ready  ## run the tests that depend on versions of Python and packages, and take a moment
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features tests/table tests/images \
+		tests/detection tests/verification tests/test_front_door.py tests/test_architecture.py tests/jobs/test_featurize.py
 
 lint: $(VENV)/ready  ## check the style
 	$(BIN)/ruff check .
