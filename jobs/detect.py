@@ -83,10 +83,11 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("learning")
     group.add_argument(
         "--model",
-        choices=detection.KINDS,
+        choices=tuple(detection.KINDS),
         default="autoencoder",
-        help="how a row is reconstructed. autoencoder: by a network of layers 64-64-8-64-64; pca: from 8 principal "
-        "components; knn: by the nearest of 4,096 rows for training. Default: autoencoder",
+        help="what a row is reconstructed from. "
+        + "; ".join(f"{kind}: {what}" for kind, what in detection.KINDS.items())
+        + ". Default: %(default)s",
     )
     group.add_argument(
         "--epochs",

@@ -130,7 +130,7 @@ def test_argparse_ends_at_the_commands():
         ("zarr", {"mimii.table.store", "mimii.table.reading"}),
         ("s3fs", {"mimii.storage.s3"}),
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),
-        ("sklearn", {"mimii.detection.learning", "mimii.detection.evaluation"}),
+        ("sklearn", {"mimii.detection.autoencoder", "mimii.detection.pca", "mimii.detection.evaluation"}),
         ("jinja2", {"mimii.detection.page"}),
         ("requests", {"mimii.storage.downloads"}),
         ("distributed", {"mimii.engine.cluster", "mimii.engine.partitions", "mimii.engine.runs"}),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.detection.kinds import KINDS, Kind
+from mimii.detection.kinds import KINDS, load_kind
 from mimii.features import FeatureSpec, FloatArray
 
 Floats = NDArray[np.floating]
@@ -43,7 +43,7 @@ class Detector:
 
     """
 
-    kind: Kind
+    kind: str
     arrays: Mapping[str, FloatArray]
     shift: FloatArray
     scale: FloatArray
@@ -52,15 +52,10 @@ class Detector:
     threshold: float = np.inf
 
 
-def reconstruct(rows: Floats, kind: Kind, arrays: Mapping[str, FloatArray]) -> Floats:
+def reconstruct(rows: Floats, kind: str, arrays: Mapping[str, FloatArray]) -> Floats:
     """Return each row, shape (n_rows, n_features), as the model reconstructs it."""
-    if kind == "autoencoder":
-        return _run_network(rows, arrays)
-    if kind == "pca":
-        mean, components = arrays["mean"], arrays["components"]
-        projected: Floats = mean + (rows - mean) @ components.T @ components
-        return projected
-    return _nearest(rows, arrays["rows"])
+    reconstructed: Floats = load_kind(kind).reconstruct(rows, arrays)
+    return reconstructed
 
 
 def score_rows(rows: FloatArray, detector: Detector) -> NDArray[np.float64]:
@@ -112,19 +107,3 @@ def _parse(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(values)
     known = {name: values[name] for name in ("kind", "machine", "threshold")}
     return known | {"spec": FeatureSpec(**values["spec"])}
-
-
-def _run_network(rows: Floats, arrays: Mapping[str, FloatArray]) -> Floats:
-    n_layers = len(arrays) // 2
-    values = rows
-    for index in range(n_layers):
-        values = values @ arrays[f"weights_{index}"] + arrays[f"biases_{index}"]
-        if index < n_layers - 1:
-            np.maximum(values, 0, out=values)
-    return values
-
-
-def _nearest(rows: Floats, known: FloatArray) -> Floats:
-    """Return the nearest known row k of each row x: the one with the smallest ``|k|**2 - 2 x.k``."""
-    nearest: FloatArray = known[np.argmin((known * known).sum(axis=1) - 2 * (rows @ known.T), axis=1)]
-    return nearest

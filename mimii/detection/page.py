@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 
 from mimii.detection.evaluation import published_auc, roc_curve
+from mimii.detection.kinds import KINDS
 from mimii.detection.learning import Training
 from mimii.detection.listening import Sound
 from mimii.detection.machines import Machine
@@ -73,6 +74,7 @@ def write_page(
     text = _template().render(
         spec=columns.spec,
         training=training,
+        kinds=KINDS,
         n_learned=sum(outcome.n_learned for _, outcome in results),
         n_scored=sum(len(outcome.clips) for _, outcome in results),
         mean=averages(results),
