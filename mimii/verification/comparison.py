@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
 from mimii.features import TOP_DB, FeatureSpec
-from mimii.storage import Objects, Place, ReadOptions, StorageError, open_all
-from mimii.table import FEATURES, RECORDS, RowSpan, open_array, shard_key
+from mimii.storage import Place, ReadOptions, StorageError, open_all
+from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
+from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
-from mimii.verification.metadata import GOOD, Checked, Finding, metadata_key
+from mimii.verification.metadata import GOOD, Checked, Finding
 from mimii.verification.shard_check import ShardReport
-from mimii.verification.stored import Stored
 
 MOST_DIFFERENCE_DB = 1e-3
 """How far a value may be from librosa's."""
@@ -28,30 +28,17 @@ class ClipCheck:
 
     Attributes
     ----------
-    objects : Objects
-        The store.
-    metadata : bytes
-        Of the features.
-    read_options : ReadOptions
-        How to fetch the recording.
-    spec : FeatureSpec
-        What was computed.
-    shard_rows : int
-        Rows of a shard.
     path : str
         Where the clip was, as the store names it.
     place : Place
         Where its recording is now.
     span : RowSpan
-        All rows of the clip.
+        All of its rows.
 
     """
 
-    objects: Objects
-    metadata: bytes
+    store: Store
     read_options: ReadOptions
-    spec: FeatureSpec
-    shard_rows: int
     path: str
     place: Place
     span: RowSpan
@@ -62,7 +49,7 @@ class ClipCheck:
 
     def result(self, decibel: float, where: str, problem: str = "", row: int = 0) -> "Difference":
         """Return a difference, with a finding where there is a problem in a row of the clip."""
-        record = record_key(RECORDS, shard := (self.span.row + row) // self.shard_rows)
+        record = record_key(RECORDS, shard := (self.span.row + row) // self.store.layout.shard_rows)
         finding = Finding("librosa", self.path, problem, shard, self.span.clip, delete=record)
         return Difference((Checked("librosa", 1, (finding,) if problem else ()),), decibel, where)
 
@@ -93,19 +80,11 @@ def draw_sample(columns: Mapping[str, NDArray[Any]], matched: Sequence[int], n: 
     return sorted(random.Random(seed).sample(good, min(n, len(good))))  # noqa: S311  no secret
 
 
-def clip_check(stored: Stored, matches: Matches, clip: int, read_options: ReadOptions) -> ClipCheck:
+def clip_check(contents: Contents, matches: Matches, clip: int, read_options: ReadOptions) -> ClipCheck:
     """Gather what a worker needs to compare one clip."""
-    first_row, n_rows = (int(stored.columns[name][clip]) for name in ("first_row", "n_rows"))
-    return ClipCheck(
-        stored.objects,
-        stored.documents[metadata_key(FEATURES)],
-        read_options,
-        stored.spec,
-        stored.layout.shard_rows,
-        str(stored.columns["path"][clip]),
-        matches.recordings[clip].place,
-        RowSpan(clip, 0, n_rows, first_row),
-    )
+    path, first_row, n_rows = (contents.columns[name][clip] for name in ("path", "first_row", "n_rows"))
+    span = RowSpan(clip, 0, int(n_rows), int(first_row))
+    return ClipCheck(contents.store, read_options, str(path), matches.recordings[clip].place, span)
 
 
 def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches) -> Checked | None:
@@ -124,15 +103,15 @@ def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches
 
 def compare_clip(task: ClipCheck) -> Difference:
     """Compute the rows of a clip with librosa and compare."""
-    first, stop = task.span.row, task.span.row + task.span.n_rows
-    keys = map(shard_key, range(first // task.shard_rows, (stop - 1) // task.shard_rows + 1))
-    array = open_array({**task.objects.get_all(keys), metadata_key(FEATURES): task.metadata}, FEATURES)
+    first, stop, shard_rows = task.span.row, task.span.row + task.span.n_rows, task.store.layout.shard_rows
+    keys = map(shard_key, range(first // shard_rows, (stop - 1) // shard_rows + 1))
+    array = task.store.open_array(FEATURES, task.store.objects.get_all(keys))
     try:
         there = np.asarray(array[first:stop])
     except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes
         return task.result(np.nan, task.path, f"its rows cannot be read: {error}")
     try:
-        expected = compute_rows(task.place, task.spec, task.read_options)
+        expected = compute_rows(task.place, task.store.spec, task.read_options)
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001  librosa and what it builds on raise many types
@@ -181,7 +160,7 @@ def _to_db(mel: NDArray[np.floating], spec: FeatureSpec) -> NDArray[np.floating]
 
 def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.floating]) -> Difference:
     difference = np.abs(there - expected)
-    row, feature = divmod(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), task.spec.n_features)
+    row, feature = divmod(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), task.store.spec.n_features)
     largest = float(difference[row, feature])
     where = f"row {row} of the clip, feature {feature}"
     values = f"{there[row, feature]:.6g} dB there, {expected[row, feature]:.6g} dB with librosa"

@@ -12,22 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Record, Written, from_json, record_key
-from mimii.features import TOP_DB, FeatureSpec, FloatArray
-from mimii.storage import Objects
-from mimii.table import (
-    FEATURES,
-    RECORDS,
-    ROW_CLIP,
-    Layout,
-    RowSpan,
-    Sums,
-    add_sums,
-    from_values,
-    no_sums,
-    open_array,
-)
-from mimii.verification.metadata import MOST_STATISTICS_DB, Checked, Finding, merge, metadata_key, shard_keys
-from mimii.verification.stored import Stored
+from mimii.features import TOP_DB, FloatArray
+from mimii.table import FEATURES, RECORDS, ROW_CLIP, RowSpan, Sums, add_sums, from_values, no_sums
+from mimii.verification.contents import Contents, Store
+from mimii.verification.metadata import MOST_STATISTICS_DB, Checked, Finding, merge, shard_keys
 
 Found = Iterator[Finding]
 
@@ -38,18 +26,8 @@ class ShardCheck:
 
     Attributes
     ----------
-    objects : Objects
-        The store.
-    documents : mapping of str to bytes
-        The metadata of features and row_clip, by key.
-    fingerprint : str
-        What the record must bear.
-    layout : Layout
-        Rows of chunk and shard.
-    spec : FeatureSpec
-        What was computed.
-    shard, n_rows : int
-        Which shard, and its rows.
+    n_rows : int
+        Rows of the shard.
     spans : tuple of RowSpan or None
         Together they are all of its rows. None where that is not known: then only what does not depend on it is
         checked.
@@ -59,11 +37,7 @@ class ShardCheck:
 
     """
 
-    objects: Objects
-    documents: Mapping[str, bytes]
-    fingerprint: str
-    layout: Layout
-    spec: FeatureSpec
+    store: Store
     shard: int
     n_rows: int
     spans: tuple[RowSpan, ...] | None
@@ -72,12 +46,12 @@ class ShardCheck:
 
     def __str__(self) -> str:
         """Name the shard, for messages."""
-        return f"{self.objects.root}, shard {self.shard}"
+        return f"{self.store.objects.root}, shard {self.shard}"
 
     @property
     def first_row(self) -> int:
         """The row of the table with which it begins."""
-        return self.shard * self.layout.shard_rows
+        return self.shard * self.store.layout.shard_rows
 
     def of_rows(self) -> NDArray[Any] | None:
         """Return for each row its clip, whether that is bad, and whether it counts; None where that is not known."""
@@ -100,10 +74,6 @@ class ShardReport:
 
     Attributes
     ----------
-    shard : int
-        Which shard.
-    checked : tuple of Checked
-        One for each check.
     sums : Sums
         Over the rows that count, computed from the rows.
     inputs : str
@@ -120,31 +90,23 @@ class ShardReport:
     n_bytes: int
 
 
-def shard_check(stored: Stored, shard: int) -> ShardCheck:
+def shard_check(contents: Contents, shard: int) -> ShardCheck:
     """Gather what a worker needs to check one shard."""
-    spans = stored.rows.spans(shard) if stored.rows else None
+    spans = contents.rows.spans(shard) if contents.rows else None
     clips = [span.clip for span in spans or ()]
-    return ShardCheck(
-        stored.objects,
-        {key: stored.documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))},
-        stored.attributes["fingerprint"],
-        stored.layout,
-        stored.spec,
-        shard,
-        n_rows=min(stored.layout.shard_rows, stored.n_rows - shard * stored.layout.shard_rows),
-        spans=spans,
-        bad=tuple(stored.bad[clips].tolist()),
-        counted=tuple(stored.counted[clips].tolist()),
-    )
+    shard_rows = contents.store.layout.shard_rows
+    n_rows = min(shard_rows, contents.n_rows - shard * shard_rows)
+    bad, counted = (tuple(of_clips[clips].tolist()) for of_clips in (contents.bad, contents.counted))
+    return ShardCheck(contents.store, shard, n_rows, spans, bad, counted)
 
 
 def check_shard(task: ShardCheck) -> ShardReport:
     """Check one shard."""
     record_at, of_rows = record_key(RECORDS, task.shard), task.of_rows()
-    found = task.objects.get_all([*shard_keys(task.shard), record_at])
+    found = task.store.objects.get_all([*shard_keys(task.shard), record_at])
     features, row_clip = map(found.get, shard_keys(task.shard))
     records, record = _check_record(task, found.get(record_at))
-    checked, sums = [records, _check_bytes(task, found, record)], no_sums(task.layout.n_features)
+    checked, sums = [records, _check_bytes(task, found, record)], no_sums(task.store.layout.n_features)
     if task.spans is not None and record:
         checked.append(Checked("status", len(task.spans), tuple(_status_findings(task, record))))
     if features is not None:
@@ -172,8 +134,8 @@ def _check_record(task: ShardCheck, data: bytes | None) -> tuple[Checked, Record
 def _record_problem(task: ShardCheck, record: Record | None) -> str:
     if record is None or from_values(record.result) is None:
         return "cannot be read as a record"
-    if record.stamp.fingerprint != task.fingerprint:
-        return f"is of another table: its fingerprint is {record.stamp.fingerprint}, not {task.fingerprint}"
+    if record.stamp.fingerprint != task.store.fingerprint:
+        return f"is of another table: its fingerprint is {record.stamp.fingerprint}, not {task.store.fingerprint}"
     if record.stamp.task != task.shard:
         return f"is the record of shard {record.stamp.task}"
     return "" if record.written.keys() == set(shard_keys(task.shard)) else "is of other objects than this shard's"
@@ -207,20 +169,20 @@ def _status_findings(task: ShardCheck, record: Record) -> Found:
 def _check_rows(task: ShardCheck, shard: bytes, of_rows: NDArray[Any] | None) -> tuple[list[Checked], Sums]:
     """Read all chunks and check their rows; sum up those that count."""
     checked, sums = list[Checked](), list[Sums]()
-    array = open_array({**task.documents, shard_keys(task.shard)[0]: shard}, FEATURES)
-    for begin in range(0, task.n_rows, task.layout.chunk_rows):
-        rows = slice(begin, min(begin + task.layout.chunk_rows, task.n_rows))
+    array = task.store.open_array(FEATURES, {shard_keys(task.shard)[0]: shard})
+    for begin in range(0, task.n_rows, task.store.layout.chunk_rows):
+        rows = slice(begin, min(begin + task.store.layout.chunk_rows, task.n_rows))
         # Whether an empty shard is fill values or an error depends on the version of zarr.
         values = _read(array, task.first_row, rows) if shard else "the shard is empty"
         if isinstance(values, str):
-            problem = f"chunk {begin // task.layout.chunk_rows}, counted from 0, cannot be read: {values}"
+            problem = f"chunk {begin // task.store.layout.chunk_rows}, counted from 0, cannot be read: {values}"
             checked.append(Checked("chunks", 1, (task.finding("chunks", shard_keys(task.shard)[0], problem),)))
             continue
         checked.append(Checked("chunks", 1))
         if of_rows is not None:
             checked += _check_values(task, task.first_row + begin, values, of_rows[rows])
             sums.append(_sum(values[of_rows["counted"][rows] & ~of_rows["bad"][rows]]))
-    return checked, add_sums(sums, task.layout.n_features)
+    return checked, add_sums(sums, task.store.layout.n_features)
 
 
 def _read(array: Any, first: int, rows: slice) -> NDArray[Any] | str:  # noqa: ANN401  a zarr.Array
@@ -239,7 +201,7 @@ def _check_values(task: ShardCheck, first: int, values: FloatArray, of_rows: NDA
         "nan": _nan_findings(task, first, values, of_rows),
         "frames": _frame_findings(task, first, values, of_rows["clip"]),
     }
-    if task.spec.scale == "ref_max":  # absolute dB have no bounds
+    if task.store.spec.scale == "ref_max":  # absolute dB have no bounds
         found["range"] = _range_findings(task, first, values)
     return [Checked(check, len(values), tuple(findings)) for check, findings in found.items()]
 
@@ -268,7 +230,7 @@ def _range_findings(task: ShardCheck, first: int, values: FloatArray) -> Found:
 
 def _frame_findings(task: ShardCheck, first: int, values: FloatArray, clip: NDArray[Any]) -> Found:
     """Compare each row with the next of the chunk: of the same clip, that is one frame later."""
-    n_mels = task.spec.n_mels
+    n_mels = task.store.spec.n_mels
     differ = (values[:-1, n_mels:] != values[1:, :-n_mels]).any(axis=1) & (clip[:-1] == clip[1:])
     at = [row for row in np.flatnonzero(differ) if np.isfinite(values[row : row + 2]).all()]
     if at:
@@ -292,7 +254,7 @@ def _sum_findings(task: ShardCheck, record: Record, sums: Sums) -> Found:
 
 def _row_clip_findings(task: ShardCheck, chunk: bytes, expected: NDArray[Any]) -> Found:
     key = shard_keys(task.shard)[1]
-    array = open_array({**task.documents, key: chunk}, ROW_CLIP)
+    array = task.store.open_array(ROW_CLIP, {key: chunk})
     there = _read(array, task.first_row, slice(0, task.n_rows))
     if isinstance(there, str):
         yield task.finding("row_clip", key, f"cannot be read: {there}")

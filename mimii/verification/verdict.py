@@ -11,19 +11,12 @@ from mimii.engine import SILENT, Pipeline, Progress, Scheduler, StoreError, Work
 from mimii.recordings import Clip, find_clips, select
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote, open_objects
 from mimii.table import DIGESTS, Sums, add_sums, no_sums
-from mimii.verification.comparison import (
-    ClipCheck,
-    Difference,
-    check_recordings,
-    clip_check,
-    compare_clip,
-    draw_sample,
-)
+from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
+from mimii.verification.contents import Contents, read_contents
 from mimii.verification.matching import Matches, match_clips
 from mimii.verification.metadata import CHECKS, Checked, Finding, check_statistics, find_foreign, merge
 from mimii.verification.published import check_published, count_clips, note_published
 from mimii.verification.shard_check import ShardCheck, ShardReport, check_shard, shard_check
-from mimii.verification.stored import Stored, read_stored
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -163,28 +156,28 @@ def verify(  # noqa: PLR0913  each is a choice that users have
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
     archives = select(complete)
-    stored, checked = read_stored(open_objects(store, access))
-    if stored is None:
+    contents, checked = read_contents(open_objects(store, access))
+    if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"
         return Verdict(store, checks, {name: reason for name in CHECKS if name not in checks})
     found = None if against is None else _find(against, read_options.access)
-    matches = match_clips(stored.columns, found) if stored.rows and found is not None else None
-    chosen = draw_sample(stored.columns, list(matches.recordings), sample, seed) if matches else []
-    clips = [clip_check(stored, matches, clip, read_options) for clip in chosen] if matches else []
-    tally = _do_checks(stored, matches, clips, client, progress)
-    counts = count_clips(stored.columns) if stored.rows else {}
+    matches = match_clips(contents.columns, found) if contents.rows and found is not None else None
+    chosen = draw_sample(contents.columns, list(matches.recordings), sample, seed) if matches else []
+    clips = [clip_check(contents, matches, clip, read_options) for clip in chosen] if matches else []
+    tally = _do_checks(contents, matches, clips, client, progress)
+    counts = count_clips(contents.columns) if contents.rows else {}
     checked += tally.checked()
-    if stored.rows and not {finding.check for finding in tally.findings} - {"librosa"}:
-        checked.append(check_statistics(stored.columns, tally.sums))
-    if stored.rows and archives:
+    if contents.rows and not {finding.check for finding in tally.findings} - {"librosa"}:
+        checked.append(check_statistics(contents.columns, tally.sums))
+    if contents.rows and archives:
         checked.append(check_published(counts, archives))
     checks = merge(checked)
     return Verdict(
         store,
         checks,
-        {name: _why_skipped(name, stored, matches) for name in CHECKS if name not in checks},
-        {"clips": stored.n_clips, "rows": stored.n_rows, "shards": stored.n_shards, "bytes": tally.n_bytes},
-        [*_notes(stored, matches, tally.n_unknown), *filter(None, [note_published(counts)])],
+        {name: _why_skipped(name, contents, matches) for name in CHECKS if name not in checks},
+        {"clips": contents.n_clips, "rows": contents.n_rows, "shards": contents.n_shards, "bytes": tally.n_bytes},
+        [*_notes(contents, matches, tally.n_unknown), *filter(None, [note_published(counts)])],
         _largest(tally.differences),
     )
 
@@ -206,25 +199,25 @@ def _find(against: Sequence[Clip | str] | str, access: Access) -> list[Clip]:
 
 
 def _do_checks(
-    stored: Stored, matches: Matches | None, sample: Sequence[ClipCheck], client: Scheduler, progress: Progress
+    contents: Contents, matches: Matches | None, sample: Sequence[ClipCheck], client: Scheduler, progress: Progress
 ) -> _Tally:
     """Check all shards and the clips of the sample: both in one run, so that workers start once."""
-    n_shards, rows, tally = stored.n_shards, stored.rows, _Tally(no_sums(stored.layout.n_features))
+    n_shards, rows, tally = contents.n_shards, contents.rows, _Tally(no_sums(contents.store.layout.n_features))
 
     def make_task(number: int) -> ShardCheck | ClipCheck:
-        return shard_check(stored, number) if number < n_shards else sample[number - n_shards]
+        return shard_check(contents, number) if number < n_shards else sample[number - n_shards]
 
     def count_clips_of(number: int) -> int:
         return 1 if number >= n_shards else rows.n_finished(number) if rows else 0
 
-    is_far = is_remote(stored.objects.root) or any(is_remote(task.place.url) for task in sample)
+    is_far = is_remote(contents.store.objects.root) or any(is_remote(task.place.url) for task in sample)
     work = Work(make_task, _PIPELINE, is_far, count_clips_of, _bad_clips)
     for _, result in do_tasks(work, range(n_shards + len(sample)), client, progress if rows else SILENT):
         tally.add(result.checked)
         if isinstance(result, Difference):
             tally.differences.append(result)
             continue
-        tally.sums = add_sums([tally.sums, result.sums], stored.layout.n_features)
+        tally.sums = add_sums([tally.sums, result.sums], contents.store.layout.n_features)
         tally.n_bytes += result.n_bytes
         if matches and rows:
             recordings = check_recordings(result, rows.clips_of(result.shard).tolist(), matches)
@@ -239,22 +232,22 @@ def _bad_clips(result: ShardReport | Difference) -> Iterable[int]:
     return {-1 - (one.shard or 0) if one.clip is None else one.clip for one in findings}
 
 
-def _why_skipped(name: str, stored: Stored, matches: Matches | None) -> str:
+def _why_skipped(name: str, contents: Contents, matches: Matches | None) -> str:
     if name in ("librosa", "recordings"):
         return "the recordings that were found do not allow it" if matches else "--against names no recordings"
     if name == "published":
         return "--complete names no archives"
-    if stored.rows is None:
+    if contents.rows is None:
         return "columns and plan must be correct first"
-    if name == "range" and stored.spec.scale != "ref_max":
+    if name == "range" and contents.store.spec.scale != "ref_max":
         return "dB are absolute, and have no bounds"
-    return "no shard could be read" if stored.n_shards else "there are no rows"
+    return "no shard could be read" if contents.n_shards else "there are no rows"
 
 
-def _notes(stored: Stored, matches: Matches | None, n_unknown: int) -> Iterator[str]:
-    if foreign := find_foreign(stored.objects.names()):
+def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Iterator[str]:
+    if foreign := find_foreign(contents.store.objects.names()):
         yield f"not part of the table, and left alone: {', '.join(foreign)}"
-    if DIGESTS not in stored.attributes:
+    if DIGESTS not in contents.attributes:
         yield "made by an earlier version, without digests of the columns: changes of columns may not be found"
     if matches is not None:
         yield f"recordings: {matches.describe()}"

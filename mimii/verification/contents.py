@@ -1,19 +1,32 @@
-"""A finished store, once its metadata is known to be correct; and what is found where it is not."""
+"""A finished store but for its shards: read, and checked on the way."""
 
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii import images
+import mimii.images
 from mimii.engine import StoreError, look
 from mimii.features import FeatureSpec
 from mimii.storage import SHORT_TIMEOUT, Objects, is_remote, with_timeout
-from mimii.table import COLUMNS, HEAD, RECORDS, SCHEMA, Layout, RowPlan, count_for_statistics, plan_rows, read_column
+from mimii.table import (
+    COLUMNS,
+    FEATURES,
+    HEAD,
+    RECORDS,
+    ROW_CLIP,
+    SCHEMA,
+    Layout,
+    RowPlan,
+    count_for_statistics,
+    open_array,
+    plan_rows,
+    read_column,
+)
 from mimii.verification.metadata import (
     GOOD,
     Checked,
@@ -28,21 +41,26 @@ from mimii.verification.metadata import (
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A finished store whose metadata is correct.
+class Store:
+    """What workers need to read a store: its objects, the metadata of its rows by key, and what they must be."""
+
+    objects: Objects
+    documents: Mapping[str, bytes]
+    fingerprint: str
+    layout: Layout
+    spec: FeatureSpec
+
+    def open_array(self, name: str, objects: Mapping[str, bytes]) -> Any:  # noqa: ANN401  a zarr.Array
+        """Open features or row_clip, of which some shards or chunks are in memory."""
+        return open_array({**self.documents, **objects}, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a finished store but its shards; its metadata is correct.
 
     Attributes
     ----------
-    objects : Objects
-        Where it is.
-    documents : mapping of str to bytes
-        Its metadata, by key.
-    attributes : mapping
-        Of the group.
-    layout : Layout
-        How its rows are cut up.
-    spec : FeatureSpec
-        What was computed.
     n_rows : int
         Rows of the features.
     columns : mapping of str to ndarray
@@ -54,11 +72,8 @@ class Stored:
 
     """
 
-    objects: Objects
-    documents: Mapping[str, bytes]
+    store: Store
     attributes: Mapping[str, Any]
-    layout: Layout
-    spec: FeatureSpec
     n_rows: int
     columns: Mapping[str, NDArray[Any]]
     rows: RowPlan | None = None
@@ -68,7 +83,7 @@ class Stored:
     @property
     def n_shards(self) -> int:
         """How many shards there are."""
-        return math.ceil(self.n_rows / self.layout.shard_rows)
+        return math.ceil(self.n_rows / self.store.layout.shard_rows)
 
     @property
     def n_clips(self) -> int:
@@ -76,7 +91,7 @@ class Stored:
         return max((len(self.columns[name]) for name in ("path", "n_rows") if name in self.columns), default=0)
 
 
-def read_stored(objects: Objects) -> tuple[Stored | None, list[Checked]]:
+def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
     """Read and check all but the shards of a store; None where the checks that failed allow no more.
 
     Raises StoreError where there is no table.
@@ -86,21 +101,23 @@ def read_stored(objects: Objects) -> tuple[Stored | None, list[Checked]]:
         return None, [Checked(finding.check, 1, (finding,))]
     documents = quick.get_all([HEAD.key, *map(metadata_key, SCHEMA)])
     metadata = read_metadata(documents)
-    layout, spec, n_rows = metadata.layout, metadata.spec, metadata.n_rows
+    layout, spec = metadata.layout, metadata.spec
     checked = [Checked("finished", 1), check_metadata(metadata)]
     if checked[-1].findings or layout is None or spec is None:
         return None, checked
     columns = {name: _read_column(quick, name) for name in COLUMNS}
     readable = {name: values for name, values in columns.items() if not isinstance(values, str)}
     checked += [check_objects(metadata, layout, quick.sizes()), check_columns(columns, metadata)]
-    common = (objects, documents, metadata.attributes, layout, spec, n_rows, readable)
+    of_rows = {key: documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}
+    store = Store(objects, of_rows, metadata.attributes["fingerprint"], layout, spec)
+    contents = Contents(store, metadata.attributes, metadata.n_rows, readable)
     if len(readable) == len(columns):
-        checked.append(check_plan(readable, layout, n_rows))
+        checked.append(check_plan(readable, layout, metadata.n_rows))
         if not checked[-1].findings:
             counted = count_for_statistics(readable["n_rows"], readable["split"].tolist())
             rows = plan_rows(readable["n_rows"], layout)
-            return Stored(*common, rows, readable["status"] != GOOD, counted), checked
-    return Stored(*common), checked
+            contents = replace(contents, rows=rows, bad=readable["status"] != GOOD, counted=counted)
+    return contents, checked
 
 
 def _look(objects: Objects) -> Finding | None:
@@ -135,7 +152,7 @@ def _look_for_records(objects: Objects) -> Finding:
 
 def _describe_other(objects: Objects) -> str:
     try:
-        is_album = look(objects, images.ALBUM_HEAD) is not None
+        is_album = look(objects, mimii.images.ALBUM_HEAD) is not None
     except StoreError:
         is_album = False
     if is_album:
