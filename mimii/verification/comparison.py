@@ -1,4 +1,4 @@
-"""Rows of a store held against those that librosa itself computes from the recordings, and records against both."""
+"""Rows of a store compared with those that librosa computes from the recordings, and records with both."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
 from mimii.features import TOP_DB, FeatureSpec
-from mimii.storage import Objects, Place, ReadOptions, StorageError, open_all
-from mimii.table import FEATURES, RECORDS, open_array, shard_key
+from mimii.storage import Place, ReadOptions, StorageError, open_all
+from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
+from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
-from mimii.verification.metadata import GOOD, Checked, Finding, metadata_key
-from mimii.verification.shard_check import ShardReport, Stored
+from mimii.verification.metadata import GOOD, Checked, Finding
+from mimii.verification.shard_check import ShardReport
 
 MOST_DIFFERENCE_DB = 1e-3
 """How far a value may be from librosa's."""
@@ -23,50 +24,34 @@ MOST_DIFFERENCE_DB = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class ClipCheck:
-    """All that a worker needs to know to compare one clip.
+    """All that a worker needs to compare one clip.
 
     Attributes
     ----------
-    objects : Objects
-        The store.
-    metadata : bytes
-        Of the features.
-    read_options : ReadOptions
-        How to fetch the recording.
-    spec : FeatureSpec
-        What was computed.
-    clip : int
-        Which clip.
     path : str
-        Where it was, as the store names it.
+        Where the clip was, as the store names it.
     place : Place
         Where its recording is now.
-    first_row, n_rows : int
-        Its rows.
-    shard_rows : int
-        Rows of a shard.
+    span : RowSpan
+        All of its rows.
 
     """
 
-    objects: Objects
-    metadata: bytes
+    store: Store
     read_options: ReadOptions
-    spec: FeatureSpec
-    clip: int
     path: str
     place: Place
-    first_row: int
-    n_rows: int
-    shard_rows: int
-
-    @property
-    def shards(self) -> range:
-        """Which shards hold them."""
-        return range(self.first_row // self.shard_rows, (self.first_row + self.n_rows - 1) // self.shard_rows + 1)
+    span: RowSpan
 
     def __str__(self) -> str:
         """Name the clip, for messages."""
-        return f"clip {self.clip}, {self.place}"
+        return f"clip {self.span.clip}, {self.place}"
+
+    def result(self, decibel: float, where: str, problem: str = "", row: int = 0) -> "Difference":
+        """Return a difference, with a finding where there is a problem in a row of the clip."""
+        record = record_key(RECORDS, shard := (self.span.row + row) // self.store.layout.shard_rows)
+        finding = Finding("librosa", self.path, problem, shard, self.span.clip, delete=record)
+        return Difference((Checked("librosa", 1, (finding,) if problem else ()),), decibel, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,49 +60,35 @@ class Difference:
 
     Attributes
     ----------
-    checked : Checked
-        With a finding where it is too far, or cannot be compared.
+    checked : tuple of Checked
+        One, with a finding where the clip is too far, or cannot be compared.
     decibel : float
-        The largest difference; NaN where it cannot be told.
+        The largest difference in dB; NaN where it cannot be compared.
     where : str
         The clip, row and feature that have it.
 
     """
 
-    checked: Checked
+    checked: tuple[Checked, ...]
     decibel: float
     where: str
 
 
-def draw_sample(columns: Mapping[str, NDArray[Any]], known: Sequence[int], n: int, seed: int) -> list[int]:
-    """Draw good clips at random."""
-    good = [clip for clip in sorted(known) if columns["status"][clip] == GOOD and columns["n_rows"][clip] > 0]
+def draw_sample(columns: Mapping[str, NDArray[Any]], matched: Sequence[int], n: int, seed: int) -> list[int]:
+    """Draw good clips at random from those that have a recording."""
+    good = [clip for clip in sorted(matched) if columns["status"][clip] == GOOD and columns["n_rows"][clip] > 0]
     return sorted(random.Random(seed).sample(good, min(n, len(good))))  # noqa: S311  no secret
 
 
-def plan_comparison(
-    stored: Stored, matches: Matches, chosen: Sequence[int], read_options: ReadOptions
-) -> list[ClipCheck]:
-    """Gather what workers need to know to compare clips."""
-    return [
-        ClipCheck(
-            objects=stored.objects,
-            metadata=stored.documents[metadata_key(FEATURES)],
-            read_options=read_options,
-            spec=stored.spec,
-            clip=clip,
-            path=str(stored.columns["path"][clip]),
-            place=matches.recordings[clip].place,
-            first_row=int(stored.columns["first_row"][clip]),
-            n_rows=int(stored.columns["n_rows"][clip]),
-            shard_rows=stored.layout.shard_rows,
-        )
-        for clip in chosen
-    ]
+def clip_check(contents: Contents, matches: Matches, clip: int, read_options: ReadOptions) -> ClipCheck:
+    """Gather what a worker needs to compare one clip."""
+    path, first_row, n_rows = (contents.columns[name][clip] for name in ("path", "first_row", "n_rows"))
+    span = RowSpan(clip, 0, int(n_rows), int(first_row))
+    return ClipCheck(contents.store, read_options, str(path), matches.recordings[clip].place, span)
 
 
 def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches) -> Checked | None:
-    """Say whether the recordings of a shard are still those that were read for it."""
+    """Check that the recordings of a shard are those that were read for it; None where that is not known."""
     if not report.inputs or any(clip not in matches.recordings for clip in clips):
         return None
     places = [matches.recordings[clip].place for clip in clips]
@@ -125,45 +96,42 @@ def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches
         return Checked("recordings", 1)
     if any(matches.ways[clip] != BY_PATH for clip in clips):
         return None
-    key = record_key(RECORDS, report.shard)
-    problem = (
-        f"is stale: one of its {len(places)} recordings, {places[0]} to {places[-1]}, has another size, or was written "
-        "again since"
-    )
-    return Checked("recordings", 1, (Finding("recordings", key, problem, report.shard),))
+    problem = f"is stale: of its {len(places)} recordings, {places[0]} to {places[-1]}, one has changed since"
+    finding = Finding("recordings", record_key(RECORDS, report.shard), problem, report.shard)
+    return Checked("recordings", 1, (finding,))
 
 
 def compare_clip(task: ClipCheck) -> Difference:
     """Compute the rows of a clip with librosa and compare."""
-    keys = {shard: shard_key(shard) for shard in task.shards}
-    documents = task.objects.get_all(keys.values())
-    array = open_array({**documents, metadata_key(FEATURES): task.metadata}, FEATURES)
+    first, stop, shard_rows = task.span.row, task.span.row + task.span.n_rows, task.store.layout.shard_rows
+    keys = map(shard_key, range(first // shard_rows, (stop - 1) // shard_rows + 1))
+    array = task.store.open_array(FEATURES, task.store.objects.get_all(keys))
     try:
-        there = np.asarray(array[task.first_row : task.first_row + task.n_rows])
-    except Exception as error:  # noqa: BLE001  whatever zarr and its codecs raise over damaged bytes
-        return _incomparable(task, f"its rows cannot be read: {error}")
+        there = np.asarray(array[first:stop])
+    except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes
+        return task.result(np.nan, task.path, f"its rows cannot be read: {error}")
     try:
-        expected = compute_rows(task.place, task.spec, task.read_options)
+        expected = compute_rows(task.place, task.store.spec, task.read_options)
     except StorageError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever librosa and what it builds on raise
-        return _incomparable(task, f"{task.place} cannot be read with librosa: {str(error) or type(error).__name__}")
+    except Exception as error:  # noqa: BLE001  librosa and what it builds on raise many types
+        reason = str(error) or type(error).__name__
+        return task.result(np.nan, task.path, f"{task.place} cannot be read with librosa: {reason}")
     if there.shape != expected.shape:
-        return _incomparable(task, f"it has {len(there)} rows, and {len(expected)} with librosa")
+        return task.result(np.nan, task.path, f"it has {len(there)} rows, and {len(expected)} with librosa")
     return _compare(task, there, expected)
 
 
 def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Compute the rows of a recording the plain way, with librosa."""
+    """Compute the rows of a recording with librosa; shape (n_rows, n_features)."""
     import librosa  # noqa: PLC0415  heavy, and only this needs it
 
     with next(open_all([place], read_options))() as file:
         samples, sample_rate = librosa.load(file, sr=None, mono=False)
     samples = np.atleast_2d(samples)
     if sample_rate != spec.sample_rate or spec.channel >= len(samples):
-        msg = (
-            f"{len(samples)} channels at {sample_rate} Hz; wanted are channel {spec.channel} and {spec.sample_rate} Hz"
-        )
+        expected = f"expected are channel {spec.channel} and {spec.sample_rate} Hz"
+        msg = f"{len(samples)} channels at {sample_rate} Hz; {expected}"
         raise ValueError(msg)
     mel = librosa.feature.melspectrogram(
         y=samples[spec.channel],
@@ -191,23 +159,10 @@ def _to_db(mel: NDArray[np.floating], spec: FeatureSpec) -> NDArray[np.floating]
 
 
 def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.floating]) -> Difference:
-    off = np.abs(there - expected)
-    at = int(np.argmax(np.nan_to_num(off, nan=np.inf)))
-    row, feature = divmod(at, task.spec.n_features)
-    largest = float(off[row, feature])
-    where = f"{task.path}, row {row} of the clip, feature {feature}"
-    if largest <= MOST_DIFFERENCE_DB:
-        return Difference(Checked("librosa", 1), largest, where)
+    difference = np.abs(there - expected)
+    row, feature = divmod(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), task.store.spec.n_features)
+    largest = float(difference[row, feature])
+    where = f"row {row} of the clip, feature {feature}"
     values = f"{there[row, feature]:.6g} dB there, {expected[row, feature]:.6g} dB with librosa"
-    problem = f"off by up to {largest:.3g} dB: in row {row} of the clip, feature {feature}, {values}"
-    finding = _finding(task, problem, (task.first_row + row) // task.shard_rows)
-    return Difference(Checked("librosa", 1, (finding,)), largest, where)
-
-
-def _incomparable(task: ClipCheck, problem: str) -> Difference:
-    finding = _finding(task, problem, task.shards[0])
-    return Difference(Checked("librosa", 1, (finding,)), float("nan"), task.path)
-
-
-def _finding(task: ClipCheck, problem: str, shard: int) -> Finding:
-    return Finding("librosa", task.path, problem, shard, task.clip, delete=record_key(RECORDS, shard))
+    problem = "" if largest <= MOST_DIFFERENCE_DB else f"differs by up to {largest:.3g} dB: in {where}, {values}"
+    return task.result(largest, f"{task.path}, {where}", problem, row)

@@ -1,10 +1,10 @@
 """Which recording is which clip of a store: by path, or where recordings were moved, by what they are."""
 
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from mimii.recordings import UNKNOWN, Clip
 from mimii.storage import is_remote
 
 BY_PATH, BY_END, BY_IDENTITY = WAYS = ("path", "end of path", "identity")
-"""How a recording may be known for a clip of a store, the surest first."""
+"""How a recording may be matched with a clip of a store, the surest first."""
 
-_NUMBERS = ("snr_db", "label", "number")
+_IDENTITY = ("machine_type", "machine_id", "snr_db", "label", "number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Matches:
     Attributes
     ----------
     recordings : mapping of int to Clip
-        What was found, by the number of the clip in the store.
+        By the number of the clip in the store.
     ways : mapping of int to str
-        How each is known: one of `WAYS`. Those known by ``"path"`` are where they were when the store was made.
+        How each was matched: one of `WAYS`. By ``"path"``, it is where it was when the store was made.
     n_clips : int
         Clips in the store.
 
@@ -39,39 +39,39 @@ class Matches:
     n_clips: int
 
     def describe(self) -> str:
-        """Say how many have a match, for people."""
+        """Write how many have a match."""
         counts = Counter(self.ways.values())
-        known = ", ".join(f"{counts[way]:,} by {way}" for way in WAYS if counts[way])
+        matched = ", ".join(f"{counts[way]:,} by {way}" for way in WAYS if counts[way])
         n_without = self.n_clips - len(self.recordings)
-        return f"{known or 'none'}; {n_without:,} of {self.n_clips:,} clips have no match"
+        return f"{matched or 'none'}; {n_without:,} of {self.n_clips:,} clips have no match"
 
 
 def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> Matches:
     """Find the clips of a store among recordings.
 
-    First by the path as it was named, or the same place by another name. Where recordings were moved, by the end of
-    the path, the longest one that only one clip of the store and only one recording has; then by identity, where
-    all five parts of it are known and only one has them on either side. Of two that contradict each other in what
-    is known of them, neither is taken for the other.
+    First by the path as it was named, or the same place by another name. Where recordings were moved, by the longest
+    end of the path that only one clip of the store and only one recording has; then by identity, where all five parts
+    of it are known and only one on either side has them. Two whose known properties differ never match.
     """
     paths = [str(path) for path in columns["path"]]
     usable = [clip for clip in found if not clip.problem]
-    identities = _identities(columns)
+    identities = [_known(*values) for values in zip(*(columns[name].tolist() for name in _IDENTITY), strict=True)]
+    found_identities = [_known(*(getattr(clip.identity, name) for name in _IDENTITY)) for clip in usable]
     matched = _by_path(paths, usable)
-    ways = dict.fromkeys(matched, BY_PATH)
+    ways, taken = dict.fromkeys(matched, BY_PATH), set(matched.values())
 
-    def add(pairs: Mapping[int, int], way: str) -> None:
-        taken = set(matched.values())
-        for clip, recording in pairs.items():
-            known = _identity(usable[recording])
-            if clip not in matched and recording not in taken and _agree(identities[clip], known):
+    def add(ours: Iterable[Hashable], theirs: Iterable[Hashable], way: str) -> None:
+        for clip, recording in _unique_pairs(ours, theirs):
+            is_free = clip not in matched and recording not in taken
+            if is_free and _agree(identities[clip], found_identities[recording]):
                 matched[clip], ways[clip] = recording, way
+                taken.add(recording)
 
     if len(matched) < len(paths):
         ends, found_ends = [_parts(path) for path in paths], [_parts(as_unicode(clip.path)) for clip in usable]
         for length in range(max(map(len, [*ends, *found_ends]), default=0), 0, -1):
-            add(_unique_pairs(ends, found_ends, partial(_last, length)), BY_END)
-        add(_unique_pairs(identities, list(map(_identity, usable)), lambda who: who if all(who) else None), BY_IDENTITY)
+            add(_last(length, ends), _last(length, found_ends), BY_END)
+        add(_whole(identities), _whole(found_identities), BY_IDENTITY)
     return Matches({clip: usable[recording] for clip, recording in matched.items()}, ways, len(paths))
 
 
@@ -86,22 +86,13 @@ def _absolute(path: str) -> str:
     return path if is_remote(path) else os.path.abspath(path)
 
 
-def _last(length: int, parts: tuple[str, ...]) -> tuple[str, ...] | None:
-    return parts[-length:] if len(parts) >= length else None
-
-
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/") if part)
 
 
-def _identities(columns: Mapping[str, NDArray[Any]]) -> list[tuple[str, ...]]:
-    names = ("machine_type", "machine_id", *_NUMBERS)
-    return [_known(*values) for values in zip(*(columns[name].tolist() for name in names), strict=True)]
-
-
-def _identity(clip: Clip) -> tuple[str, ...]:
-    who = clip.identity
-    return _known(who.machine_type, who.machine_id, who.snr_db, who.label, who.number)
+def _last(length: int, paths: Iterable[tuple[str, ...]]) -> list[tuple[str, ...] | None]:
+    """Return the last parts of each path; None where it has fewer."""
+    return [parts[-length:] if len(parts) >= length else None for parts in paths]
 
 
 def _known(machine_type: str, machine_id: str, snr_db: float, label: int, number: int) -> tuple[str, ...]:
@@ -109,20 +100,25 @@ def _known(machine_type: str, machine_id: str, snr_db: float, label: int, number
     return (
         machine_type,
         machine_id,
-        f"{snr_db:g}" if snr_db == snr_db else "",  # noqa: PLR0124  NaN is unknown
+        "" if math.isnan(snr_db) else f"{snr_db:g}",
         "" if label == UNKNOWN else str(label),
         "" if number < 0 else str(number),
     )
+
+
+def _whole(identities: Iterable[tuple[str, ...]]) -> list[tuple[str, ...] | None]:
+    """Return the identities of which all is known; None for the others."""
+    return [identity if all(identity) else None for identity in identities]
 
 
 def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return all(mine == theirs for mine, theirs in zip(one, other, strict=True) if mine and theirs)
 
 
-def _unique_pairs(ours: Sequence[Any], theirs: Sequence[Any], key: Callable[[Any], Hashable]) -> dict[int, int]:
-    """Pair what has the same key, where it is the only one on either side."""
-    mine, others = _unique(map(key, ours)), _unique(map(key, theirs))
-    return {index: others[value] for value, index in mine.items() if value in others}
+def _unique_pairs(ours: Iterable[Hashable], theirs: Iterable[Hashable]) -> list[tuple[int, int]]:
+    """Pair those of the same value, where only one on either side has it."""
+    mine, others = _unique(ours), _unique(theirs)
+    return [(index, others[value]) for value, index in mine.items() if value in others]
 
 
 def _unique(values: Iterable[Hashable]) -> dict[Hashable, int]:

@@ -1,10 +1,10 @@
-"""Whether a finished store is whole and right, as far as its metadata and its columns tell: pure functions to findings.
+"""What the metadata and the columns of a finished store say: pure functions to findings.
 
-What its shards tell is in `mimii.verification.shard_check`, what the recordings tell in
-`mimii.verification.comparison`.
+The shards are checked in `mimii.verification.shard_check`, the recordings in `mimii.verification.comparison`.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from mimii.table import (
     COLUMNS,
     DIGESTS,
     FEATURES,
+    HEAD,
     RECORDS,
     ROW_CLIP,
     SCHEMA,
@@ -28,8 +29,8 @@ from mimii.table import (
     Sums,
     digest_column,
     fingerprint,
-    make_plan,
     mean_and_std,
+    plan_rows,
     row_clip_key,
     shard_key,
 )
@@ -38,7 +39,7 @@ GOOD = "ok"
 """The status of a clip that could be used."""
 
 MOST_STATISTICS_DB = 1e-4
-"""How far means and standard deviations may be from those that are computed anew."""
+"""How far means and standard deviations may be from those that are computed again."""
 
 CHECKS: Mapping[str, str] = MappingProxyType(
     {
@@ -61,9 +62,8 @@ CHECKS: Mapping[str, str] = MappingProxyType(
         "published": "machine",
     }
 )
-"""All checks, in order, and what each looks at."""
+"""All checks, in order, and what each counts."""
 
-_GROUP = "zarr.json"
 _KNOWN: Mapping[str, frozenset[Any]] = MappingProxyType(
     {"label": frozenset(LABEL_NAMES), "split": frozenset(("", TRAIN, TEST))}
 )
@@ -71,21 +71,20 @@ _KNOWN: Mapping[str, frozenset[Any]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be.
+    """Something that is wrong.
 
     Attributes
     ----------
     check : str
         Which of `CHECKS` found it.
     where : str
-        The key of an object, or what else it is about.
+        The key of an object, or a clip, or a machine.
     problem : str
-        What is wrong, for people.
+        What is wrong, in words that follow `where`.
     shard, clip : int or None
         Which, where it is about one.
     delete : str
-        The key of the object that has to be deleted so that ``jobs.featurize``, run again, mends it; empty where that
-        is not needed, or does not help.
+        The key of the object to delete so that ``jobs.featurize``, run again, fixes it; empty where none has to be.
 
     """
 
@@ -99,18 +98,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of one check, or of a part of it.
-
-    Attributes
-    ----------
-    check : str
-        Which of `CHECKS`.
-    n : int
-        How many things were looked at.
-    findings : tuple of Finding
-        In order; empty where all is right.
-
-    """
+    """What a check found, or a part of it: which check, how many objects, rows or clips it covers, and findings."""
 
     check: str
     n: int
@@ -118,7 +106,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class Metadata:
     """What a store says of itself.
 
     Attributes
@@ -128,7 +116,7 @@ class Described:
     consolidated : mapping of str to mapping
         The metadata of the arrays as the group has it.
     own : mapping of str to mapping
-        The metadata of the arrays as they have it themselves; what is missing or no JSON is left out.
+        The metadata of the arrays as they have it themselves; what is missing or not JSON is left out.
 
     """
 
@@ -136,9 +124,38 @@ class Described:
     consolidated: Mapping[str, Any]
     own: Mapping[str, Any]
 
+    @property
+    def layout(self) -> Layout | None:
+        """How the rows are cut up; None where the metadata does not say."""
+        try:
+            features = self.own[FEATURES]
+            shard_rows, n_features = _chunk_shape(features)
+            chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
+            layout = Layout(int(n_features), int(chunk_rows), int(shard_rows))
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+        is_whole = layout.chunk_rows > 0 and layout.shard_rows > 0 and layout.shard_rows % layout.chunk_rows == 0
+        return layout if is_whole else None
+
+    @property
+    def spec(self) -> FeatureSpec | None:
+        """What was computed; None where the attribute is missing or wrong."""
+        try:
+            return FeatureSpec(**self.attributes["spec"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the features; 0 where the metadata does not say."""
+        try:
+            return int(self.own[FEATURES]["shape"][0])
+        except (KeyError, IndexError, TypeError, ValueError):
+            return 0
+
 
 def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
-    """Add up what came of checks."""
+    """Add up the parts of each check, in the order of the checks."""
     merged: dict[str, Checked] = {}
     for part in parts:
         before = merged.get(part.check, Checked(part.check, 0))
@@ -146,60 +163,31 @@ def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
     return {name: merged[name] for name in CHECKS if name in merged}
 
 
-def describe_store(documents: Mapping[str, bytes]) -> Described:
-    """Read the metadata of a store."""
-    group = json.loads(documents[_GROUP])
-    own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
-    consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
-    return Described(group["attributes"], consolidated, {name: value for name, value in own.items() if value})
-
-
 def metadata_key(name: str) -> str:
     """Return the key of the metadata of an array."""
-    return f"{name}/{_GROUP}"
+    return f"{name}/{HEAD.key}"
 
 
-def read_layout(described: Described) -> Layout | None:
-    """Read how the rows are cut up."""
-    try:
-        features = described.own[FEATURES]
-        shard_rows, n_features = _chunk_shape(features)
-        chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
-        layout = Layout(int(n_features), int(chunk_rows), int(shard_rows))
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    is_whole = layout.chunk_rows > 0 and layout.shard_rows > 0 and layout.shard_rows % layout.chunk_rows == 0
-    return layout if is_whole else None
+def read_metadata(documents: Mapping[str, bytes]) -> Metadata:
+    """Read the metadata of a store."""
+    group = json.loads(documents[HEAD.key])
+    own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
+    consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
+    return Metadata(group["attributes"], consolidated, {name: value for name, value in own.items() if value})
 
 
-def read_spec(described: Described) -> FeatureSpec | None:
-    """Read what was computed; None where that makes no sense."""
-    try:
-        return FeatureSpec(**described.attributes["spec"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def count_rows(described: Described) -> int:
-    """Return how many rows the store says that it has; 0 where that makes no sense."""
-    try:
-        return int(described.own[FEATURES]["shape"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
-        return 0
-
-
-def check_metadata(described: Described) -> Checked:
-    """Hold the metadata of the group, of its arrays and of their consolidated copies against each other."""
-    problems = {name: _array_problem(described, name) for name in SCHEMA}
+def check_metadata(metadata: Metadata) -> Checked:
+    """Compare the metadata of the group, of its arrays, and the group's copies of these."""
+    problems = {name: _array_problem(metadata, name) for name in SCHEMA}
     found = [
         Finding("metadata", metadata_key(name), problem, delete=metadata_key(name))
         for name, problem in problems.items()
         if problem
     ]
-    others = sorted(described.consolidated.keys() - SCHEMA.keys() - described.own.keys())
-    found += [Finding("metadata", name, "an array that is no part of a table") for name in others]
-    if not found and (problem := _group_problem(described)):
-        found.append(Finding("metadata", _GROUP, problem, delete=metadata_key(FEATURES)))
+    others = sorted(metadata.consolidated.keys() - SCHEMA.keys() - metadata.own.keys())
+    found += [Finding("metadata", name, "is not an array of a table") for name in others]
+    if not found and (problem := _group_problem(metadata)):
+        found.append(Finding("metadata", HEAD.key, problem, delete=metadata_key(FEATURES)))
     return Checked("metadata", 1 + len(SCHEMA), tuple(found))
 
 
@@ -211,109 +199,97 @@ def _parse(document: bytes) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _array_problem(described: Described, name: str) -> str:
-    own = described.own.get(name)
+def _array_problem(metadata: Metadata, name: str) -> str:
+    own, copy = metadata.own.get(name), metadata.consolidated.get(name)
     if own is None:
-        return "is not there, or is no JSON"
-    consolidated = described.consolidated.get(name)
-    if own != consolidated:
-        keys = sorted(key for key in own.keys() | (consolidated or {}).keys() if not _same(own, consolidated, key))
-        return f"is not what the consolidated metadata in {_GROUP} says: {', '.join(keys)}"
+        return "is missing, or is not JSON"
+    if own != copy:
+        missing, others = object(), copy or {}
+        keys = sorted(key for key in own | others if own.get(key, missing) != others.get(key, missing))
+        return f"differs from the consolidated metadata in {HEAD.key}: {', '.join(keys)}"
     dimensions, data_type = SCHEMA[name]
     if (own.get("dimension_names"), own.get("data_type")) != (list(dimensions), data_type):
         there = f"{own.get('data_type')} over {own.get('dimension_names')}"
-        return f"is of {there}, and has to be of {data_type} over {list(dimensions)}"
+        return f"is {there}, and must be {data_type} over {list(dimensions)}"
     if any(len(lengths) != len(dimensions) for lengths in (own.get("shape") or (), _chunk_shape(own))):
         return f"has no shape or no chunks over {list(dimensions)}"
     return ""
 
 
-def _chunk_shape(metadata: Mapping[str, Any]) -> Sequence[int]:
-    shape: Sequence[int] = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
+def _chunk_shape(array: Mapping[str, Any]) -> Sequence[int]:
+    shape: Sequence[int] = array.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
     return shape
 
 
-def _same(own: Mapping[str, Any], consolidated: Mapping[str, Any] | None, key: str) -> bool:
-    missing = object()
-    return bool(own.get(key, missing) == (consolidated or {}).get(key, missing))
-
-
-def _group_problem(described: Described) -> str:
-    spec, layout, attributes = read_spec(described), read_layout(described), described.attributes
+def _group_problem(metadata: Metadata) -> str:
+    spec, layout, attributes = metadata.spec, metadata.layout, metadata.attributes
     if spec is None:
-        return "the attribute spec is missing or makes no sense"
+        return "the attribute spec is missing or wrong"
     if layout is None:
         return "the shards of the features are not cut into whole chunks"
     digest = fingerprint(spec, layout, str(attributes.get("clips_digest")), attributes.get("format", 0))
     if attributes.get("fingerprint") != digest:
         return "the fingerprint is not that of spec, layout and clips_digest: one of these was changed"
-    return _shape_problem(described, spec, layout)
+    return _shape_problem(metadata, spec, layout)
 
 
-def _shape_problem(described: Described, spec: FeatureSpec, layout: Layout) -> str:
-    sizes = _dimension_sizes(described)
+def _shape_problem(metadata: Metadata, spec: FeatureSpec, layout: Layout) -> str:
+    sizes = {dimension: set[int]() for dimension in ("row", "clip", "feature")}
+    for name, (dimensions, _) in SCHEMA.items():
+        for dimension, size in zip(dimensions, metadata.own[name]["shape"], strict=False):
+            sizes[dimension].add(size)
     if uneven := sorted(name for name, lengths in sizes.items() if len(lengths) > 1):
-        return f"the arrays do not agree on how long the dimension {uneven[0]} is"
+        return f"arrays have different lengths of the dimension {uneven[0]}"
     if sizes["feature"] != {spec.n_features} or layout.n_features != spec.n_features:
-        return f"the spec has {spec.n_features} features, the arrays have others"
-    if described.attributes.get("shard_rows") != layout.shard_rows or _row_clip_chunk(described) != layout.shard_rows:
-        return "shard_rows, the shards of the features and the chunks of row_clip do not agree"
+        return f"the spec has {spec.n_features} features, the arrays have another number"
+    if not metadata.attributes.get("shard_rows") == _chunk_shape(metadata.own[ROW_CLIP])[0] == layout.shard_rows:
+        return "shard_rows, the shards of the features and the chunks of row_clip differ"
     return ""
 
 
-def _dimension_sizes(described: Described) -> dict[str, set[int]]:
-    sizes: dict[str, set[int]] = {"row": set(), "clip": set(), "feature": set()}
-    for name, (dimensions, _) in SCHEMA.items():
-        for dimension, size in zip(dimensions, described.own[name]["shape"], strict=False):
-            sizes[dimension].add(size)
-    return sizes
-
-
-def _row_clip_chunk(described: Described) -> int:
-    return _chunk_shape(described.own[ROW_CLIP])[0]
-
-
-def check_objects(described: Described, layout: Layout, sizes: Mapping[str, int]) -> Checked:
-    """Say which objects are missing or too many."""
-    n_shards = -(-count_rows(described) // layout.shard_rows)
-    by_task = {f(shard) for shard in range(n_shards) for f in (shard_key, row_clip_key, _record_key)}
-    small = {key for name in COLUMNS for key in _column_keys(name, described.own[name])}
-    expected = by_task | small | {_GROUP, *map(metadata_key, SCHEMA)}
+def check_objects(metadata: Metadata, layout: Layout, sizes: Mapping[str, int]) -> Checked:
+    """Find objects of columns that are missing, and objects that are not of the table."""
+    shards = range(math.ceil(metadata.n_rows / layout.shard_rows))
+    by_task = {key for shard in shards for key in (*shard_keys(shard), record_key(RECORDS, shard))}
+    small = {key for name in COLUMNS for key in _column_keys(name, metadata.own[name])}
+    expected = by_task | small | {HEAD.key, *map(metadata_key, SCHEMA)}
     ours = {key for key in sizes if key.partition("/")[0] in SCHEMA}
-    missing = [Finding("objects", key, "is not there") for key in sorted(small - sizes.keys())]
-    surplus = [Finding("objects", key, "is too many", delete=key) for key in sorted(ours - expected)]
+    missing = [Finding("objects", key, "is missing") for key in sorted(small - sizes.keys())]
+    surplus = [Finding("objects", key, "is not part of this table", delete=key) for key in sorted(ours - expected)]
     return Checked("objects", len(expected | ours), (*missing, *surplus))
 
 
-def find_strangers(names: Iterable[str]) -> list[str]:
-    """Name what is at the top of a store and no part of a table."""
-    return sorted(set(names) - SCHEMA.keys() - {_GROUP, PARTIAL})
+def find_foreign(names: Iterable[str]) -> list[str]:
+    """Return the names at the top of a store that are not of a table."""
+    return sorted(set(names) - SCHEMA.keys() - {HEAD.key, PARTIAL})
 
 
-def _record_key(shard: int) -> str:
-    return record_key(RECORDS, shard)
+def shard_keys(shard: int) -> tuple[str, str]:
+    """Return the keys of what a task writes: the shard, and its chunk of row_clip."""
+    return shard_key(shard), row_clip_key(shard)
 
 
-def _column_keys(name: str, metadata: Mapping[str, Any]) -> list[str]:
-    [length], [chunk] = metadata["shape"], _chunk_shape(metadata)
-    return [f"{name}/c.{index}" for index in range(-(-length // chunk))]
+def _column_keys(name: str, array: Mapping[str, Any]) -> list[str]:
+    [length], [chunk] = array["shape"], _chunk_shape(array)
+    return [f"{name}/c.{index}" for index in range(math.ceil(length / chunk))]
 
 
-def check_columns(columns: Mapping[str, NDArray[Any] | str], described: Described) -> Checked:
-    """Check that columns can be read, have values that exist, and have not changed since they were written."""
-    digests = described.attributes.get(DIGESTS) or {}
-    found = []
-    for name, values in columns.items():
-        if problem := values if isinstance(values, str) else _column_problem(name, values, digests.get(name)):
-            found.append(Finding("columns", name, problem, delete=f"{name}/c.0"))
+def check_columns(columns: Mapping[str, NDArray[Any] | str], metadata: Metadata) -> Checked:
+    """Check that columns can be read, have known values, and have not changed since they were written."""
+    digests = metadata.attributes.get(DIGESTS) or {}
+    problems = {
+        name: values if isinstance(values, str) else _column_problem(name, values, digests.get(name))
+        for name, values in columns.items()
+    }
+    found = [Finding("columns", name, text, delete=f"{name}/c.0") for name, text in problems.items() if text]
     return Checked("columns", len(columns), tuple(found))
 
 
 def _column_problem(name: str, values: NDArray[Any], digest: str | None) -> str:
     known = _KNOWN.get(name)
-    strange = sorted(set(values.tolist()) - known) if known else []
-    if strange:
-        return f"there is no {name} {strange[0]!r}, such as that of clip {values.tolist().index(strange[0])}"
+    unknown = sorted(set(values.tolist()) - known) if known else []
+    if unknown:
+        return f"clip {values.tolist().index(unknown[0])} has {unknown[0]!r}, which is no {name}"
     if name == "status" and (values == "").any():
         return f"clip {int(np.flatnonzero(values == '')[0])} has no status"
     if digest is not None and digest != digest_column(values):
@@ -322,14 +298,13 @@ def _column_problem(name: str, values: NDArray[Any], digest: str | None) -> str:
 
 
 def check_plan(columns: Mapping[str, NDArray[Any]], layout: Layout, total_rows: int) -> Checked:
-    """Check that rows and clips agree, as far as the columns tell."""
-    n_rows, status = columns["n_rows"], columns["status"]
-    plan = make_plan(n_rows, layout)
+    """Check that n_rows, first_row and status agree with each other and with the rows of the table."""
+    n_rows = columns["n_rows"]
+    plan = plan_rows(n_rows, layout)
     wrong = {
-        "has fewer than no rows": n_rows < 0,
-        "begins at another row (first_row) than the rows of those before it tell": plan.first_row
-        != columns["first_row"],
-        "is good, but has no rows": (n_rows == 0) & (status == GOOD),
+        "has a negative n_rows": n_rows < 0,
+        "has a first_row that is not the number of rows before it": plan.first_row != columns["first_row"],
+        "is good, but has no rows": (n_rows == 0) & (columns["status"] == GOOD),
     }
     found = [
         Finding("plan", f"clip {clip}", problem, clip=int(clip), delete="n_rows/c.0")
@@ -343,13 +318,13 @@ def check_plan(columns: Mapping[str, NDArray[Any]], layout: Layout, total_rows: 
 
 
 def check_statistics(columns: Mapping[str, NDArray[Any]], sums: Sums) -> Checked:
-    """Hold the means and standard deviations of a store against those of its rows."""
+    """Compare the means and standard deviations of a store with those of its rows."""
     found = []
     for name, expected in zip(("feature_mean", "feature_std"), mean_and_std(sums), strict=True):
-        off = np.abs(columns[name] - expected)
-        same = (off <= MOST_STATISTICS_DB) | (np.isnan(columns[name]) & np.isnan(expected))
+        differences = np.abs(columns[name] - expected)
+        same = (differences <= MOST_STATISTICS_DB) | (np.isnan(columns[name]) & np.isnan(expected))
         if not same.all():
             at = int(np.flatnonzero(~same)[0])
-            problem = f"feature {at} has {columns[name][at]:.6g} dB, its rows tell {expected[at]:.6g} dB"
+            problem = f"feature {at} has {columns[name][at]:.6g} dB, computed from the rows {expected[at]:.6g} dB"
             found.append(Finding("statistics", name, problem, delete=f"{name}/c.0"))
     return Checked("statistics", 2, tuple(found))

@@ -1,7 +1,7 @@
 """How many clips of each machine MIMII has, as it is published, and whether a store has them all."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -35,57 +35,47 @@ COUNTS: Mapping[tuple[str, str], tuple[int, int]] = MappingProxyType(
 Machine = tuple[str, str, float]
 """Type, id and SNR in dB."""
 
+_MOST_NAMED = 3
+
 
 def count_clips(columns: Mapping[str, NDArray[Any]]) -> dict[Machine, tuple[int, int]]:
-    """Count the clips of the machines that MIMII has."""
+    """Count the clips, normal and abnormal, of the machines that MIMII has."""
     names = ("machine_type", "machine_id", "snr_db", "label")
     counts = Counter(zip(*(columns[name].tolist() for name in names), strict=True))
-    machines = sorted(
-        {(kind, number, snr) for kind, number, snr, _ in counts if (kind, number) in COUNTS and snr in SNRS}
-    )
+    machines = sorted({(kind, name, snr) for kind, name, snr, _ in counts if (kind, name) in COUNTS and snr in SNRS})
     return {machine: (counts[*machine, NORMAL], counts[*machine, ABNORMAL]) for machine in machines}
 
 
 def check_published(counts: Mapping[Machine, tuple[int, int]], archives: Iterable[Archive]) -> Checked:
-    """Hold the clips of a store against those of archives that are to be there as a whole."""
-    wanted = [
-        (kind, number, float(archive.snr_db))
+    """Compare the clips of a store with those of whole archives."""
+    wanted = {
+        (kind, name, float(archive.snr_db)): expected
         for archive in archives
-        for kind, number in COUNTS
+        for (kind, name), expected in COUNTS.items()
         if kind == archive.machine_type
-    ]
-    found = [
-        Finding("published", describe_machine(machine), _difference(counts.get(machine, (0, 0)), machine))
-        for machine in wanted
-        if counts.get(machine) != COUNTS[machine[:2]]
-    ]
+    }
+    found = []
+    for machine, expected in wanted.items():
+        there = counts.get(machine, (0, 0))
+        if there != expected:
+            problem = "{} normal and {} abnormal clips here, {} and {} as published".format(*there, *expected)
+            found.append(Finding("published", _name(machine), problem))
     return Checked("published", len(wanted), tuple(found))
 
 
 def note_published(counts: Mapping[Machine, tuple[int, int]]) -> str:
-    """Say how much of MIMII is in a store."""
+    """Write how much of MIMII is in a store; empty where none is."""
     if not counts:
         return ""
-    whole = [machine for machine, there in counts.items() if there == COUNTS[machine[:2]]]
-    others = _name_some([describe_machine(machine) for machine in counts if machine not in whole])
-    n_machines = len(COUNTS) * len(SNRS)
+    others = [_name(machine) for machine, there in counts.items() if there != COUNTS[machine[:2]]]
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    with_others = f"; with another number: {', '.join(others[:_MOST_NAMED])}{more}" if others else ""
     return (
-        f"of {n_machines} machines of MIMII (types, ids and SNRs), {len(counts)} are here, {len(whole)} of them with "
-        f"all the clips that are published{f'; with others: {others}' if others else ''}"
+        f"of {len(COUNTS) * len(SNRS)} machines of MIMII (types, ids and SNRs), {len(counts)} are here, "
+        f"{len(counts) - len(others)} of them with all the clips that are published{with_others}"
     )
 
 
-def describe_machine(machine: Machine) -> str:
-    """Name a machine, for people: ``fan id_00 6 dB``."""
-    kind, number, snr_db = machine
-    return f"{kind} {number} {snr_db:g} dB"
-
-
-def _difference(there: tuple[int, int], machine: Machine) -> str:
-    normal, abnormal = COUNTS[machine[:2]]
-    return f"{there[0]} normal and {there[1]} abnormal clips here, {normal} and {abnormal} as published"
-
-
-def _name_some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _name(machine: Machine) -> str:
+    kind, name, snr_db = machine
+    return f"{kind} {name} {snr_db:g} dB"

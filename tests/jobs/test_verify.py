@@ -1,10 +1,11 @@
-"""The command that says whether a store is right: what it finds, what it advises, and that the advice works."""
+"""The check of a table, from the command line and from Python: findings, advice, and that the advice works."""
 
 import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -16,9 +17,12 @@ import soundfile
 import zarr
 
 from jobs import render, verify
-from mimii.engine.records import describe, from_json, to_json
+from mimii import verification
+from mimii.engine import LostError, describe, from_json, runs, to_json
+from mimii.recordings import find_recordings
+from mimii.table import Layout
 from mimii.table.encoding import encode_chunk, encode_shard
-from mimii.table.plan import Layout
+from mimii.verification import CHECKS, verdict
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize_here, run
 from tests.helpers.recordings import noise, write_clip, write_machines
 from tests.helpers.servers import client, filesystem
@@ -267,7 +271,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_by_name_and_what_is_advised_mends_it(damage, raw, finished, damaged, check):
+def test_damage_is_found_by_name_and_the_advice_fixes_it(damage, raw, finished, damaged, check):
     act, expected = DAMAGES[damage]
     act(damaged)
     status, document = check(damaged)
@@ -281,7 +285,7 @@ def test_damage_is_found_by_name_and_what_is_advised_mends_it(damage, raw, finis
     assert_same_bytes(damaged, finished)
 
 
-def test_a_good_store_is_right_and_all_of_it_was_looked_at(finished, raw, check):
+def test_a_good_store_is_correct_and_all_of_it_was_checked(finished, raw, check):
     status, document = check(finished, "--against", raw)
     assert status == 0
     assert document["right"] is True
@@ -323,7 +327,7 @@ def test_findings_name_shard_clip_and_row(damaged, check):
     assert finding["delete"] == "features/records/2.json"
 
 
-def test_people_read_a_table_the_first_findings_and_what_to_do(damaged):
+def test_the_output_is_a_table_the_first_findings_and_what_to_do(damaged):
     for index in range(4):
         shard(damaged, index).unlink()
     for index in range(10, 20):
@@ -332,28 +336,28 @@ def test_people_read_a_table_the_first_findings_and_what_to_do(damaged):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"store  {damaged}: 13 clips, 3,708 rows, 4 shards")
-    assert [line.split()[0] for line in lines[3:20]] == list(verify.CHECKS)
-    assert "  features/c.0.0: is not there" in lines
+    assert [line.split()[0] for line in lines[3:20]] == list(CHECKS)
+    assert "  features/c.0.0: is missing" in lines
     assert f"  rm {damaged}/features/c.19.0" in lines
-    assert lines[-1] == f"{damaged} is not right: 14 findings"
-    assert done.stderr.splitlines()[0] == "4 shards on 2 workers"
+    assert lines[-1] == f"{damaged} is not correct: 14 findings"
+    assert done.stderr.splitlines()[0].startswith("4 tasks on 2 workers, dashboard ")
 
 
-def test_of_many_findings_ten_are_told(damaged, capfd):
+def test_of_many_findings_ten_are_printed(damaged, capfd):
     for index in range(10, 25):
         shard(damaged, index).write_bytes(b"x")
     assert call(damaged) == 1
     said = capfd.readouterr().out
-    assert said.count(": is too many") == 10
+    assert said.count(": is not part of this table") == 10
     assert "  and 5 more; all are in --json" in said
 
 
-def test_quiet_says_nothing_of_a_good_store(finished, capfd):
+def test_quiet_prints_nothing_of_a_good_store(finished, capfd):
     assert call(finished, "--quiet") == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_table_for_people_and_the_document_say_the_same(damaged, check, capfd):
+def test_the_table_and_the_document_say_the_same(damaged, check, capfd):
     flip(shard(damaged, 1), 1000)
     _, document = check(damaged)
     assert call(damaged) == 1
@@ -366,14 +370,14 @@ def test_the_table_for_people_and_the_document_say_the_same(damaged, check, capf
         assert f"{of['looked_at']:,} " in line if of["checked"] else of["why_not"] in line
 
 
-def test_what_others_put_there_is_told_and_left_alone(damaged, check):
+def test_foreign_files_are_noted_and_left_alone(damaged, check):
     (damaged / "notes.txt").write_text("mine")
     status, document = check(damaged)
     assert status == 0
     assert "notes.txt" in document["notes"][0]
 
 
-def test_a_store_of_an_earlier_version_has_no_digests_and_is_right(damaged, check):
+def test_a_store_of_an_earlier_version_has_no_digests_and_is_correct(damaged, check):
     rewrite_json(damaged / "zarr.json", lambda group: group["attributes"].pop("column_digests"))
     status, document = check(damaged)
     assert status == 0
@@ -428,7 +432,7 @@ def test_the_sample_is_drawn_by_the_seed(finished, raw, check):
     assert again["largest_difference"]["where"] == wheres[3]
 
 
-def test_a_recording_that_changed_makes_its_shards_record_stale(raw, tmp_path, check):
+def test_a_recording_that_changed_makes_the_record_of_its_shard_stale(raw, tmp_path, check):
     source = Path(shutil.copytree(raw, tmp_path / "raw"))
     assert make(source, tmp_path / "out") == 0
     assert check(tmp_path / "out", "--against", source)[0] == 0
@@ -442,16 +446,16 @@ def test_a_recording_that_changed_makes_its_shards_record_stale(raw, tmp_path, c
     assert check(tmp_path / "out", "--against", source)[0] == 0
 
 
-def test_recordings_that_were_moved_are_found_by_the_end_of_their_paths(finished, raw, tmp_path, check):
+def test_recordings_that_were_moved_are_matched_by_the_end_of_their_paths(finished, raw, tmp_path, check):
     moved = Path(shutil.copytree(raw, tmp_path / "elsewhere"))
     status, document = check(finished, "--against", moved)
     assert status == 0
     assert document["checks"]["librosa"]["looked_at"] == 11
-    assert document["checks"]["recordings"]["looked_at"] == 4  # the times came along
+    assert document["checks"]["recordings"]["looked_at"] == 4  # copies have the same times
     assert "recordings: 13 by end of path; 0 of 13 clips have no match" in document["notes"]
 
 
-def test_copies_with_other_times_cannot_tell_whether_recordings_changed(finished, raw, tmp_path, check):
+def test_with_copies_of_other_times_it_is_unknown_whether_recordings_changed(finished, raw, tmp_path, check):
     copied = tmp_path / "elsewhere"
     for path in raw.rglob("*.wav"):
         (copied / path.relative_to(raw)).parent.mkdir(parents=True, exist_ok=True)
@@ -459,7 +463,7 @@ def test_copies_with_other_times_cannot_tell_whether_recordings_changed(finished
     status, document = check(finished, "--against", copied)
     assert status == 0
     assert document["checks"]["recordings"]["checked"] is False
-    assert any("cannot be told for 4 shards" in note for note in document["notes"])
+    assert any("unknown whether recordings have changed: 4." in note for note in document["notes"])
 
 
 def test_members_of_an_archive_are_compared_too(finished, raw, tmp_path, check):
@@ -472,7 +476,7 @@ def test_members_of_an_archive_are_compared_too(finished, raw, tmp_path, check):
     assert "9 of 13 clips have no match" in document["notes"][0]
 
 
-def test_recordings_of_which_none_is_known_are_told(finished, tmp_path, check):
+def test_recordings_without_any_match_are_noted(finished, tmp_path, check):
     write_clip(tmp_path / "other/sound.wav", 1)
     status, document = check(finished, "--against", tmp_path / "other")
     assert status == 0
@@ -511,7 +515,7 @@ def test_stores_and_recordings_on_s3(server, raw, use, check):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--complete", "6_dB_fan"]])
-def test_part_of_mimii_is_right_unless_all_was_asked_for(arguments, finished, check):
+def test_part_of_mimii_is_correct_unless_all_was_asked_for(arguments, finished, check):
     status, document = check(finished, *arguments)
     assert status == bool(arguments)
     assert "of 48 machines of MIMII (types, ids and SNRs), 3 are here, 0 of them with all" in document["notes"][-1]
@@ -519,29 +523,29 @@ def test_part_of_mimii_is_right_unless_all_was_asked_for(arguments, finished, ch
         found = {finding["where"]: finding["problem"] for finding in findings(document)["published"]}
         assert found["fan id_04 6 dB"] == "0 normal and 0 abnormal clips here, 1033 and 348 as published"
         assert len(found) == 4
-        assert document["then"][0].startswith("see which archives are whole")
+        assert document["then"][0].startswith("check which archives are complete")
 
 
-def test_an_unfinished_store_is_not_right(damaged, raw, check):
+def test_an_unfinished_store_is_not_correct(damaged, raw, check):
     rewrite_json(damaged / "zarr.json", lambda group: group.update(consolidated_metadata=None))
     record(damaged, 3).unlink()
     status, document = check(damaged)
     assert status == 1
     [finding] = findings(document)["finished"]
-    assert finding["problem"].startswith("is not finished: 3 shards so far")
+    assert finding["problem"].startswith("is not finished, shards done so far: 3.")
     assert make(raw, damaged) == 0
     assert check(damaged)[0] == 0
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
-def test_a_store_that_does_not_tell_what_it_is_is_not_right(damage, damaged, check):
+def test_a_store_without_its_group_is_not_correct(damage, damaged, check):
     damage(damaged / "zarr.json")
     status, document = check(damaged)
     assert status == 1
     assert "Delete the whole store" in findings(document)["metadata"][0]["problem"]
 
 
-def test_what_is_no_table_is_refused_with_what_to_do(raw, tmp_path, check):
+def test_other_outputs_are_refused_with_what_to_do(raw, tmp_path, check):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").touch()
     images = str(tmp_path / "images")
@@ -584,15 +588,15 @@ def test_the_store_alone_needs_no_librosa(finished, check, monkeypatch):
     assert check(finished)[0] == 0
 
 
-def test_a_store_that_cannot_be_read_is_not_called_right(damaged, check):
+def test_a_store_that_cannot_be_read_is_not_called_correct(damaged, check):
     shard(damaged, 1).unlink()
     shard(damaged, 1).mkdir()
     status, said = check(damaged)
     assert status == 1
-    assert "It is not known whether the store is right" in said
+    assert "It is not known whether the table is correct" in said
 
 
-def test_a_store_without_rows_is_right_where_no_clip_could_be_used(tmp_path, check):
+def test_a_store_without_rows_is_correct_where_no_clip_could_be_used(tmp_path, check):
     write_clip(tmp_path / "raw/short.wav", 1, 100)
     assert make(tmp_path / "raw", tmp_path / "out") == 0
     status, document = check(tmp_path / "out", "--against", tmp_path / "raw")
@@ -614,7 +618,7 @@ def odd(tmp_path_factory):
     return root, output
 
 
-def test_clips_that_straddle_shards_are_right(odd, check):
+def test_clips_that_straddle_shards_are_correct(odd, check):
     root, output = odd
     status, document = check(output, "--against", root)
     assert status == 0, document
@@ -643,7 +647,7 @@ def test_an_interrupt_ends_with_130(finished, check, monkeypatch):
     def interrupt(_task):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify, "check_shard", interrupt)
+    monkeypatch.setattr(verdict, "check_shard", interrupt)
     status, said = check(finished)
     assert status == 130
     assert "Nothing was changed" in said
@@ -651,7 +655,60 @@ def test_an_interrupt_ends_with_130(finished, check, monkeypatch):
 
 def test_the_page_names_every_check_and_only_options_that_are_there():
     page = (ROOT / "docs/verify.md").read_text()
-    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(verify.CHECKS)
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(CHECKS)
     options = set(re.findall(r"--[a-z][a-z-]*", verify.make_parser().format_help()))
     assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib"}
     assert {"--against", "--sample", "--seed", "--complete", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", page))
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("dask", "zarr", "numpy", "librosa", "matplotlib")
+    script = (
+        "import sys, jobs.verify; jobs.verify.make_parser().format_help(); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_python_takes_sources_and_clips(finished, raw):
+    by_source = verification.verify(str(finished), str(raw), sample=4)
+    by_clips = verification.verify(str(finished), find_recordings(str(raw)), sample=4)
+    assert by_source == by_clips == verification.verify(str(finished), [str(raw)], sample=4)
+    assert by_source.is_right
+    assert by_source.checks["librosa"].n == 4
+    assert repr(by_source) == f"<Verdict: {finished} is complete and correct; 16 of 17 checks were made>"
+
+
+def test_python_gets_the_findings(damaged):
+    flip(shard(damaged, 1), 1000)
+    found = verification.verify(str(damaged))
+    assert not found.is_right
+    assert [(finding.check, finding.shard) for finding in found.findings] == [("bytes", 1), ("chunks", 1)]
+    assert repr(found) == (
+        f"<Verdict: {damaged} is not correct, findings: bytes 1, chunks 1; 14 of 17 checks were made>"
+    )
+
+
+def test_without_any_recording_nothing_is_compared(finished):
+    found = verification.verify(str(finished), [])
+    assert found.is_right
+    assert "recordings: none; 13 of 13 clips have no match" in found.notes
+
+
+def test_a_scheduler_that_is_lost_is_connected_to_again(damaged, raw, check, monkeypatch, caplog):
+    """Its connection is lost once, after the first result."""
+    flip(shard(damaged, 1), 1000)
+    undisturbed, compute, computed = check(damaged, "--against", raw), runs.compute, []
+
+    def lose(cluster, pipeline, tasks):
+        for number, result in compute(cluster, pipeline, tasks):
+            yield number, result
+            computed.append(number)
+            if len(computed) == 1:
+                raise LostError(str(cluster))
+
+    monkeypatch.setattr(runs, "compute", lose)
+    assert check(damaged, "--against", raw) == undisturbed
+    assert computed == [*range(4), *range(4, 4 + 11)]
+    assert "; connecting again" in caplog.text

@@ -1,4 +1,4 @@
-"""Checks as pure functions: what the metadata and columns tell, which recording is which clip, the published counts."""
+"""Checks as pure functions: metadata and columns, which recording is which clip, the published counts."""
 
 import math
 from dataclasses import replace
@@ -6,13 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mimii.engine.work import digest_inputs
-from mimii.recordings.clips import Clip, Identity, identify
-from mimii.recordings.zenodo import select
-from mimii.storage.places import Place
-from mimii.table.plan import Layout
-from mimii.table.statistics import Sums, no_sums
-from mimii.table.store import digest_column
+from mimii.engine import digest_inputs
+from mimii.recordings import Clip, Identity, identify, select
+from mimii.storage import Place
+from mimii.table import Layout, Sums, digest_column, no_sums
 from mimii.verification.comparison import check_recordings, draw_sample
 from mimii.verification.matching import match_clips
 from mimii.verification.metadata import CHECKS, Checked, Finding, check_plan, check_statistics, merge
@@ -50,7 +47,7 @@ def test_parts_of_a_check_add_up_in_the_order_of_the_checks():
     assert list(CHECKS).index("finished") < list(CHECKS).index("nan")
 
 
-def test_recordings_are_known_by_their_path_first():
+def test_recordings_are_matched_by_their_path_first():
     paths = ["raw/a/1.wav", "raw/b/1.wav"]
     pairs, matches = matched(paths, paths[::-1])
     assert pairs == {path: path for path in paths}
@@ -63,7 +60,7 @@ def test_a_relative_path_is_the_same_place_as_an_absolute_one(tmp_path, monkeypa
     assert matches.ways == {0: "path"}
 
 
-def test_recordings_that_were_moved_are_known_by_the_longest_end_of_the_path_that_is_the_only_one():
+def test_recordings_that_were_moved_are_matched_by_the_longest_unique_end_of_the_path():
     paths = [f"old/{snr}_dB_fan/fan/id_00/normal/{number:08d}.wav" for snr in (0, 6) for number in range(3)]
     moved = [path.replace("old", "new/place") for path in paths]
     pairs, matches = matched(paths, moved)
@@ -78,7 +75,7 @@ def test_an_end_of_path_that_two_clips_have_is_no_match():
     assert matches.describe() == "none; 2 of 2 clips have no match"
 
 
-def test_recordings_that_were_renamed_are_known_by_identity():
+def test_recordings_that_were_renamed_are_matched_by_identity():
     paths = [f"old/6_dB_fan.zip/fan/id_0{machine}/normal/00000007.wav" for machine in (0, 2)]
     others = [f"new/6_dB/fan/id_0{machine}/normal/7.wav" for machine in (2, 0)]
     pairs, matches = matched(paths, others)
@@ -86,20 +83,20 @@ def test_recordings_that_were_renamed_are_known_by_identity():
     assert set(matches.ways.values()) == {"identity"}
 
 
-def test_recordings_that_contradict_what_is_known_are_no_match():
+def test_recordings_whose_known_properties_differ_do_not_match():
     assert matched(["old/6_dB_fan/fan/id_00/normal/1.wav"], ["new/0_dB_fan/fan/id_00/normal/1.wav"])[0] == {}
 
 
 def test_a_recording_is_taken_once_and_only_where_it_can_be_read():
     paths = ["a/sound.wav", "b/other.wav"]
-    usable, gone = found("a/sound.wav", "x/other.wav")
-    matches = match_clips(columns_of(paths), [usable, replace(gone, problem="not audio")])
+    usable, damaged = found("a/sound.wav", "x/other.wav")
+    matches = match_clips(columns_of(paths), [usable, replace(damaged, problem="not audio")])
     assert dict(matches.recordings) == {0: usable}
     assert matches.describe() == "1 by path; 1 of 2 clips have no match"
 
 
-def test_the_sample_is_of_good_clips_that_are_known_and_the_same_for_a_seed():
-    columns = {"status": np.array(["ok", "gone", "ok", "ok", "ok"], STRINGS), "n_rows": np.array([3, 3, 0, 3, 3])}
+def test_the_sample_is_of_good_clips_with_a_match_and_the_same_for_a_seed():
+    columns = {"status": np.array(["ok", "removed", "ok", "ok", "ok"], STRINGS), "n_rows": np.array([3, 3, 0, 3, 3])}
     assert draw_sample(columns, [4, 3, 1, 2, 0], 20, 0) == [0, 3, 4]
     assert draw_sample(columns, [4, 1], 20, 0) == [4]
     drawn = {tuple(draw_sample(columns, range(5), 1, seed)) for seed in range(20)}
@@ -122,15 +119,15 @@ def test_a_record_is_stale_where_a_recording_changed_at_the_same_place(change, w
     now = [before[0], replace(before[1], **change)]
     matches = match_clips(columns_of(["/a.wav", "/b.wav"]), [Clip(place.url, place) for place in now])
     matches = replace(matches, ways=dict.fromkeys(matches.ways, ways))
-    report = ShardReport(3, (), no_sums(4), digest_inputs(before), 0, 2)
+    report = ShardReport(3, (), no_sums(4), digest_inputs(before), 0)
     checked = check_recordings(report, [0, 1], matches)
     assert expected == (None if checked is None else len(checked.findings))
     assert checked is None or all(finding.shard == 3 for finding in checked.findings)
 
 
-def test_without_a_recording_nobody_can_tell_whether_a_record_is_stale():
+def test_without_a_recording_it_is_unknown_whether_a_record_is_stale():
     matches = match_clips(columns_of(["/a.wav", "/b.wav"]), found("/a.wav"))
-    assert check_recordings(ShardReport(0, (), no_sums(4), "f00", 0, 2), [0, 1], matches) is None
+    assert check_recordings(ShardReport(0, (), no_sums(4), "f00", 0), [0, 1], matches) is None
 
 
 def mimii(snrs=(6,), kinds=("fan",)):
@@ -150,7 +147,7 @@ def test_the_published_counts_are_18019_a_snr():
     assert COUNTS["slider", "id_06"] == (534, 89)
 
 
-def test_an_archive_that_is_whole_is_found_whole():
+def test_an_archive_with_all_clips_is_complete():
     who = mimii()
     counts = count_clips(columns_of(["x"] * len(who), who))
     checked = check_published(counts, select(["6_dB_fan"]))
@@ -158,7 +155,7 @@ def test_an_archive_that_is_whole_is_found_whole():
     assert note_published(counts).endswith("4 are here, 4 of them with all the clips that are published")
 
 
-def test_a_clip_that_is_missing_or_twice_is_told_with_its_machine():
+def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
     who = mimii()
     counts = count_clips(columns_of(["x"] * len(who), [who[0], *who[:-1]]))
     found = check_published(counts, select(["6_dB_fan"])).findings
@@ -168,20 +165,20 @@ def test_a_clip_that_is_missing_or_twice_is_told_with_its_machine():
     }
 
 
-def test_machines_that_are_not_there_are_told():
+def test_missing_machines_are_found():
     who = mimii()
     counts = count_clips(columns_of(["x"] * len(who), who))
     assert len(check_published(counts, select(["6_dB"])).findings) == 12
     assert len(check_published(counts, select(["all"])).findings) == 44
 
 
-def test_machines_of_ones_own_are_none_of_mimii():
+def test_other_machines_are_not_counted_as_those_of_mimii():
     own = [Identity("fan", "id_00", 1, math.nan, 0), Identity("press", "id_00", 1, 6.0, 0), Identity()]
     assert count_clips(columns_of(["x"] * 3, own)) == {}
     assert note_published({}) == ""
 
 
-def test_statistics_that_are_off_are_found_and_none_for_no_rows():
+def test_wrong_statistics_are_found_and_none_where_there_are_no_rows():
     rows = np.array([[1.0, -2.0], [3.0, -2.0], [5.0, 4.0]])
     sums = Sums(3, rows.sum(axis=0), (rows**2).sum(axis=0))
     right = {"feature_mean": rows.mean(axis=0), "feature_std": rows.std(axis=0)}
@@ -197,7 +194,7 @@ def test_a_plan_that_does_not_add_up_is_found():
     columns = {
         "n_rows": np.array([3, 0, 4], np.int32),
         "first_row": np.array([0, 3, 3]),
-        "status": np.array(["ok", "gone", "ok"], STRINGS),
+        "status": np.array(["ok", "removed", "ok"], STRINGS),
     }
     layout = Layout(4, 2, 4)
     assert not check_plan(columns, layout, 7).findings

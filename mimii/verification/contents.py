@@ -1,0 +1,169 @@
+"""A finished store but for its shards: read, and checked on the way."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mimii.images
+from mimii.engine import StoreError, look
+from mimii.features import FeatureSpec
+from mimii.storage import SHORT_TIMEOUT, Objects, is_remote, with_timeout
+from mimii.table import (
+    COLUMNS,
+    FEATURES,
+    HEAD,
+    RECORDS,
+    ROW_CLIP,
+    SCHEMA,
+    Layout,
+    RowPlan,
+    count_for_statistics,
+    open_array,
+    plan_rows,
+    read_column,
+)
+from mimii.verification.metadata import (
+    GOOD,
+    Checked,
+    Finding,
+    check_columns,
+    check_metadata,
+    check_objects,
+    check_plan,
+    metadata_key,
+    read_metadata,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What workers need to read a store: its objects, the metadata of its rows by key, and what they must be."""
+
+    objects: Objects
+    documents: Mapping[str, bytes]
+    fingerprint: str
+    layout: Layout
+    spec: FeatureSpec
+
+    def open_array(self, name: str, objects: Mapping[str, bytes]) -> Any:  # noqa: ANN401  a zarr.Array
+        """Open features or row_clip, of which some shards or chunks are in memory."""
+        return open_array({**self.documents, **objects}, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a finished store but its shards; its metadata is correct.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the features.
+    columns : mapping of str to ndarray
+        Those that can be read, by name.
+    rows : RowPlan or None
+        Where each clip's rows are; None where the columns do not say.
+    bad, counted : ndarray of bool, shape (n_clips,)
+        Which clips could not be used, and which count for the statistics; empty where `rows` is None.
+
+    """
+
+    store: Store
+    attributes: Mapping[str, Any]
+    n_rows: int
+    columns: Mapping[str, NDArray[Any]]
+    rows: RowPlan | None = None
+    bad: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    counted: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards there are."""
+        return math.ceil(self.n_rows / self.store.layout.shard_rows)
+
+    @property
+    def n_clips(self) -> int:
+        """How many clips there are."""
+        return max((len(self.columns[name]) for name in ("path", "n_rows") if name in self.columns), default=0)
+
+
+def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
+    """Read and check all but the shards of a store; None where the checks that failed allow no more.
+
+    Raises StoreError where there is no table.
+    """
+    quick = with_timeout(objects, SHORT_TIMEOUT)
+    if finding := _look(quick):
+        return None, [Checked(finding.check, 1, (finding,))]
+    documents = quick.get_all([HEAD.key, *map(metadata_key, SCHEMA)])
+    metadata = read_metadata(documents)
+    layout, spec = metadata.layout, metadata.spec
+    checked = [Checked("finished", 1), check_metadata(metadata)]
+    if checked[-1].findings or layout is None or spec is None:
+        return None, checked
+    columns = {name: _read_column(quick, name) for name in COLUMNS}
+    readable = {name: values for name, values in columns.items() if not isinstance(values, str)}
+    checked += [check_objects(metadata, layout, quick.sizes()), check_columns(columns, metadata)]
+    of_rows = {key: documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}
+    store = Store(objects, of_rows, metadata.attributes["fingerprint"], layout, spec)
+    contents = Contents(store, metadata.attributes, metadata.n_rows, readable)
+    if len(readable) == len(columns):
+        checked.append(check_plan(readable, layout, metadata.n_rows))
+        if not checked[-1].findings:
+            counted = count_for_statistics(readable["n_rows"], readable["split"].tolist())
+            rows = plan_rows(readable["n_rows"], layout)
+            contents = replace(contents, rows=rows, bad=readable["status"] != GOOD, counted=counted)
+    return contents, checked
+
+
+def _look(objects: Objects) -> Finding | None:
+    """Return what is wrong where nothing else can be checked."""
+    try:
+        existing = look(objects, HEAD)
+    except StoreError:
+        return _look_for_records(objects)
+    if existing is None:
+        msg = f"{objects.root}: there is nothing there. Make a table first: python -m jobs.featurize --output URL"
+        raise StoreError(msg)
+    if existing.finished:
+        return None
+    problem = (
+        f"is not finished, shards done so far: {len(objects.sizes(RECORDS))}. To resume, run the python -m "
+        "jobs.featurize command that began it again"
+    )
+    return Finding("finished", objects.root, problem)
+
+
+def _look_for_records(objects: Objects) -> Finding:
+    """Return what is wrong with a table whose head is lost."""
+    if not objects.sizes(RECORDS):
+        raise StoreError(_describe_other(objects))
+    command = "aws s3 rm --recursive" if is_remote(objects.root) else "rm -r"
+    problem = (
+        "is missing, or is not that of a table, though there are records of one: it cannot be fixed. Delete the whole "
+        f"store first: {command} {shlex.quote(objects.root)}"
+    )
+    return Finding("metadata", HEAD.key, problem)
+
+
+def _describe_other(objects: Objects) -> str:
+    try:
+        is_album = look(objects, mimii.images.ALBUM_HEAD) is not None
+    except StoreError:
+        is_album = False
+    if is_album:
+        return f"{objects.root}: this is a set of images; run python -m jobs.render with the same options and --check"
+    return f"{objects.root}: there is something that is not a table of features; name the --output of jobs.featurize"
+
+
+def _read_column(objects: Objects, name: str) -> NDArray[Any] | str:
+    try:
+        return read_column(objects, name)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes
+        return f"cannot be read: {str(error).strip() or type(error).__name__}"
