@@ -23,3 +23,5 @@ from .table import batches as batches
 from .table import featurize as featurize
 from .table import open_table as open_table
 from .table import plan_table as plan_table
+from .verification import Verdict as Verdict
+from .verification import verify as verify
