@@ -81,7 +81,8 @@ class Lines:
         self._n_done += n_clips
         self._found.update(bad)
         now = time.monotonic()
-        if now - self._written >= self._interval or self._n_done == self._n_clips:
+        is_last = n_clips > 0 and self._n_done == self._n_clips
+        if now - self._written >= self._interval or is_last:
             self._written = now
             rate = self._n_done / max(now - self._started, 1e-9)
             left = f"{(self._n_clips - self._n_done) / rate:.0f}" if rate else "?"
