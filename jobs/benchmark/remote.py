@@ -1,56 +1,50 @@
 """The benchmark of recordings on S3: a window of fetches, against clip by clip and against what the link allows."""
 
-import argparse
 import json
 import statistics
-import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jobs.benchmark.baselines import make_benchmark_table
-from jobs.benchmark.timing import time_process
-from jobs.options import source_access
-from jobs.report import format_bytes, format_table, numbered
-from mimii.engine import ONE_THREAD, TASKS_FAR_AWAY, Where, connect, run_tasks
+from jobs.benchmark.baselines import plan_benchmark_table
+from jobs.benchmark.tables import tabulate
+from jobs.benchmark.timing import run_on, time_module
+from jobs.words import format_bytes, numbered
+from mimii.engine import TASKS_FAR_AWAY, Where, connect
 from mimii.recordings import Clip
-from mimii.storage import Access, Objects, ReadOptions, open_objects, s3
-from mimii.table import extract_shard, shard_task, store
+from mimii.storage import Access, ReadOptions, open_objects, s3
+from mimii.table import TableOutput
 
 _CLIPS_ALONE = 40
-_LOOKS = 5
-
-_BASELINES = "jobs.benchmark.baselines"
+_FETCHES = 5
 
 
-def compare_remote(clips: Sequence[Clip], options: argparse.Namespace, scratch: Path) -> None:
-    """Compare, and print."""
-    access = source_access(options)
+def compare_remote(
+    clips: Sequence[Clip], read_options: ReadOptions, n_workers: int, output: str | None, scratch: Path
+) -> None:
+    """Measure what the link allows, clip by clip and this job, and print the rates."""
+    access, window = read_options.access, read_options.window
     size = sum(clip.place.fetched for clip in clips)
     print(f"{numbered(len(clips), 'clip')} on S3, {format_bytes(size)}; start-up left out\n")
-    seconds = _seconds_a_fetch(clips, access)
-    allowed = options.workers * options.window / seconds
+    seconds = statistics.median([_time_fetch(clip, access) for clip in clips[: _FETCHES + 1]][1:])  # once connected
+    allowed = n_workers * window / seconds
     alone = _clip_by_clip(clips[:_CLIPS_ALONE], access, scratch)
-    output = f"{options.output.rstrip('/')}/benchmark-{uuid.uuid4().hex}" if options.output else str(scratch / "out")
-    job = _featurize(clips, options, open_objects(output, access))
-    mean = size / len(clips)
+    root = f"{output.rstrip('/')}/benchmark-{uuid.uuid4().hex}" if output else str(scratch / "out")
+    table = TableOutput(plan_benchmark_table(clips), open_objects(root, access), read_options)
+    rates = {"clip by clip, s3fs and librosa": alone, "jobs.featurize": _featurize(table, n_workers)}
     print(
-        f"a fetch takes {seconds * 1e3:.0f} ms: a window of {options.window} on {options.workers} workers allows",
-        end="",
+        f"a fetch takes {seconds * 1e3:.0f} ms: a window of {window} on {n_workers} workers allows "
+        f"{allowed:.0f} clips/s\n"
     )
-    print(f" {allowed:.0f} clips/s\n")
-    rows = [
-        (name, f"{rate:.1f}", f"{rate * mean / 1e6:.0f}", f"{rate / alone:.1f}", f"{rate / allowed:.2f}")
-        for name, rate in (("clip by clip, s3fs and librosa", alone), ("jobs.featurize", job))
-    ]
-    print("\n".join(format_table(("", "clips/s", "MB/s", "times clip by clip", "share of what is allowed"), rows)))
-
-
-def _seconds_a_fetch(clips: Sequence[Clip], access: Access) -> float:
-    """Measure one fetch over a connection that is open already: the median of some."""
-    return statistics.median([_time_fetch(clip, access) for clip in clips[: _LOOKS + 1]][1:])
+    columns: dict[str, Callable[[float], str]] = {
+        "clips/s": lambda rate: f"{rate:.1f}",
+        "MB/s": lambda rate: f"{rate * size / len(clips) / 1e6:.0f}",
+        "times clip by clip": lambda rate: f"{rate / alone:.1f}",
+        "share of what is allowed": lambda rate: f"{rate / allowed:.2f}",
+    }
+    print(tabulate("", rates, columns))
 
 
 def _time_fetch(clip: Clip, access: Access) -> float:
@@ -63,20 +57,16 @@ def _time_fetch(clip: Clip, access: Access) -> float:
 def _clip_by_clip(clips: Sequence[Clip], access: Access, scratch: Path) -> float:
     listed = scratch / "places.json"
     listed.write_text(json.dumps({"options": access.options, "places": [asdict(clip.place) for clip in clips]}))
-    command = (sys.executable, "-m", _BASELINES, "remote", str(listed), str(scratch / "alone.pkl"))
-    return float(json.loads(time_process(command, ONE_THREAD).output))
+    return float(time_module("jobs.benchmark.baselines", "remote", listed, scratch / "alone.pkl", 1).output)
 
 
-def _featurize(clips: Sequence[Clip], options: argparse.Namespace, output: Objects) -> float:
+def _featurize(output: TableOutput, n_workers: int) -> float:
     """Return clips a second of workers that have imported what they need, first fetch and last record included."""
-    table = make_benchmark_table(clips, source_access(options))
-    read_options = ReadOptions(source_access(options), options.window)
-    tasks = [shard_task(table, index, output, read_options) for index in range(table.plan.n_shards)]
-    store.begin(output, table, [])
-    with connect(Where("local", options.workers, TASKS_FAR_AWAY)) as cluster:
-        list(run_tasks(cluster, extract_shard, tasks[: TASKS_FAR_AWAY * options.workers]))
+    tasks = range(output.n_tasks)
+    with connect(Where("local", n_workers, TASKS_FAR_AWAY)) as cluster:
+        run_on(cluster, output, tasks[: TASKS_FAR_AWAY * n_workers])
         started = time.perf_counter()
-        n_clips = sum(done.n_clips for done in run_tasks(cluster, extract_shard, tasks))
+        run_on(cluster, output, tasks)
         seconds = time.perf_counter() - started
-    output.delete_below("")
-    return n_clips / seconds
+    output.objects.delete_below("")
+    return sum(map(output.n_clips, tasks)) / seconds

@@ -1,53 +1,35 @@
-"""A job with nothing to compute: made clips, the real plan and scheduler, and records of tasks as if they were done.
+"""A job with nothing to compute: made clips, the real plan, run and scheduler, and records as if tasks were done.
 
-What is left is what a job costs that is not sound: planning, sending tasks off, reading records.
+What is left is what a job costs that is not sound: planning, sending tasks, reading records.
 """
 
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from jobs.survey import arrange_clips
-from mimii.engine import Cluster, Done, Record, Written, make_stamp, record_key, run_tasks, to_json
-from mimii.features import FeatureSpec, Header
-from mimii.recordings import Clip, Probe, baseline_split, group_alike, identify, make_catalogue
-from mimii.storage import DiskObjects, Place
-from mimii.table import RECORDS, ShardTask, Sums, Table, as_json, make_table, row_clip_key, shard_key, shard_task
+import mimii
+from mimii.engine import Cluster, Pipeline, Record, Written, tasks_to_results, to_json
+from mimii.features import Header
+from mimii.recordings import Clip, group_alike, identify
+from mimii.storage import Place
+from mimii.table import RECORDS, ShardTask, TableOutput, TablePlan, row_clip_key, shard_key
 
 _MACHINES = ("fan", "pump", "slider", "valve")
 _SNRS = ("-6", "0", "6")
 _CLIPS_A_FOLDER = 1000
 _CLIP_BYTES = 2_560_080
 _HEADER = Header(sample_rate=16_000, n_channels=8, n_samples=160_000)
-_SHARD_BYTES = 32 << 20
+_SHARD_ROWS_COUNTED = 25_956
 _COMPRESSION = 5.6
 _ROW_CLIP_BYTES = 400
 _LOOKS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerState:
-    """What a scheduler says of itself.
-
-    Attributes
-    ----------
-    n_tasks : int
-        Tasks that it knows.
-    rss_bytes : int
-        Memory of its process.
-    peak_bytes : int
-        The most that it was.
-
-    """
-
-    n_tasks: int
-    rss_bytes: int
-    peak_bytes: int
 
 
 def make_clips(n_clips: int) -> Iterator[Clip]:
@@ -55,76 +37,102 @@ def make_clips(n_clips: int) -> Iterator[Clip]:
     for index in range(n_clips):
         folder = index // _CLIPS_A_FOLDER
         machine, snr = _MACHINES[folder % 4], _SNRS[folder // 4 % 3]
-        label = "normal" if folder // 12 % 5 else "abnormal"
+        label = "abnormal" if folder // 12 % 5 == 1 else "normal"
         where = f"{snr}_dB_{machine}/{machine}/id_{folder // 60:05d}/{label}/{index:08d}.wav"
         url = f"s3://factory/recordings/{where}"
         etag = f"{index * 0x9E3779B97F4A7C15 % 2**128:032x}"
         yield Clip(url, Place(url, _CLIP_BYTES, etag, modified=1.6e9 + index), identify(url))
 
 
-def plan_clips(clips: Iterable[Clip]) -> Table:
-    """Plan a table of made clips as a job does, but for the headers: they are known."""
-    arranged = arrange_clips(_find(clips))
-    probe = Probe(_HEADER)
-    probes = {index: probe for group in group_alike(arranged) for index in group}
-    of_clips = tuple(probes[index] for index in range(len(arranged)))
-    catalogue = make_catalogue(arranged, of_clips, baseline_split(arranged), FeatureSpec())
-    return make_table(catalogue, _SHARD_BYTES)
+def plan_clips(clips: Iterable[Clip]) -> TablePlan:
+    """Plan a table of made clips as a job does, except that their headers are known."""
+    found = sorted({str(clip.place): clip for clip in clips}.values(), key=lambda clip: clip.path)
+    for group in group_alike(found):
+        for index in group:
+            found[index] = replace(found[index], header=_HEADER)
+    return mimii.plan_table(found)
 
 
-def _find(clips: Iterable[Clip]) -> list[Clip]:
-    """Keep and sort clips as `mimii.recordings.sources.find_clips` does."""
-    return sorted({str(clip.place): clip for clip in clips}.values(), key=lambda clip: clip.path)
+def skip_sound(task: ShardTask) -> Record:
+    """Return the record of a shard, of real size, without computing or writing it."""
+    number, layout = task.stamp.task, task.layout
+    sizes = {
+        shard_key(number): int(layout.shard_rows * layout.row_bytes / _COMPRESSION),
+        row_clip_key(number): _ROW_CLIP_BYTES,
+    }
+    written = {key: Written(size, f"{number:064x}") for key, size in sizes.items()}
+    return Record(task.stamp, written, result=_some_sums(layout.n_features))
 
 
-def do_nothing(task: ShardTask) -> Done:
-    """Be the kernel of a task that costs nothing."""
-    return Done(task.shard, task.n_ended, 0, {})
+@dataclass(frozen=True, slots=True)
+class SilentTable(TableOutput):
+    """A table whose tasks read no recordings and write nothing."""
+
+    pipeline: ClassVar[Pipeline] = Pipeline(
+        "skip-sound", partial(tasks_to_results, function=skip_sound), reads_recordings=False
+    )
+
+    def write_records(self, tasks: Iterable[int]) -> None:
+        """Write what finished tasks leave: their records, and files as large as theirs that hold nothing."""
+        root = self.objects.root
+        for folder in (RECORDS, os.path.dirname(row_clip_key(0))):
+            Path(root, folder).mkdir(parents=True, exist_ok=True)
+        for task in tasks:
+            record = skip_sound(self.task(task))
+            for key, written in record.written.items():
+                with open(os.path.join(root, key), "wb") as file:
+                    file.truncate(written.size)
+            Path(root, self.record_key(task)).write_bytes(to_json(record))
 
 
-def run_nothing(cluster: Cluster, table: Table, output: DiskObjects, todo: Iterable[int]) -> Iterator[Done]:
-    """Send tasks to workers that do nothing."""
-    yield from run_tasks(cluster, do_nothing, (shard_task(table, index, output) for index in todo))
+class Watch:
+    """Takes the time of a run, and looks at its scheduler now and then: a `Progress`.
 
+    Attributes
+    ----------
+    connected, first, last, ended : float
+        When the workers were there, the first and the last result came, and the run began to finish, by
+        `time.perf_counter`.
+    cpu_seconds : float
+        What this process needed from then on to the last result.
+    states : list of tuple of int
+        What a scheduler says about itself: tasks that it knows, memory of its process in bytes, and the peak of that.
 
-def watch_scheduler(cluster: Cluster, results: Iterable[Done], n_tasks: int) -> Iterator[SchedulerState]:
-    """Look at the scheduler again and again, while results come."""
-    step = max(1, n_tasks // _LOOKS)
-    for number, _ in enumerate(results, 1):
-        if cluster.client and number % step == 0:
-            yield SchedulerState(*cluster.client.run_on_scheduler(_look))
+    """
 
+    def __init__(self) -> None:
+        self.connected = self.first = self.last = self.ended = self.cpu_seconds = 0.0
+        self.states: list[tuple[int, int, int]] = []
 
-def leave_records(table: Table, output: DiskObjects, tasks: Iterable[int]) -> None:
-    """Leave what tasks leave that are done: a record of real size, and files as large as shards that hold nothing."""
-    for folder in (RECORDS, os.path.dirname(row_clip_key(0))):
-        Path(output.root, folder).mkdir(parents=True, exist_ok=True)
-    sums = as_json(_some_sums(table.plan.layout.n_features))
-    shard_bytes = int(table.plan.layout.shard_rows * table.plan.layout.row_bytes / _COMPRESSION)
-    for task in tasks:
-        sizes = {shard_key(task): shard_bytes, row_clip_key(task): _ROW_CLIP_BYTES}
-        written = {key: Written(size, f"{task:064x}") for key, size in sizes.items()}
-        for key, size in sizes.items():
-            with open(os.path.join(output.root, key), "wb") as file:
-                file.truncate(size)
-        record = to_json(Record(make_stamp(table, task), written, result=sums))
-        Path(output.root, record_key(RECORDS, task)).write_bytes(record)
+    def start(self, n_tasks: int, _n_clips: int, cluster: Cluster) -> None:
+        """Take the time, and begin to look."""
+        self._client, self._step, self._n_results = cluster.client, max(1, n_tasks // _LOOKS), 0
+        self.connected, self._cpu_started = time.perf_counter(), time.process_time()
 
+    def advance(self, _n_clips: int, _bad: Iterable[int]) -> None:
+        """Take the time of a result."""
+        self._n_results += 1
+        if self._client and self._n_results % self._step == 0:
+            self.states.append(self._client.run_on_scheduler(_look))
+        self.last, self.cpu_seconds = time.perf_counter(), time.process_time() - self._cpu_started
+        self.first = self.first or self.last
 
-def _some_sums(n_features: int) -> Sums:
-    rows = np.random.default_rng(0).normal(-30 * math.pi, 10, (2, n_features))
-    return Sums(25_956, rows[0], rows[1] ** 2)
+    def end(self) -> None:
+        """Take the time."""
+        self.ended = time.perf_counter()
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process had; unlike what `resource` tells, none that its parent had."""
+    """Return the most memory that this process had; unlike `resource`, without that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
+@cache
+def _some_sums(n_features: int) -> dict[str, Any]:
+    rows = np.random.default_rng(0).normal(-30 * math.pi, 10, (2, n_features))
+    return {"count": _SHARD_ROWS_COUNTED, "total": rows[0], "squares": rows[1] ** 2}
+
+
 def _look(dask_scheduler: Any) -> tuple[int, int, int]:  # noqa: ANN401  a distributed.Scheduler
-    return (
-        len(dask_scheduler.tasks),
-        dask_scheduler.monitor.proc.memory_info().rss,
-        peak_bytes(),
-    )
+    return len(dask_scheduler.tasks), dask_scheduler.monitor.proc.memory_info().rss, peak_bytes()

@@ -1,18 +1,25 @@
-"""Time whole processes, and workers that are warm."""
+"""Time whole processes, what a job takes around its tasks, and what a clip costs when all is warm."""
 
+import json
 import os
+import resource
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from jobs.benchmark.baselines import Cost, measure_shard
-from mimii.engine import Where, connect, run_tasks
+from mimii.engine import ONE_THREAD, Cluster, Output, Where, compute, connect
 from mimii.recordings import SourceError
 from mimii.storage import DiskObjects
-from mimii.table import Table, shard_task, store
+from mimii.table import TableOutput, TablePlan
+
+T = TypeVar("T")
+_PRINT_TASK_TIMES = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": "jobs.benchmark.task_times"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,8 @@ class Timing:
 
     Attributes
     ----------
+    started : float
+        Seconds since 1970.
     wall_seconds, cpu_seconds : float
         Elapsed, and user and system time.
     peak_bytes : int
@@ -30,73 +39,126 @@ class Timing:
 
     """
 
+    started: float
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
-    """What a clip costs when all is warm.
-
-    Attributes
-    ----------
-    cpu_seconds : float
-        User and system time a clip.
-    page_faults : float
-        Page faults a clip.
-    clips_a_second : float
-        Of all workers together.
-
-    """
+class ClipCost(NamedTuple):
+    """What a clip costs when all is warm: CPU, page faults that need no disk, and clips a second of all workers."""
 
     cpu_seconds: float
     page_faults: float
     clips_a_second: float
 
 
-def time_process(command: Sequence[str], environment: dict[str, str] | None = None) -> Timing:
-    """Run a process to its end, and say what it and its children cost."""
-    started = time.perf_counter()
+def time_process(command: Sequence[str], environment: Mapping[str, str] = ONE_THREAD) -> Timing:
+    """Run a process to its end, and return what it and its children cost."""
+    started, start = time.time(), time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, env=os.environ | (environment or {}))
+        process = subprocess.Popen(command, stdout=output, env=os.environ | environment)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - started
+        wall = time.perf_counter() - start
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command[:3])
         output.seek(0)
-        return Timing(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read())
+        return Timing(started, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read())
 
 
-def time_workers(table: Table, n_workers: int, scratch: Path) -> Steady:
-    """Fill a table in Dask workers, and say what a clip costs from the end of the first tasks on."""
-    output = DiskObjects(tempfile.mkdtemp(dir=scratch))
-    store.begin(output, table, [])
+def time_module(module: str, *arguments: object, environment: Mapping[str, str] = ONE_THREAD) -> Timing:
+    """Run a module of Python as a process, and return what it and its children cost."""
+    return time_process((sys.executable, "-m", module, *map(str, arguments)), environment)
+
+
+def time_featurize(sources: Sequence[object], scratch: Path, n_workers: int) -> Timing:
+    """Run jobs.featurize, and return what it cost; its output is start and stop of each task, a line of JSON.
+
+    The command runs as it is. Its scheduler is in its process, and Dask's configuration makes that import
+    `jobs.benchmark.task_times`, which keeps Dask's own record of its tasks and prints it when the scheduler stops.
+    There is a line for each scheduler, and a second one where workers did not start at once.
+    """
+    arguments = (*sources, "--output", scratch / "features.zarr", "--workers", n_workers, "--quiet")
+    return time_module("jobs.featurize", *arguments, environment=ONE_THREAD | _PRINT_TASK_TIMES)
+
+
+def time_around(timing: Timing, n_workers: int) -> dict[str, float]:
+    """Return what jobs.featurize takes around its tasks, from what `time_featurize` returns.
+
+    The idle share is of the time that the workers have from the first task to the last.
+    """
+    spans = sorted(chain.from_iterable(map(json.loads, timing.output.splitlines())))
+    first, last = spans[0][0], max(stop for _, stop in spans)
+    busy, covered, until = 0.0, 0.0, first
+    for start, stop in spans:
+        busy += stop - start
+        covered += max(0.0, stop - max(start, until))
+        until = max(until, stop)
+    return {
+        "start to first task, s": first - timing.started,
+        "last task to exit, s": timing.started + timing.wall_seconds - last,
+        "everything around the work, s": timing.wall_seconds - covered,
+        "everything around the work, share": 1 - covered / timing.wall_seconds,
+        "idle share of workers": 1 - busy / (n_workers * (last - first)),
+    }
+
+
+def time_workers(plan: TablePlan, n_workers: int, scratch: Path) -> ClipCost:
+    """Fill a table in Dask workers, and return what a clip costs when they are warm."""
+    output = TableOutput(plan, DiskObjects(tempfile.mkdtemp(dir=scratch)))
     with connect(Where("local", n_workers)) as cluster:
-        tasks = (shard_task(table, index, output) for index in range(table.plan.n_shards))
-        return _drain(run_tasks(cluster, measure_shard, tasks), n_workers)
+        client = cluster.client
+        assert client is not None  # it is None in this process alone
+        return time_warm(
+            output,
+            n_workers,
+            lambda tasks: run_on(cluster, output, tasks),
+            lambda: client.run(usage).values(),
+        )
 
 
-def _drain(results: Iterator[Cost], n_workers: int) -> Steady:
-    """Measure from the end of the first tasks, which import what they need, on."""
-    warming = [next(results) for _ in range(n_workers)]
-    started = time.perf_counter()
-    costs = list(results)
-    wall_seconds = time.perf_counter() - started
-    if not costs:
-        msg = f"too few clips for {len(warming)} workers: use more, or fewer --workers"
+def run_on(cluster: Cluster, output: Output, tasks: Iterable[int]) -> None:
+    """Do tasks of an output on a cluster, and nothing else of a run."""
+    for _ in compute(cluster, output.pipeline, ((task, output.task(task)) for task in tasks)):
+        pass
+
+
+def time_warm(
+    output: Output,
+    n_first: int,
+    run: Callable[[Iterable[int]], object],
+    usages: Callable[[], Iterable[tuple[float, int]]],
+) -> ClipCost:
+    """Return what a clip costs after the first tasks, which import what they need; `usages` are of all processes."""
+    rest = range(n_first, output.n_tasks)
+    if not rest:
+        msg = f"too few clips for {n_first} workers: use more, or fewer --workers"
         raise SourceError(msg)
-    return steady(costs, wall_seconds, 0)
+    run(range(n_first))
+    before, started = _sums(usages()), time.perf_counter()
+    run(rest)
+    seconds, after = time.perf_counter() - started, _sums(usages())
+    n_clips = sum(map(output.n_clips, rest))
+    cpu_seconds, page_faults = ((now - then) / n_clips for now, then in zip(after, before, strict=True))
+    return ClipCost(cpu_seconds, page_faults, n_clips / seconds)
 
 
-def steady(costs: Sequence[Cost], wall_seconds: float, skipped: int) -> Steady:
-    """Sum up what shards cost."""
-    warm = costs[skipped:]
-    n_clips = sum(cost.n_clips for cost in warm)
-    return Steady(
-        sum(cost.cpu_seconds for cost in warm) / n_clips,
-        sum(cost.page_faults for cost in warm) / n_clips,
-        n_clips / wall_seconds,
-    )
+def usage() -> tuple[float, int]:
+    """Return the user and system time of this process in seconds, and its page faults that needed no disk."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime, used.ru_minflt
+
+
+def in_turns(candidates: Mapping[str, Callable[[], T]], n_rounds: int) -> dict[str, list[T]]:
+    """Measure in turns, so that a machine whose speed drifts treats all alike; return what was measured of each."""
+    measured: dict[str, list[T]] = {name: [] for name in candidates}
+    for _ in range(n_rounds):
+        for name, measure in candidates.items():
+            measured[name].append(measure())
+    return measured
+
+
+def _sums(usages: Iterable[tuple[float, int]]) -> tuple[float, ...]:
+    return tuple(map(sum, zip(*usages, strict=True)))
