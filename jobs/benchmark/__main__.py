@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.arguments import DEFAULT_SOURCE, add_storage_option, count, location, source_access
+from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
 from jobs.version import add_version
 from mimii import engine, recordings, storage
 

@@ -105,7 +105,7 @@ def _resume(output: SilentTable, where: Where) -> dict[str, float]:
     return found | {
         "99 % done: first new result, s after the plan": watch.first - started,
         "99 % done: driver MB, peak": peak_bytes() / 1e6,
-        "finish, s": time.perf_counter() - watch.ended,
+        "finish, s": time.perf_counter() - watch.finishing,
     }
 
 

@@ -90,7 +90,7 @@ class Watch:
 
     Attributes
     ----------
-    connected, first, last, ended : float
+    connected, first, last, finishing : float
         When the workers were there, the first and the last result came, and the run began to finish, by
         `time.perf_counter`.
     cpu_seconds : float
@@ -101,7 +101,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self.connected = self.first = self.last = self.ended = self.cpu_seconds = 0.0
+        self.connected = self.first = self.last = self.finishing = self.cpu_seconds = 0.0
         self.states: list[tuple[int, int, int]] = []
 
     def start(self, n_tasks: int, _n_clips: int, cluster: Cluster) -> None:
@@ -119,7 +119,7 @@ class Watch:
 
     def end(self) -> None:
         """Take the time."""
-        self.ended = time.perf_counter()
+        self.finishing = time.perf_counter()
 
 
 def peak_bytes() -> int:

@@ -34,4 +34,5 @@ def tabulate_end_to_end(
 
 def tabulate_around(timing: Timing, n_workers: int) -> str:
     """Return a table of what jobs.featurize takes around its tasks."""
-    return tabulate("jobs.featurize", time_around(timing, n_workers), {"": lambda value: f"{value:.2f}"})
+    around = time_around(timing, n_workers)
+    return tabulate("around the tasks of jobs.featurize", around, {"": lambda value: f"{value:.2f}"})

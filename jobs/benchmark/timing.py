@@ -1,13 +1,16 @@
 """Time whole processes, what a job takes around its tasks, and what a clip costs when all is warm."""
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +22,7 @@ from mimii.storage import DiskObjects
 from mimii.table import TableOutput, TablePlan
 
 T = TypeVar("T")
+_PR_SET_CHILD_SUBREAPER = 36
 _PRINT_TASK_TIMES = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": "jobs.benchmark.task_times"}
 
 
@@ -55,17 +59,35 @@ class ClipCost(NamedTuple):
 
 
 def time_process(command: Sequence[str], environment: Mapping[str, str] = ONE_THREAD) -> Timing:
-    """Run a process to its end, and return what it and its children cost."""
+    """Run a process to its end, and return what it and all processes below it cost.
+
+    Workers are forked from a server that outlives the process that started it. On Linux this process then becomes its
+    parent, and waits for it: else nothing of the workers would be counted.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     started, start = time.time(), time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, env=os.environ | environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(command, stdout=output, env=os.environ | environment, process_group=0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+            wall, usages = time.perf_counter() - start, [usage, *_wait_for_group(process.pid)]
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGINT)  # which a group in the background does not get from a terminal
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - start
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command[:3])
         output.seek(0)
-        return Timing(started, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read())
+        cpu_seconds = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+        return Timing(started, wall, cpu_seconds, max(usage.ru_maxrss for usage in usages) * 1024, output.read())
+
+
+def _wait_for_group(group: int) -> Iterator[resource.struct_rusage]:
+    """Wait for the children of this process that are in a group of processes, and yield what each has used."""
+    with suppress(ChildProcessError):
+        while True:
+            yield os.wait4(-group, 0)[2]
 
 
 def time_module(module: str, *arguments: object, environment: Mapping[str, str] = ONE_THREAD) -> Timing:
@@ -78,7 +100,8 @@ def time_featurize(sources: Sequence[object], scratch: Path, n_workers: int) -> 
 
     The command runs as it is. Its scheduler is in its process, and Dask's configuration makes that import
     `jobs.benchmark.task_times`, which keeps Dask's own record of its tasks and prints it when the scheduler stops.
-    There is a line for each scheduler, and a second one where workers did not start at once.
+    There is a line for each scheduler, and a second one where workers did not start at once. The times are right to
+    some hundredths of a second: Dask estimates by how much the clock of a worker differs.
     """
     arguments = (*sources, "--output", scratch / "features.zarr", "--workers", n_workers, "--quiet")
     return time_module("jobs.featurize", *arguments, environment=ONE_THREAD | _PRINT_TASK_TIMES)

@@ -1,11 +1,14 @@
 """The benchmark as a command: small, but all of it."""
 
+import json
 import re
 import stat
+import subprocess
 import sys
 
 import pytest
 
+from jobs.benchmark.timing import Timing, time_around, time_featurize, time_process
 from tests.helpers.archives import pack_folder
 from tests.helpers.commands import run
 from tests.helpers.proxy import proxy_to
@@ -20,6 +23,59 @@ pathlib.Path(output, "0.zst").write_bytes(b"".join(pathlib.Path(clip).read_bytes
 """
 
 
+def timing(spans, started=100.0, wall_seconds=10.0):
+    return Timing(started, wall_seconds, cpu_seconds=1.0, peak_bytes=1, output=f"[]\n{json.dumps(spans)}\n")
+
+
+def numbers(text):
+    """Return the numbers of each line by what stands first in it."""
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: [float(number) for number in re.findall(r"-?\d[\d.]*", rest)] for name, _, rest in lines}
+
+
+def test_what_a_job_takes_around_its_tasks_is_all_but_the_time_in_which_one_runs():
+    # two workers: one runs from 2 to 4 and from 5 to 8, the other from 3 to 5 and from 5.5 to 6; none runs after 8
+    around = time_around(timing([[105, 108], [102, 104], [103, 105], [105.5, 106]]), 2)
+    assert around == {
+        "start to first task, s": 2,
+        "last task to exit, s": 2,
+        "everything around the work, s": 4,
+        "everything around the work, share": 0.4,
+        "idle share of workers": 1 - 7.5 / 12,
+    }
+
+
+def test_a_pause_of_all_workers_is_around_the_work():
+    around = time_around(timing([[101, 102], [107, 109]]), 1)
+    assert around["everything around the work, s"] == 7
+    assert around["idle share of workers"] == 1 - 3 / 8
+
+
+def test_each_record_is_written_while_its_task_runs(tmp_path):
+    write_machines(tmp_path / "raw", 40, n_samples=160_000)
+    measured = time_featurize([tmp_path / "raw", "--shard-mib", 1], tmp_path, 2)
+    spans = json.loads(measured.output)
+    written = [path.stat().st_mtime for path in (tmp_path / "features.zarr").glob("features/records/*.json")]
+    assert len(spans) == len(written) > 4
+    for time in written:
+        assert any(start < time < stop + 0.5 for start, stop in spans)
+    around = time_around(measured, 2)
+    outside = around["start to first task, s"] + around["last task to exit, s"]
+    assert 0 < outside < around["everything around the work, s"] + 1e-3 < measured.wall_seconds
+    assert 0 <= around["idle share of workers"] < 1
+
+
+def test_processes_that_outlive_their_parent_count():
+    burn = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
+    assert time_process((sys.executable, "-c", script)).cpu_seconds > 0.5
+
+
+def test_a_process_that_fails_is_an_error():
+    with pytest.raises(subprocess.CalledProcessError):
+        time_process((sys.executable, "-c", "raise SystemExit(3)"))
+
+
 @pytest.mark.slow
 def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=80_000)
@@ -28,15 +84,17 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
     floor.chmod(floor.stat().st_mode | stat.S_IXUSR)
     done = run("benchmark", tmp_path / "raw", "--workers", 2, "--rounds", 1, "--floor", floor, timeout=120)
     assert done.returncode == 0, done.stderr
-    numbers = {line.split("  ")[0]: re.findall(r"[\d.]+", line.partition("  ")[2]) for line in done.stdout.splitlines()}
-    assert float(numbers["librosa loop, 1 process"][-1]) == 1
+    found = numbers(done.stdout)
+    assert found["librosa loop, 1 process"][-1] == 1
     for name in ("the same, 2 processes", "jobs.featurize"):
-        seconds, clips_a_second = map(float, numbers[name][:2])
+        seconds, clips_a_second = found[name][:2]
         assert abs(40 / seconds - clips_a_second) < 0.1 * clips_a_second
-    assert float(numbers["floor"][-1]) == 1
+    seconds = found["jobs.featurize"][0]
+    assert 0 < found["start to first task, s"][0] < found["everything around the work, s"][0] < seconds
+    assert found["floor"][-1] == 1
     for name in ("plain process", "1 Dask worker", "2 Dask workers"):
-        assert len(numbers[name]) == 5
-        assert all(float(number) >= 0 for number in numbers[name])
+        assert len(found[name]) == 5
+        assert min(found[name]) >= 0
 
 
 @pytest.mark.slow
@@ -44,11 +102,10 @@ def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pill
     write_machines(tmp_path / "raw", 40)
     done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1, timeout=120)
     assert done.returncode == 0, done.stderr
-    numbers = {line.split("  ")[0]: re.findall(r"[\d.]+", line.partition("  ")[2]) for line in done.stdout.splitlines()}
-    assert float(numbers["loop with Pillow, 1 process"][-1]) == 1
-    assert float(numbers["jobs.render, 2 workers"][-1]) > 0
-    costs = [float(numbers[name][0]) for name in ("librosa.display.specshow, savefig", "this project's kernel")]
-    assert costs[0] > 5 * costs[1]
+    found = numbers(done.stdout)
+    assert found["loop with Pillow, 1 process"][-1] == 1
+    assert found["jobs.render, 2 workers"][-1] > 0
+    assert found["librosa.display.specshow, savefig"][0] > 5 * found["this project's kernel"][0]
 
 
 def test_images_of_archives_are_not_compared(tmp_path):
@@ -79,10 +136,11 @@ def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw" / "6_dB_fan")
     done = run("benchmark", archive, "--workers", 2, "--rounds", 1, timeout=120)
     assert done.returncode == 0, done.stderr
-    rows = {line.split("  ")[0]: line.split("  ")[-1] for line in done.stdout.splitlines() if line}
-    assert float(rows["inflate, 2 processes"]) == float(rows["inflating alone"]) == 1
-    assert float(rows["jobs.featurize"]) > 0
-    assert float(rows["2 Dask workers"]) > 0
+    found = numbers(done.stdout)
+    assert found["unpack, librosa loop"][-1] == found["inflate, 2 processes"][-2] == found["inflating alone"][-1] == 1
+    assert found["jobs.featurize"][-1] > 0
+    assert found["2 Dask workers"][-1] > 0
+    assert 0 < found["everything around the work, share"][0] < 1
 
 
 @pytest.mark.slow
