@@ -88,7 +88,7 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
     assert found["librosa loop, 1 process"][-1] == 1
     for name in ("the same, 2 processes", "jobs.featurize"):
         seconds, clips_a_second = found[name][:2]
-        assert abs(40 / seconds - clips_a_second) < 0.1 * clips_a_second
+        assert abs(40 / seconds - clips_a_second) < 0.5 + 0.1 * clips_a_second  # both are rounded
     seconds = found["jobs.featurize"][0]
     assert 0 < found["start to first task, s"][0] < found["everything around the work, s"][0] < seconds
     assert found["floor"][-1] == 1
