@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mimii.table.extract import extract_shard
 
 from mimii.engine.cluster import _TASKS_A_WORKER, RETRIES, WORKER_ENVIRONMENT, WorkError, connect, run_tasks
 from mimii.engine.schedulers import HERE, Where
 from mimii.storage.disk import DiskObjects
 from mimii.table import store
-from mimii.table.extract import extract_shard
 from mimii.table.table import shard_task
 from tests.helpers.commands import librosa_rows, open_table, plan_table, rows_by_path
 from tests.helpers.recordings import write_machines

@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mimii.engine.work import Stamp
 
 from mimii.engine.records import Record, Written, describe, from_json, to_json
-from mimii.engine.work import Stamp
 
 any_text = st.text(max_size=20)
 any_records = st.builds(

@@ -4,11 +4,11 @@ import threading
 from dataclasses import replace
 
 import pytest
+from mimii.table.extract import extract_shard
 
 from mimii.engine.records import record_key
 from mimii.storage.disk import PARTIAL, DiskObjects
 from mimii.table import store
-from mimii.table.extract import extract_shard
 from mimii.table.keys import RECORDS
 from mimii.table.table import shard_task
 from tests.helpers.commands import (

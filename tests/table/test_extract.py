@@ -5,11 +5,11 @@ import resource
 
 import numpy as np
 import soundfile
+from mimii.engine.work import Done
+from mimii.table.extract import extract_shard
 
 from jobs.progress import show_lines
-from mimii.engine.work import Done
 from mimii.storage.disk import DiskObjects
-from mimii.table.extract import extract_shard
 from mimii.table.table import shard_task
 from tests.helpers.commands import assert_same_bytes, build, featurize_here, fill, open_table, plan_table, shard_files
 from tests.helpers.recordings import noise, write_clip

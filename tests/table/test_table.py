@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-
 from mimii.engine.work import make_stamp
+
 from mimii.features.decode import Header
 from mimii.features.spec import FeatureSpec
 from mimii.recordings.catalogue import Probe, digest_clips, make_catalogue
