@@ -1,7 +1,7 @@
-"""Where the work runs: `Where` to what maps a function over tasks. The only file that knows distributed.
+"""Start workers on this machine, start a cluster elsewhere, or connect to one that runs.
 
-Workers are processes with one thread each. Their allocator is told to keep freed memory: Dask's own setting gives it
-back to the kernel at once, and then page faults make the same code three times slower.
+Workers that are started here are processes with one thread each, see `mimii.engine.early`. Before the work, versions
+are compared; whether a cluster encrypts is found out before Dask tries, since its own errors do not say.
 """
 
 import importlib
@@ -34,7 +34,7 @@ from mimii.engine.schedulers import (
     default_workers,
     find_address,
     is_cluster_file,
-    knock,
+    open_socket,
     read_cluster_file,
     speaks_tls,
 )
@@ -66,7 +66,7 @@ _SECONDS_BETWEEN_TRIES = 0.5
 _log = logging.getLogger(__name__)
 _CONFIG = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    "distributed.worker.multiprocessing-method": "forkserver",
+    "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.profile.enabled": False,
 }
 _DEFAULTS = {
@@ -76,7 +76,7 @@ _DEFAULTS = {
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
 }
 _NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
-"""Dask gives up a worker that is missing so long after it died, though it may only have died again in between."""
+"""Dask closes a worker for good that is missing so long after it died, though it may only have died again."""
 
 _HOW_TO_ENCRYPT = "set distributed.comm.tls in Dask's configuration"
 _LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
@@ -146,7 +146,7 @@ def _unless_configured(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep Dask's own lines from users: whatever matters to them is said in words here."""
+    """Keep Dask's own log lines from users: what matters to them is logged here in plain words."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
         for name in _LOGGERS:
@@ -163,6 +163,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     if processes:
+        stack.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
         start_early()
     with deaf_to_interrupts():
         local = _start_local(
@@ -202,7 +203,7 @@ def _open_dashboard_later(scheduler: Scheduler) -> threading.Timer:
 
 
 def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
-    """Start workers on this machine; where one is killed while it starts, Dask stops them all: then once more."""
+    """Start workers on this machine; where one is killed while it starts, Dask stops them all, so try again."""
     for _ in range(_STARTS - 1):
         try:
             return LocalCluster(**how)
@@ -258,7 +259,7 @@ def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
 def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
     cluster = getattr(_import(meant.module), meant.name)(**meant.kwargs)
     if not hasattr(cluster, "scheduler_address"):
-        msg = f"{meant.module}.{meant.name} is no class of Dask clusters"
+        msg = f"{meant.module}.{meant.name} is not a class of Dask clusters"
         raise TypeError(msg)
     return cluster
 
@@ -280,9 +281,9 @@ def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401
 
 
 def _find_client(scheduler: str, where: Where) -> Client:
-    """Connect to an address, or to that in a scheduler file; where nobody answers yet, wait."""
+    """Connect to an address, or to that in a scheduler file; wait where there is no answer yet."""
     deadline = time.monotonic() + where.timeout
-    told = False
+    warned = False
     while True:
         try:
             return _try_client(find_address(scheduler), where)
@@ -290,15 +291,15 @@ def _find_client(scheduler: str, where: Where) -> Client:
             if time.monotonic() > deadline:
                 msg = f"{scheduler}: no scheduler answers there within {where.timeout:g} s (--timeout): {error}"
                 raise WorkError(msg) from error
-        if not told:
+        if not warned:
             _log.warning("%s: no scheduler answers there yet; waiting for it, %g s at most", scheduler, where.timeout)
-        told = True
+        warned = True
         time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 def _try_client(address: str, where: Where) -> Client:
-    """Connect to an address; what waiting would not mend is said at once."""
-    knock(address).close()  # a client that fails leaves more behind
+    """Connect to an address; an error that waiting does not fix is raised at once."""
+    open_socket(address).close()  # a client that fails leaves more behind
     scheme, _, place = address.partition("://")
     if scheme == "tls" and not speaks_tls(address):
         msg = f"{address}: it does not encrypt; start it with TLS, or name it as tcp://{place}"
@@ -320,12 +321,12 @@ def _open_client(scheduler: Any, timeout: float) -> Client:  # noqa: ANN401
     security = getattr(scheduler, "security", None) or Security()
     _check_encryption(address, security)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VersionMismatchWarning)  # a mix of versions is refused in words of our own
+        warnings.simplefilter("ignore", VersionMismatchWarning)  # _compare_versions refuses a mix
         return Client(scheduler, security=security, set_as_default=False, timeout=timeout)
 
 
 def _check_encryption(address: str, security: Security) -> None:
-    """Refuse what Dask would say in its own way, after leaving half a client behind."""
+    """Refuse what Dask would refuse after leaving half a client behind."""
     encrypted = address.startswith("tls://")
     if encrypted and not security.get_connection_args("client").get("ssl_context"):
         msg = f"{address}: it encrypts; {_HOW_TO_ENCRYPT}"
@@ -366,36 +367,36 @@ def _count_threads(client: Client) -> int:
 
 def _compare_versions(client: Client) -> None:
     try:
-        told = client.sync(client._get_versions, packages=PACKAGES, callback_timeout=_SECONDS_TO_ANSWER)  # noqa: SLF001
-        here, scheduler = select_versions(told["client"]), select_versions(told["scheduler"])
-        workers = {address: select_versions(versions) for address, versions in told["workers"].items()}
+        found = client.sync(client._get_versions, packages=PACKAGES, callback_timeout=_SECONDS_TO_ANSWER)  # noqa: SLF001
+        here, scheduler = select_versions(found["client"]), select_versions(found["scheduler"])
+        workers = {address: select_versions(versions) for address, versions in found["workers"].items()}
         check_versions(here, scheduler, workers)
         check_versions(*client.sync(_ask_for_code, client, here, callback_timeout=_SECONDS_TO_ANSWER))
     except MixError as error:
         raise WorkError(str(error)) from error
     except TimeoutError:
-        _log.warning("a worker does not tell its versions within %d s; they are not compared", _SECONDS_TO_ANSWER)
+        _log.warning("a worker does not report its versions within %d s; they are not compared", _SECONDS_TO_ANSWER)
 
 
 async def _ask_for_code(client: Client, versions: Versions) -> tuple[Versions, Versions, dict[str, Versions]]:
-    """Ask for the code of this project as well; a worker that has gone meanwhile does not tell."""
+    """Ask for the code of this project as well; a worker that has left meanwhile is left out."""
     ask = make_code_asker()
-    on_scheduler = await client._run_on_scheduler(ask)  # noqa: SLF001  run() waits for ever
+    on_scheduler = await client._run_on_scheduler(ask)  # noqa: SLF001  run() has no timeout
     on_workers = await client._run(ask, on_error="ignore")  # noqa: SLF001
     workers = {address: versions | {PROJECT: code} for address, code in on_workers.items()}
     return versions | {PROJECT: code_here()}, versions | {PROJECT: on_scheduler}, workers
 
 
 def _close(cluster: LocalCluster) -> None:
-    """Stop a cluster, but do not wait for ever: Dask may, when a worker has just died and is being replaced."""
+    """Stop a cluster, with a timeout: Dask may hang where a worker has just died and is being replaced."""
     try:
         cluster.close(timeout=_SECONDS_TO_CLOSE)
     except TimeoutError:
-        _log.info("Dask did not stop its workers within %d s; they end with this process", _SECONDS_TO_CLOSE)
+        _log.info("Dask did not stop its workers within %d s; they exit with this process", _SECONDS_TO_CLOSE)
 
 
 def _close_elsewhere(cluster: Any, path: str) -> None:  # noqa: ANN401  any class of clusters
-    """Stop a cluster, and say so where that fails: machines that go on cost money."""
+    """Stop a cluster; warn where that fails, since machines that stay on cost money."""
     try:
         cluster.close(timeout=_SECONDS_TO_CLOSE_ELSEWHERE)
     except Exception as error:  # noqa: BLE001  the work is done

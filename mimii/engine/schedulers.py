@@ -165,7 +165,7 @@ def find_address(scheduler: str) -> str:
     return address
 
 
-def knock(address: str) -> socket.socket:
+def open_socket(address: str) -> socket.socket:
     """Connect to an address."""
     host, _, port = address.partition("://")[2].rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_GREET)
@@ -175,7 +175,7 @@ def speaks_tls(address: str) -> bool:
     """Say whether who listens at an address encrypts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
-    with knock(address) as plain:
+    with open_socket(address) as plain:
         try:
             with context.wrap_socket(plain):
                 return True
