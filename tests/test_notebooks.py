@@ -1,6 +1,8 @@
 """The notebooks: run from top to bottom, and what is in them."""
 
+import ast
 import base64
+import importlib
 import io
 import json
 import re
@@ -36,12 +38,12 @@ def pictures(notebook):
 
 
 def kinds(notebook):
-    """Say what comes out of each cell: the same kinds of output, whatever the values."""
+    """Return the kinds of output of each cell; values may differ."""
     return [[tuple(sorted(output.get("data", {}))) for output in cell.outputs] for cell in code_cells(notebook)]
 
 
 def assert_quiet(notebook):
-    """Nothing on the standard error: no warning, no complaint."""
+    """Nothing on the standard error: no warning."""
     streams = [output for output in outputs(notebook) if output.output_type == "stream"]
     assert [output.text for output in streams if output.name == "stderr"] == []
 
@@ -101,6 +103,27 @@ def test_one_variable_chooses_the_recordings(name):
     assert sum("RECORDINGS = " in cell.source for cell in code_cells(read(name))) == 2
 
 
+def imported(notebook):
+    """Yield each module that a notebook imports, with the names that it takes from it."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ImportFrom):
+                yield node.module, [alias.name for alias in node.names]
+            elif isinstance(node, ast.Import):
+                yield from ((alias.name, []) for alias in node.names)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_uses_the_library_as_users_do_by_public_names(name):
+    imports = list(imported(read(name)))
+    assert ("mimii", []) in imports
+    assert "subprocess" not in dict(imports)
+    for module, names in imports:
+        if module.startswith("mimii"):
+            assert module.count(".") <= 1
+            assert set(names) <= set(importlib.import_module(module).__all__)
+
+
 def test_sound_is_there_to_listen_to_and_short():
     players = [
         output.data["text/html"]
@@ -133,8 +156,8 @@ def names_of(notebook, *wanted):
 
 @pytest.fixture
 def rekognition():
-    """Return a client that talks to nobody, and what it is to be asked and to answer, in order."""
-    client = boto3.client("rekognition", "eu-west-1", aws_access_key_id="nobody", aws_secret_access_key="nothing")  # noqa: S106
+    """Return a client without a network, and its stub: what it is to be asked, and answers, in order."""
+    client = boto3.client("rekognition", "eu-west-1", aws_access_key_id="no", aws_secret_access_key="no")  # noqa: S106
     with Stubber(client) as stub:
         yield client, stub
         stub.assert_no_pending_responses()
@@ -182,7 +205,7 @@ def test_a_manifest_that_is_refused_says_why(rekognition):
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_model_that_was_started_is_stopped_whatever_happens(works, rekognition):
+def test_a_model_that_was_started_is_stopped_also_after_an_error(works, rekognition):
     client, stub = rekognition
     stub.add_response(
         "start_project_version", {"Status": "STARTING"}, {"ProjectVersionArn": MODEL, "MinInferenceUnits": 1}

@@ -7,6 +7,7 @@ are compared; whether a cluster encrypts is found out before Dask tries, since i
 import importlib
 import logging
 import math
+import os
 import threading
 import time
 import warnings
@@ -163,7 +164,10 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     if processes:
-        stack.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
+        # The server that workers are forked from may be older than a variable of this process.
+        environment = dict(os.environ) | WORKER_ENVIRONMENT
+        forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}
+        stack.enter_context(dask.config.set(forked))
         start_early()
     with deaf_to_interrupts():
         local = _start_local(
