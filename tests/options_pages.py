@@ -39,8 +39,7 @@ def help_of(job: str) -> str:
     spec = importlib.util.find_spec(name)
     is_package = spec is not None and spec.submodule_search_locations is not None
     module = importlib.import_module(f"{name}.__main__" if is_package else name)
-    cores = mock.patch("jobs.options.default_workers", return_value="all cores")
-    with mock.patch.dict(os.environ, COLUMNS=_COLUMNS), cores:
+    with mock.patch.dict(os.environ, COLUMNS=_COLUMNS):
         text = module.make_parser().format_help()
     return _REPEATED_METAVAR.sub(r"\1, \3", text)  # Python 3.13 writes a metavar once
 
