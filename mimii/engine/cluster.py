@@ -25,6 +25,7 @@ from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
+from mimii.engine.interrupts import check_interrupts
 from mimii.engine.schedulers import (
     HERE,
     ClusterClass,
@@ -289,6 +290,7 @@ def _find_client(scheduler: str, where: Where) -> Client:
     deadline = time.monotonic() + where.timeout
     warned = False
     while True:
+        check_interrupts()
         try:
             return _try_client(find_address(scheduler), where)
         except (OSError, SchedulerError) as error:
@@ -346,6 +348,7 @@ def _await_workers(client: Client, timeout: float) -> int:
     if not _count_threads(client):
         _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, timeout)
     while not (n_threads := _count_threads(client)):
+        check_interrupts()
         if time.monotonic() > deadline:
             msg = (
                 f"{scheduler}: no worker came within {timeout:g} s (--timeout); "

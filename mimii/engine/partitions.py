@@ -153,13 +153,24 @@ def _await(client: Client, future: Future[Any], results: "queue.SimpleQueue[tupl
 
     async def wait() -> None:
         try:
-            [result] = await future
+            [result] = await _fetch(client, future)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is raised by who waits
             result = error
         results.put((future, result))
 
     assert client.loop is not None  # it is None before a client has started
     client.loop.add_callback(wait)
+
+
+async def _fetch(client: Client, future: Future[Any]) -> Any:  # noqa: ANN401
+    """Return what a task returned, asked for by itself: in Dask's batches it would wait for frozen workers, too."""
+    await future._state.wait()  # noqa: SLF001  there is no public way to wait without fetching
+    if future.status == "finished":
+        with suppress(OSError):
+            response = await client.scheduler.gather(keys=[future.key])
+            if response["status"] == "OK":
+                return response["data"][future.key]
+    return await future  # whether it failed, or its worker has died since, Dask knows
 
 
 def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> tuple[Future[Any], Any]:

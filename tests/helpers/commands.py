@@ -1,5 +1,6 @@
 """Run the commands as a user does, look into the stores that they write, and compute in another way what is in them."""
 
+import math
 import os
 import signal
 import subprocess
@@ -35,9 +36,9 @@ def command(module: str, *arguments: object) -> list[str]:
 
 
 def run(
-    module: str, *arguments: object, cwd: Path = ROOT, timeout: float = 90, **variables: str
+    module: str, *arguments: object, cwd: Path = ROOT, timeout: float | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a job as a process."""
+    """Run a job as a process; it may take as long as the test, unless a timeout is a part of what is tested."""
     return subprocess.run(
         command(module, *arguments),
         cwd=cwd,
@@ -66,12 +67,24 @@ def featurize_here(*arguments: object) -> int:
         signal.signal(signal.SIGTERM, handler)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> object:
-    """Poll until something is true; return it."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.002)
+def wait_for(
+    condition: Callable[[], object], what: str, seconds: float = math.inf, progress: Callable[[], object] = lambda: None
+) -> object:
+    """Poll until something is true; return it.
+
+    A busy machine may take its time: only the suite's own time limit ends the wait. Where there is none, `seconds`
+    count from the last change of what `progress` returns.
+    """
+    seen, deadline = progress(), time.monotonic() + seconds
+    try:
+        while not (value := condition()):
+            if (now := progress()) != seen:
+                seen, deadline = now, time.monotonic() + seconds
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+            time.sleep(0.002)
+    except BaseException as error:
+        error.add_note(f"while waiting for {what}")
+        raise
     return value
 
 

@@ -1,17 +1,20 @@
-"""A Dask cluster as whoever operates one starts it: ``dask scheduler`` and ``dask worker``, processes of their own."""
+"""A Dask cluster as its operator starts it: ``dask scheduler`` and ``dask worker``, processes of their own."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from mimii.engine import Cluster, Pipeline, compute, tasks_to_results
 from tests.helpers.commands import environment, wait_for
 
 HOST = "127.0.0.1"
@@ -28,7 +31,7 @@ class Program:
         """Kill it and all that it has started, at once."""
         for process in self.processes():
             process.kill()
-        self.process.wait(30)
+        self.process.wait()
 
     def processes(self) -> list[psutil.Process]:
         """Return it, and what it has started."""
@@ -131,3 +134,9 @@ def freeze(process: psutil.Process) -> None:
 
 def thaw(process: psutil.Process) -> None:
     os.kill(process.pid, signal.SIGCONT)
+
+
+def run_tasks(cluster: Cluster, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield the results of a function over tasks, as they come."""
+    pipeline = Pipeline(function.__name__, partial(tasks_to_results, function=function), reads_recordings=False)
+    return (result for _, result in compute(cluster, pipeline, enumerate(tasks)))

@@ -1,4 +1,4 @@
-"""Runs of the commands that come to harm, and recordings that do harm to whoever reads them."""
+"""Runs of the commands that come to harm, and recordings that do harm to the process that reads them."""
 
 import json
 import os
@@ -22,11 +22,11 @@ import os, signal, sys
 import mimii.features.decode
 import mimii.storage.s3
 
-read = mimii.features.decode.read_stretches
+read = mimii.features.decode.read_blocks
 deeds = {deeds!r}
 
 
-def read_stretches(file, header, channel):
+def read_blocks(file, header, channel):
     deed = deeds.get(os.path.basename(file.name))
     os.write(1, b'["libraries", "print"]\\n')
     if deed in signal.Signals.__members__:
@@ -44,7 +44,7 @@ def read_stretches(file, header, channel):
     return read(file, header, channel)
 
 
-mimii.features.decode.read_stretches = read_stretches
+mimii.features.decode.read_blocks = read_blocks
 """
 
 _DEADLY_START = """
@@ -100,8 +100,8 @@ class Run:
                 start_new_session=True,
             )
 
-    def wait(self, seconds=60):
-        return self.process.wait(seconds)
+    def wait(self):
+        return self.process.wait()
 
     def kill(self):
         self.process.kill()
@@ -135,8 +135,8 @@ class Run:
         """Kill what is left of it; return when nothing is."""
         for process in self.alive():
             process.kill()
-        self.process.wait(60)
-        wait_for(lambda: not self.alive(), "the end of all workers", 60)
+        self.process.wait()
+        wait_for(lambda: not self.alive(), "the end of all workers")
 
 
 def kill_one(processes):

@@ -1,0 +1,92 @@
+"""Ctrl-C: noted at first, takes effect where it does no harm, and ends each wait."""
+
+import os
+import signal
+import threading
+
+import pytest
+from distributed import Client, LocalCluster
+
+from mimii.engine import Where, connect
+from mimii.engine.interrupts import check_interrupts, deferred_interrupts
+from tests.helpers.dask_processes import run_tasks
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number):
+    with deferred_interrupts():
+        check_interrupts()
+        signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            check_interrupts()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_an_interrupt_is_forgotten_in_the_end_and_handlers_are_as_before():
+    before = [signal.getsignal(number) for number in NUMBERS]
+    with deferred_interrupts():
+        signal.raise_signal(signal.SIGINT)
+    check_interrupts()
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+def test_in_another_thread_nothing_is_deferred():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def look():
+        with deferred_interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def interrupt_soon(seconds=0.2):
+    """Interrupt this process once it waits; before that is all the same."""
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_waiting_for_a_scheduler_ends_with_an_interrupt(tmp_path):
+    with deferred_interrupts():
+        interrupt_soon()
+        with pytest.raises(KeyboardInterrupt), connect(Where(str(tmp_path / "none.json"))):
+            pass
+
+
+@pytest.fixture
+def client():
+    """Return the client of a cluster without workers."""
+    where = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=0, processes=False, **where) as cluster, Client(cluster, set_as_default=False) as found:
+        yield found
+
+
+def test_waiting_for_a_worker_ends_with_an_interrupt(client):
+    with deferred_interrupts():
+        interrupt_soon()
+        with pytest.raises(KeyboardInterrupt), connect(client):
+            pass
+
+
+ENDED = threading.Event()
+
+
+def wait_for_the_end(task):
+    ENDED.wait()
+    return task
+
+
+def test_waiting_for_a_result_ends_with_an_interrupt():
+    with connect(Where("threads", 1)) as cluster, deferred_interrupts():
+        results = run_tasks(cluster, wait_for_the_end, [1])
+        interrupt_soon()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+        finally:
+            ENDED.set()
