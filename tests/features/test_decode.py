@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.features.decode import BLOCK_SAMPLES, encode_flac, read_channel, read_header, read_blocks
+from mimii.features.decode import BLOCK_SAMPLES, encode_flac, read_blocks, read_channel, read_header
 from mimii.recordings.synthesis import wav_bytes
 from mimii.storage.problems import AudioError
 from tests.helpers.recordings import noise

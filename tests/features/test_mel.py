@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimii.features.mel import (
+    SampleBlocks,
     hz_to_mel,
     mel_filter_bank,
     mel_frequencies,
-    SampleBlocks,
     mel_spectrogram,
     mel_to_hz,
     power_to_db,
