@@ -3,7 +3,7 @@
 zarr and xarray are imported where they are used: workers do not need them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,25 +112,39 @@ def batches(
     shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
     left = Batch(np.empty((0, columns.spec.n_features), np.float32), np.empty(0, np.int8), np.empty(0, np.int32))
     for start in range(0, len(shards), _SHARDS_MIXED):
-        read = [_wanted_rows(table, plan, columns, wanted, shard) for shard in shards[start : start + _SHARDS_MIXED]]
-        mixed = Batch(*map(np.concatenate, zip(left, *read, strict=True)))
+        mixed = _read_rows(table, plan, columns, wanted, shards[start : start + _SHARDS_MIXED], left)
         order = rng.permutation(len(mixed.label))
         is_last = start + _SHARDS_MIXED >= len(shards)
         n_full = len(order) if is_last else len(order) - len(order) % batch_size
         for first in range(0, n_full, batch_size):
             yield _take(mixed, order[first : min(first + batch_size, n_full)])
         left = _take(mixed, order[n_full:])
+        del mixed  # before the next shards are read
 
 
 def _take(rows: Batch, order: NDArray[np.intp]) -> Batch:
     return Batch(rows.features[order], rows.label[order], rows.clip[order])
 
 
-def _wanted_rows(table: Objects, plan: RowPlan, columns: Columns, wanted: NDArray[np.bool_], shard: int) -> Batch:
-    clip = np.repeat([span.clip for span in plan.spans(shard)], [span.n_rows for span in plan.spans(shard)])
-    chosen = wanted[clip]
-    clip = clip[chosen].astype(np.int32)
-    return Batch(read_shard(table, shard)[chosen], columns.label[clip], clip)
+def _read_rows(
+    table: Objects, plan: RowPlan, columns: Columns, wanted: NDArray[np.bool_], shards: Sequence[int], left: Batch
+) -> Batch:
+    """Read the rows of wanted clips in some shards, one after the other, behind the rows that are left."""
+    row_clips = [_row_clip(plan, shard) for shard in shards]
+    clip = np.concatenate([left.clip, *(row_clip[wanted[row_clip]] for row_clip in row_clips)])
+    features = np.empty((len(clip), columns.spec.n_features), np.float32)
+    done = len(left.clip)
+    features[:done] = left.features
+    for shard, row_clip in zip(shards, row_clips, strict=True):
+        stop = done + int(np.count_nonzero(wanted[row_clip]))
+        np.compress(wanted[row_clip], read_shard(table, shard), axis=0, out=features[done:stop])
+        done = stop
+    return Batch(features, columns.label[clip], clip)
+
+
+def _row_clip(plan: RowPlan, shard: int) -> NDArray[np.int32]:
+    spans = plan.spans(shard)
+    return np.repeat(np.array([span.clip for span in spans], np.int32), [span.n_rows for span in spans])
 
 
 def read_columns(objects: Objects) -> Columns:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mimii.engine.work import Stamp
 
 from mimii.engine.records import Record, Stamp, Written, describe, from_json, to_json
 

@@ -44,6 +44,36 @@ def test_a_preset_cannot_be_changed_in_place():
         PRESETS["explore"] = FeatureSpec(n_mels=3)
 
 
+@pytest.mark.parametrize("name", PRESET_TABLE)
+def test_a_preset_has_a_name(name):
+    assert FeatureSpec.preset(name) == PRESETS[name]
+
+
+def test_a_preset_is_taken_with_changes():
+    spec = FeatureSpec.preset("dcase2020", n_mels=64, sample_rate=48_000, power=1.0, scale="add_eps", channel=3)
+    assert spec == FeatureSpec(48_000, 3, n_fft=1024, hop_length=512, n_mels=64, frames=5, power=1.0, scale="add_eps")
+    assert FeatureSpec.preset("dcase2020") == PRESETS["dcase2020"]
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(SpecError, match="no preset 'dcase'; there are explore, autoencoder, mimii-baseline, dcase2020"):
+        FeatureSpec.preset("dcase")
+
+
+@pytest.mark.parametrize("unknown", ["mels", "n_features", "as_dict", ""])
+def test_an_unknown_parameter_is_refused_with_those_there_are(unknown):
+    with pytest.raises(SpecError, match=f"no parameter '{unknown}'; there are sample_rate, channel, n_fft") as caught:
+        FeatureSpec.preset("explore", **{unknown: 3})
+    assert all(field.name in str(caught.value) for field in dataclasses.fields(FeatureSpec))
+
+
+@pytest.mark.parametrize("change", [{"hop_length": 0}, {"scale": "decibel"}, {"power": math.nan}], ids=str)
+def test_a_change_that_makes_no_sense_is_refused(change):
+    [name] = change
+    with pytest.raises(SpecError, match=name):
+        FeatureSpec.preset("autoencoder", **change)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -9,21 +9,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mimii.features.decode import Header
 from mimii.features.spec import FeatureSpec, SpecError, n_frames
-from mimii.images.album import make_album, render_task
+from mimii.images.album import make_album, render_stamp, render_task
 from mimii.images.pixels import Style
-from mimii.recordings.catalogue import Probe, make_catalogue
+from mimii.recordings.catalogue import make_catalogue
 from mimii.storage.disk import DiskObjects
-from tests.table.test_table import some_clips, with_identity, with_place
+from tests.table.test_table import some_clips, with_identity, with_lengths, with_place
 
 SPEC = FeatureSpec(frames=1)
 
 
 def album_of(clips=None, lengths=None, spec=SPEC, style=Style(), window=None, splits=None, **how):  # noqa: B008  frozen
     clips = some_clips() if clips is None else clips
-    probes = [Probe(Header(16_000, 8, length)) for length in lengths or [160_000] * len(clips)]
-    return make_album(make_catalogue(clips, probes, splits or ["train"] * len(clips), spec), style, window, **how)
+    clips = with_lengths(clips, lengths or [160_000] * len(clips))
+    return make_album(make_catalogue(clips, splits or ["train"] * len(clips), spec), style, window, **how)
 
 
 def test_a_clip_has_one_image_of_all_its_frames():
@@ -84,7 +83,6 @@ def test_tasks_together_have_each_usable_clip_once(lengths):
     album = album_of(clips, lengths)
     usable = [clip for clip, length in enumerate(lengths) if length]
     assert [clip for task in range(album.n_tasks) for clip in album.clips_of(task)] == usable
-    assert sum(album.n_ended(task) for task in range(album.n_tasks)) == len(usable)
     assert all(album.clips_of(task) for task in range(album.n_tasks))
     frames = [sum(n_frames(lengths[clip], SPEC) for clip in album.clips_of(task)[:-1]) for task in range(album.n_tasks)]
     assert all(count < 20_000 for count in frames)
@@ -99,9 +97,11 @@ def test_a_task_is_small_and_knows_its_images():
     clips = [dataclasses.replace(some_clips()[0], path=f"{n}.wav") for n in range(1000)]
     album = album_of(clips)
     task = render_task(album, 3, DiskObjects("out"))
-    assert [part.clip for part in task.parts] == album.clips_of(3)
-    assert [part.pictures for part in task.parts] == [tuple(album.pictures(clip)) for clip in album.clips_of(3)]
-    assert len(pickle.dumps(task)) < 300 * len(task.parts)
+    assert [one.clip for one in task.inputs] == album.clips_of(3)
+    assert list(task.pictures) == [tuple(album.pictures(clip)) for clip in album.clips_of(3)]
+    assert task.stamp == render_stamp(album, 3)
+    assert (task.stamp.fingerprint, task.stamp.task, task.faults) == (album.fingerprint, 3, {})
+    assert len(pickle.dumps(task)) < 300 * len(task.inputs)
     assert "batch 3" in str(task)
 
 
@@ -130,6 +130,15 @@ def test_what_changes_a_pixel_or_a_name_changes_the_fingerprint(how):
 @pytest.mark.parametrize("how", [{}, {"base": "s3://bucket/there"}, {"clips": with_place(0, version="other")}], ids=str)
 def test_what_changes_none_does_not(how):
     assert album_of(**how).fingerprint == album_of().fingerprint
+
+
+@pytest.mark.parametrize("changes", [{"version": "later"}, {"size": 5}], ids=str)
+def test_the_inputs_of_a_task_change_with_its_recordings_and_no_others(changes):
+    before, after = (album_of(clips, [3_000_000] * 6) for clips in (some_clips(), with_place(0, **changes)))
+    assert before.n_tasks > 1
+    assert render_stamp(before, 0).inputs != render_stamp(after, 0).inputs
+    others = range(1, before.n_tasks)
+    assert [render_stamp(before, n).inputs for n in others] == [render_stamp(after, n).inputs for n in others]
 
 
 def test_an_empty_album_has_no_tasks():

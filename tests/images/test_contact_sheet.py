@@ -12,10 +12,9 @@ from mimii.images.contact_sheet import make_contact_sheet
 from mimii.images.drawings import Panel, colour_table, draw_overview
 from mimii.images.pixels import Style
 from mimii.recordings.catalogue import make_catalogue
-from mimii.recordings.headers import probe_all
-from mimii.recordings.sources import find_clips
+from mimii.recordings.find import find_recordings
 from mimii.recordings.splits import stratified_split
-from mimii.storage.reading import HERE
+from mimii.storage import DEFAULT_READS
 from tests.helpers.recordings import write_clip, write_machines
 
 SPEC = FeatureSpec(frames=1)
@@ -27,8 +26,8 @@ def pixels_of(data):
 
 
 def album_of(folder, style=Style(), window=None):  # noqa: B008  frozen
-    clips = find_clips([str(folder)])
-    return make_album(make_catalogue(clips, probe_all(clips).of_clips, stratified_split(clips), SPEC), style, window)
+    clips = find_recordings(str(folder))
+    return make_album(make_catalogue(clips, stratified_split(clips), SPEC), style, window)
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def shown(monkeypatch):
     def titles(album, problems=None):
         drawn = []
         monkeypatch.setattr("mimii.images.contact_sheet.draw_overview", lambda pairs, *_: drawn.extend(pairs) or b"png")
-        assert make_contact_sheet(album, problems or album.catalogue.problems, HERE) == b"png"
+        assert make_contact_sheet(album, problems or album.catalogue.problems, DEFAULT_READS) == b"png"
         return [tuple(panel.title for panel in pair) for pair in drawn]
 
     return titles
@@ -80,7 +79,7 @@ def test_bad_clips_are_not_shown(tmp_path, shown):
     album = album_of(tmp_path)
     problems = ["bad" if clip.identity.label == 0 else "" for clip in album.catalogue.clips]
     assert shown(album, problems) == [("no normal clip", "fan id_02, 6 dB, abnormal")]
-    assert make_contact_sheet(album, ["bad"] * 8, HERE) is None
+    assert make_contact_sheet(album, ["bad"] * 8, DEFAULT_READS) is None
 
 
 def test_a_clip_deleted_meanwhile_leaves_an_empty_place(tmp_path, shown):

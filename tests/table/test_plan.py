@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mimii.table.plan import Layout, choose_layout, make_plan
+from mimii.table.plan import Layout, choose_layout, plan_rows
 
 MIB = 1 << 20
 lengths = st.lists(
@@ -22,45 +22,59 @@ short_lengths = st.lists(st.one_of(st.just(0), st.integers(0, 50), st.integers(2
 
 
 @given(n_rows=short_lengths, layout=layouts)
-def test_every_row_is_in_exactly_one_piece_of_one_shard(n_rows, layout):
-    plan = make_plan(n_rows, layout)
+def test_every_row_is_in_exactly_one_span_of_one_shard(n_rows, layout):
+    plan = plan_rows(n_rows, layout)
     wanted = [(clip, row) for clip, count in enumerate(n_rows) for row in range(count)]
     found = []
-    for index in range(plan.n_shards):
-        shard = plan.shard(index)
-        assert (shard.index, shard.first_row) == (index, len(found))
-        for piece in shard.pieces:
-            assert shard.first_row + piece.row == len(found)
-            found += [(piece.clip, row) for row in range(piece.start, piece.stop)]
-        assert shard.n_rows == len(found) - shard.first_row
-        assert shard.n_rows == layout.shard_rows or index == plan.n_shards - 1
-        assert shard.n_rows > 0
+    for shard in range(plan.n_shards):
+        assert len(found) == shard * layout.shard_rows
+        for span in plan.spans(shard):
+            assert span.row == len(found)
+            found += [(span.clip, row) for row in range(span.start, span.stop)]
+        n_rows_of_shard = len(found) - shard * layout.shard_rows
+        assert n_rows_of_shard == layout.shard_rows or (shard == plan.n_shards - 1 and n_rows_of_shard > 0)
     assert found == wanted
 
 
 @given(n_rows=lengths, n_features=st.sampled_from([1, 40, 320, 640, 5000]), mib=st.sampled_from([1, 2, 25, 32, 64]))
-def test_pieces_are_in_order_without_gaps_for_clips_of_any_length(n_rows, n_features, mib):
-    plan = make_plan(n_rows, choose_layout(n_rows, n_features, mib * MIB))
+def test_spans_are_in_order_without_gaps_for_clips_of_any_length(n_rows, n_features, mib):
+    plan = plan_rows(n_rows, choose_layout(n_rows, n_features, mib * MIB))
     assert plan.total_rows == sum(n_rows)
     covered = [0] * len(n_rows)
     clips, row = [], 0
-    for index in range(plan.n_shards):
-        shard = plan.shard(index)
-        assert shard.first_row == row
-        for piece in shard.pieces:
-            assert piece.start == covered[piece.clip]
-            assert piece.stop > piece.start
-            assert shard.first_row + piece.row == row
-            covered[piece.clip] = piece.stop
-            clips.append(piece.clip)
-            row += piece.stop - piece.start
+    for shard in range(plan.n_shards):
+        assert row == shard * plan.layout.shard_rows
+        for span in plan.spans(shard):
+            assert span.start == covered[span.clip]
+            assert span.n_rows == span.stop - span.start > 0
+            assert span.row == row
+            covered[span.clip] = span.stop
+            clips.append(span.clip)
+            row += span.n_rows
     assert covered == n_rows
     assert clips == sorted(clips)
 
 
+@given(n_rows=short_lengths, layout=layouts)
+def test_the_clips_of_a_shard_are_those_of_its_spans(n_rows, layout):
+    plan = plan_rows(n_rows, layout)
+    for shard in range(plan.n_shards):
+        assert plan.clips_of(shard).tolist() == [span.clip for span in plan.spans(shard)]
+
+
+@given(n_rows=short_lengths, layout=layouts)
+def test_each_clip_is_finished_in_the_shard_of_its_last_row(n_rows, layout):
+    plan = plan_rows(n_rows, layout)
+    last_rows = np.cumsum(n_rows, dtype=int)[np.array(n_rows, int) > 0] - 1
+    shards = (last_rows // layout.shard_rows).tolist()
+    assert [plan.n_finished(shard) for shard in range(plan.n_shards)] == [
+        shards.count(shard) for shard in range(plan.n_shards)
+    ]
+
+
 @given(n_rows=lengths)
 def test_first_rows_are_the_rows_of_all_clips_before(n_rows):
-    plan = make_plan(n_rows, Layout(320, 824, 8240))
+    plan = plan_rows(n_rows, Layout(320, 824, 8240))
     assert plan.first_row.tolist() == [sum(n_rows[:clip]) for clip in range(len(n_rows))]
     assert plan.n_rows.tolist() == n_rows
     assert plan.first_row.dtype == np.int64
@@ -93,10 +107,10 @@ def test_chunks_are_of_a_few_mebibytes_at_most_unless_a_row_is_long(n_rows, n_fe
 def test_clips_of_equal_length_never_straddle_shards(common, n_clips, n_features, mib):
     common = min(common, 4 * MIB // (4 * n_features))
     n_rows = [common] * n_clips
-    plan = make_plan(n_rows, choose_layout(n_rows, n_features, mib * MIB))
-    for index in range(plan.n_shards):
-        for piece in plan.shard(index).pieces:
-            assert (piece.start, piece.stop) == (0, common)
+    plan = plan_rows(n_rows, choose_layout(n_rows, n_features, mib * MIB))
+    for shard in range(plan.n_shards):
+        for span in plan.spans(shard):
+            assert (span.start, span.stop) == (0, common)
 
 
 def test_ten_second_clips_fill_shards_of_whole_clips_between_25_and_32_mebibytes():
@@ -113,62 +127,56 @@ def test_the_layout_does_not_depend_on_the_order_of_clips():
 
 @pytest.mark.parametrize("n_rows", [[], [0], [0, 0, 0]])
 def test_without_rows_there_are_no_shards(n_rows):
-    plan = make_plan(n_rows, choose_layout(n_rows, 320, 32 * MIB))
+    plan = plan_rows(n_rows, choose_layout(n_rows, 320, 32 * MIB))
     assert (plan.n_shards, plan.total_rows) == (0, 0)
     with pytest.raises(IndexError, match="no shard 0: there are 0"):
-        plan.shard(0)
+        plan.spans(0)
 
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_shard_that_is_not_there_is_refused(index):
-    plan = make_plan([10, 10, 10], Layout(320, 5, 10))
+    plan = plan_rows([10, 10, 10], Layout(320, 5, 10))
     assert plan.n_shards == 3
     with pytest.raises(IndexError, match=f"no shard {index}"):
-        plan.shard(index)
+        plan.spans(index)
 
 
 def test_a_clip_without_rows_is_in_no_shard():
-    plan = make_plan([0, 4, 0, 0, 4, 0], Layout(1, 4, 4))
-    assert [[piece.clip for piece in plan.shard(index).pieces] for index in range(2)] == [[1], [4]]
+    plan = plan_rows([0, 4, 0, 0, 4, 0], Layout(1, 4, 4))
+    assert [[span.clip for span in plan.spans(shard)] for shard in range(2)] == [[1], [4]]
 
 
 def test_rows_beyond_32_bits_are_counted():
-    plan = make_plan(np.full(4, 2**31 - 1, np.int32), Layout(1, 2**30, 2**30))
+    plan = plan_rows(np.full(4, 2**31 - 1, np.int32), Layout(1, 2**30, 2**30))
     assert plan.total_rows == 4 * (2**31 - 1)
-    last = plan.shard(plan.n_shards - 1)
-    assert last.pieces[-1].stop == 2**31 - 1
-    assert last.first_row + last.n_rows == plan.total_rows
+    last = plan.spans(plan.n_shards - 1)[-1]
+    assert last.stop == 2**31 - 1
+    assert last.row + last.n_rows == plan.total_rows
 
 
 MILLION = textwrap.dedent(
     """
     import resource, sys, time
-    from mimii.features.decode import Header
-    from mimii.recordings.catalogue import make_catalogue
-    from mimii.recordings.clips import Clip, identify
-    from mimii.storage.disk import DiskObjects
-    from mimii.storage.places import Place
-    from mimii.recordings.headers import Probe
-    from mimii.features.spec import FeatureSpec
-    from mimii.recordings.splits import baseline_split, no_split
-    from mimii.table.table import make_table, shard_task
+    from mimii.features import FeatureSpec, Header
+    from mimii.recordings import Clip, baseline_split, identify, make_catalogue, no_split
+    from mimii.storage import DiskObjects, Place
+    from mimii.table import make_table_plan, shard_task
 
-    clips, probes = [], []
-    header = Header(16_000, 8, 160_000, 80)
+    header, clips = Header(16_000, 8, 160_000, 80), []
     for index in range(1_000_000):
         label = "abnormal" if index % 5 == 0 else "normal"
         path = f"/data/6_dB_fan/fan/id_{index % 100:02d}/{label}/{index:08d}.wav"
-        clips.append(Clip(path, Place(path, 2_560_080, str(index)), identify(path)))
-        probes.append(Probe(header) if index % 1000 else Probe(None, "empty file"))
+        what = {"header": header} if index % 1000 else {"problem": "empty file"}
+        clips.append(Clip(path, Place(path, 2_560_080, str(index)), identify(path), **what))
     splits = (baseline_split if sys.argv[1] == "baseline" else no_split)(clips)
     started = time.monotonic()
-    table = make_table(make_catalogue(clips, probes, splits, FeatureSpec()), 32 << 20)
-    n_parts = 0
-    for index in range(table.plan.n_shards):
-        n_parts += len(shard_task(table, index, DiskObjects("out")).parts)
+    plan = make_table_plan(make_catalogue(clips, splits, FeatureSpec()), 32 << 20)
+    n_inputs = 0
+    for shard in range(plan.rows.n_shards):
+        n_inputs += len(shard_task(plan, shard, DiskObjects("out")).inputs)
         if time.monotonic() - started > 60:
-            sys.exit(f"after 60 s, {index} of {table.plan.n_shards} shards are planned")
-    print(n_parts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            sys.exit(f"after 60 s, {shard} of {plan.rows.n_shards} shards are planned")
+    print(n_inputs, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     """
 )
 
@@ -181,6 +189,6 @@ def test_a_million_clips_are_planned_within_a_minute_and_one_and_a_half_gigabyte
         [sys.executable, "-c", MILLION, split], cwd=root, capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
-    n_parts, peak_bytes = map(int, done.stdout.split())
-    assert n_parts == 999_000
+    n_inputs, peak_bytes = map(int, done.stdout.split())
+    assert n_inputs == 999_000
     assert peak_bytes < 1.5e9

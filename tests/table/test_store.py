@@ -1,5 +1,6 @@
 """The store: what others can read from it, whether it is right, and what it refuses."""
 
+import dataclasses
 import json
 import warnings
 from functools import partialmethod
@@ -12,13 +13,26 @@ import tensorstore
 import xarray
 import zarr
 
-from mimii.features.spec import FeatureSpec
-from mimii.recordings.splits import no_split
-from mimii.storage import disk
-from mimii.storage.disk import DiskObjects
-from mimii.table import store
-from mimii.table.store import StoreError, UnfinishedError
-from tests.helpers.commands import MIB, assert_same_bytes, build, contents, fill, librosa_rows, open_table, plan_table
+from mimii import engine
+from mimii.engine import StoreError, UnfinishedError, erase, look
+from mimii.engine.outputs import begin, finish
+from mimii.features import FeatureSpec
+from mimii.recordings import no_split
+from mimii.storage import PARTIAL, DiskObjects
+from mimii.table import HEAD
+from tests.helpers.commands import (
+    MIB,
+    assert_same_bytes,
+    build,
+    contents,
+    fill,
+    librosa_rows,
+    open_table,
+    output_at,
+    plan_table,
+    records_at,
+    shard_files,
+)
 from tests.helpers.recordings import write_clip, write_machines
 
 LENGTHS = (160_000, 16_000, 100_001, 2_048, 54_321, 1_000_000, 2_047, 160_000, 77_777, 300_123, 31_000, 240_000)
@@ -68,14 +82,26 @@ def table(output):
     return open_table(output)
 
 
+def look_at(folder):
+    return look(DiskObjects(str(folder)), HEAD)
+
+
+def finish_at(plan, folder):
+    finish(output_at(plan, folder), records_at(plan, folder))
+
+
+def differences(plan, folder):
+    return output_at(plan, folder).differences(look_at(folder))
+
+
 def metadata(output, name):
     return json.loads((output / name / "zarr.json").read_text())
 
 
 def test_the_fixture_has_several_shards_and_clips_that_straddle_them(planned):
-    holders = [[piece.clip for piece in planned.plan.shard(index).pieces] for index in range(planned.plan.n_shards)]
-    assert len(holders) >= 4
-    assert max(sum(clip in held for held in holders) for clip in range(len(LENGTHS))) >= 3
+    clips = [planned.rows.clips_of(shard).tolist() for shard in range(planned.rows.n_shards)]
+    assert len(clips) >= 4
+    assert max(sum(clip in some for some in clips) for clip in range(len(LENGTHS))) >= 3
 
 
 def test_xarray_opens_and_reads_it_without_a_warning(output):
@@ -118,7 +144,7 @@ def test_integers_carry_no_fill_value_for_xarray(output, table, name):
 
 def test_features_are_sharded_into_chunks_of_a_mebibyte_or_more(output, planned):
     array = zarr.open_array(output / "features", mode="r")
-    assert array.shards == (planned.plan.layout.shard_rows, 320)
+    assert array.shards == (planned.rows.layout.shard_rows, 320)
     assert array.chunks[0] * array.chunks[1] * 4 >= MIB
     codecs = json.dumps(metadata(output, "features")["codecs"])
     assert "zstd" in codecs
@@ -135,9 +161,8 @@ def test_attributes_say_what_was_computed_with_what_and_under_which_licence(tabl
 
 
 def test_attributes_hold_no_credentials_of_a_source(planned, tmp_path):
-    store.begin(
-        DiskObjects(str(tmp_path / "out")), planned, ["https://someone:s3cret@example.org/mimii?signature=s3cret2"]
-    )
+    plan = dataclasses.replace(planned, sources=("https://someone:s3cret@example.org/mimii?signature=s3cret2",))
+    begin(output_at(plan, tmp_path / "out"))
     assert [name for name, data in contents(tmp_path / "out").items() if b"s3cret" in data] == []
     assert "example.org/mimii" in (tmp_path / "out/zarr.json").read_text()
 
@@ -210,42 +235,42 @@ def test_statistics_are_those_of_all_rows_where_none_is_for_training(source, tmp
 def test_consolidated_metadata_comes_only_at_the_end(planned, output, tmp_path):
     fill(planned, tmp_path / "out")
     assert not json.loads((tmp_path / "out/zarr.json").read_text()).get("consolidated_metadata")
-    assert not store.look(DiskObjects(str(tmp_path / "out"))).finished
-    store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
-    assert store.look(DiskObjects(str(tmp_path / "out"))).finished
+    assert not look_at(tmp_path / "out").finished
+    finish_at(planned, tmp_path / "out")
+    assert look_at(tmp_path / "out").finished
     assert_same_bytes(tmp_path / "out", output)
 
 
 def test_shards_may_be_computed_in_any_order_and_twice(planned, output, tmp_path):
-    backwards = list(reversed(range(planned.plan.n_shards)))
+    backwards = list(reversed(range(planned.rows.n_shards)))
     fill(planned, tmp_path / "out", [*backwards, 1, 0])
-    store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
+    finish_at(planned, tmp_path / "out")
     assert_same_bytes(tmp_path / "out", output)
 
 
 @pytest.mark.parametrize("missing", [0, 2])
 def test_finish_refuses_and_names_the_shard_that_is_missing(planned, tmp_path, missing):
-    fill(planned, tmp_path / "out", set(range(planned.plan.n_shards)) - {missing})
+    fill(planned, tmp_path / "out", set(range(planned.rows.n_shards)) - {missing})
     with pytest.raises(
-        UnfinishedError, match=rf"1 of {planned.plan.n_shards} shards are not done, the first is {missing}$"
+        UnfinishedError, match=rf"1 of {planned.rows.n_shards} shards are not done, the first is {missing}$"
     ):
-        store.finish(DiskObjects(str(tmp_path / "out")), planned, ["recordings"])
-    assert not store.look(DiskObjects(str(tmp_path / "out"))).finished
+        finish_at(planned, tmp_path / "out")
+    assert not look_at(tmp_path / "out").finished
 
 
 def test_nothing_an_empty_folder_and_a_dead_writers_leftovers_are_free_to_use(tmp_path):
-    assert store.look(DiskObjects(str(tmp_path / "none"))) is None
-    assert store.look(DiskObjects(str(tmp_path))) is None
-    (tmp_path / disk.PARTIAL).mkdir()
-    (tmp_path / disk.PARTIAL / "a").write_bytes(b"half")
-    assert store.look(DiskObjects(str(tmp_path))) is None
+    assert look_at(tmp_path / "none") is None
+    assert look_at(tmp_path) is None
+    (tmp_path / PARTIAL).mkdir()
+    (tmp_path / PARTIAL / "a").write_bytes(b"half")
+    assert look_at(tmp_path) is None
 
 
 def test_a_zarr_array_of_somebody_elses_is_refused(tmp_path):
     zarr.create_array(tmp_path / "theirs", shape=(3,), dtype="f4")
     before = contents(tmp_path)
     with pytest.raises(StoreError, match="left alone"):
-        store.look(DiskObjects(str(tmp_path / "theirs")))
+        look_at(tmp_path / "theirs")
     assert contents(tmp_path) == before
 
 
@@ -255,49 +280,46 @@ def test_a_zarr_array_of_somebody_elses_is_refused(tmp_path):
 def test_a_torn_group_document_is_refused(tmp_path, torn):
     (tmp_path / "zarr.json").write_bytes(torn)
     with pytest.raises(StoreError, match="left alone"):
-        store.look(DiskObjects(str(tmp_path)))
+        look_at(tmp_path)
     assert (tmp_path / "zarr.json").read_bytes() == torn
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(StoreError, match="left alone"):
-        store.look(DiskObjects(str(tmp_path)))
+        look_at(tmp_path)
 
 
 @pytest.mark.parametrize("output", ["file", "file/features.zarr"])
 def test_a_file_in_the_way_is_refused(tmp_path, output):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StoreError, match="left alone"):
-        store.look(DiskObjects(str(tmp_path / output)))
+        look_at(tmp_path / output)
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_the_same_table_has_no_differences(planned, output, source):
-    existing = store.look(DiskObjects(str(output)))
-    assert store.differences(existing, planned, DiskObjects(str(output))) == []
-    assert store.differences(existing, plan_table(source), DiskObjects(str(output))) == []
+    assert differences(planned, output) == []
+    assert differences(plan_table(source), output) == []
 
 
 def test_another_spec_differs_in_what_was_changed(output, source):
-    other = plan_table(source, FeatureSpec(n_fft=1024, power=1.0))
-    found = store.differences(store.look(DiskObjects(str(output))), other, DiskObjects(str(output)))
+    found = differences(plan_table(source, FeatureSpec(n_fft=1024, power=1.0)), output)
     assert found == ["n_fft: 2048 there, 1024 now", "power: 2.0 there, 1.0 now"]
 
 
 def test_another_shard_length_differs_in_the_layout(output, source):
-    found = store.differences(store.look(DiskObjects(str(output))), plan_table(source, mib=3), DiskObjects(str(output)))
-    assert len(found) == 1
-    assert found[0].startswith("layout: ")
+    [found] = differences(plan_table(source, mib=3), output)
+    assert found.startswith("layout: ")
 
 
-def test_clips_that_came_and_went_are_named(tmp_path):
+def test_clips_that_were_added_or_are_missing_are_named(tmp_path):
     paths = write_machines(tmp_path / "raw", 6)
-    output = str(build(plan_table(tmp_path / "raw"), tmp_path / "out"))
+    output = build(plan_table(tmp_path / "raw"), tmp_path / "out")
     paths[1].unlink()
     write_clip(paths[0].with_name("77777777.wav"), 77)
     write_clip(paths[0].with_name("88888888.wav"), 88)
-    [found] = store.differences(store.look(DiskObjects(output)), plan_table(tmp_path / "raw"), DiskObjects(output))
+    [found] = differences(plan_table(tmp_path / "raw"), output)
     assert f"1 gone, first {paths[1]}" in found
     assert "2 new, first " in found
     assert "77777777.wav" in found
@@ -306,32 +328,52 @@ def test_clips_that_came_and_went_are_named(tmp_path):
 
 def test_another_length_or_split_of_the_same_paths_is_a_difference(tmp_path):
     paths = write_machines(tmp_path / "raw", 4)
-    planned = plan_table(tmp_path / "raw")
-    output = str(build(planned, tmp_path / "out"))
-    unsplit = plan_table(tmp_path / "raw", split=no_split)
-    assert "splits" in store.differences(store.look(DiskObjects(output)), unsplit, DiskObjects(output))[0]
+    output = build(plan_table(tmp_path / "raw"), tmp_path / "out")
+    assert "splits" in differences(plan_table(tmp_path / "raw", split=no_split), output)[0]
     write_clip(paths[0], 0, 20_000)
-    longer = plan_table(tmp_path / "raw")
-    assert "lengths" in store.differences(store.look(DiskObjects(output)), longer, DiskObjects(output))[0]
+    assert "lengths" in differences(plan_table(tmp_path / "raw"), output)[0]
+
+
+def test_a_difference_is_refused_unless_it_is_to_be_overwritten(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    one, other = (plan_table(tmp_path / "raw", FeatureSpec(n_fft=n_fft)) for n_fft in (2048, 1024))
+    before = contents(build(one, tmp_path / "out"))
+    with pytest.raises(StoreError, match=r"another table of features[\s\S]*n_fft: 2048 there, 1024 now"):
+        build(other, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    engine.run(output_at(other, tmp_path / "out"), overwrite=True)
+    assert_same_bytes(tmp_path / "out", build(other, tmp_path / "new"))
+
+
+@pytest.mark.parametrize("name", ["label/c.0", "path/zarr.json", "feature_std/c.0"])
+def test_a_finished_table_that_lacks_a_column_is_finished_again_without_its_shards(tmp_path, name):
+    write_machines(tmp_path / "raw", 4)
+    plan = plan_table(tmp_path / "raw")
+    build(plan, tmp_path / "out")
+    before, shards = contents(tmp_path / "out"), shard_files(tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    assert engine.run(output_at(plan, tmp_path / "out")).computed == ()
+    assert contents(tmp_path / "out") == before
+    assert shard_files(tmp_path / "out") == shards
 
 
 def test_erase_leaves_an_empty_folder_also_behind_a_link(planned, tmp_path):
     fill(planned, tmp_path / "disk", [0])
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    store.erase(DiskObjects(str(tmp_path / "link")))
+    erase(output_at(planned, tmp_path / "link"))
     assert (tmp_path / "link").is_symlink()
     assert list((tmp_path / "disk").iterdir()) == []
-    store.erase(DiskObjects(str(tmp_path / "link")))
+    erase(output_at(planned, tmp_path / "link"))
 
 
 def test_erase_leaves_what_somebody_else_put_there(planned, tmp_path):
     build(planned, tmp_path / "out")
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "out" / "pictures").mkdir()
-    store.erase(DiskObjects(str(tmp_path / "out")))
+    erase(output_at(planned, tmp_path / "out"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.txt", "pictures"]
     with pytest.raises(StoreError, match="left alone"):
-        store.look(DiskObjects(str(tmp_path / "out")))
+        look_at(tmp_path / "out")
 
 
 class Killed(BaseException):
@@ -340,10 +382,10 @@ class Killed(BaseException):
 
 def test_an_erase_that_is_killed_leaves_what_can_be_erased_again(tmp_path, monkeypatch):
     write_machines(tmp_path / "raw", 4)
-    table, output = plan_table(tmp_path / "raw"), tmp_path / "out"
+    plan, output = plan_table(tmp_path / "raw"), tmp_path / "out"
     delete, delete_below, stages = DiskObjects.delete, DiskObjects.delete_below, 0
     for allowed in range(100):
-        build(table, output)
+        build(plan, output)
         left = iter(range(allowed))
 
         def dying(self, key, left=left, delete=delete):
@@ -355,23 +397,24 @@ def test_an_erase_that_is_killed_leaves_what_can_be_erased_again(tmp_path, monke
             patch.setattr(DiskObjects, "delete", dying)
             patch.setattr(DiskObjects, "delete_below", partialmethod(dying, delete=delete_below))
             try:
-                store.erase(DiskObjects(str(output)))
+                erase(output_at(plan, output))
                 break
             except Killed:
                 stages += 1
-        assert allowed == 0 or store.read_records(DiskObjects(str(output)), table) == {}
-        assert store.look(DiskObjects(str(output))) is not None
-        store.erase(DiskObjects(str(output)))
+        assert allowed == 0 or records_at(plan, output) == {}
+        assert look_at(output) is not None
+        erase(output_at(plan, output))
         assert not any(output.iterdir())
     assert stages > 10
 
 
-@pytest.mark.parametrize("damage", ["delete", "shorten", "empty", "other fingerprint", "not json"])
+@pytest.mark.parametrize("damage", ["delete", "shorten", "empty", "other fingerprint", "not json", "no sums"])
 def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     write_machines(tmp_path / "raw", 35)
-    table, output = plan_table(tmp_path / "raw"), build(plan_table(tmp_path / "raw"), tmp_path / "out")
+    plan = plan_table(tmp_path / "raw")
+    output = build(plan, tmp_path / "out")
     shard, record = output / "features/c.1.0", output / "features/records/1.json"
-    assert list(store.read_records(DiskObjects(str(output)), table)) == [0, 1]
+    assert list(records_at(plan, output)) == [0, 1]
     if damage == "delete":
         shard.unlink()
     elif damage == "shorten":
@@ -379,7 +422,9 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     elif damage == "empty":
         record.write_bytes(b"")
     elif damage == "other fingerprint":
-        record.write_bytes(record.read_bytes().replace(table.fingerprint.encode(), b"0" * 16))
-    else:
+        record.write_bytes(record.read_bytes().replace(plan.fingerprint.encode(), b"0" * 16))
+    elif damage == "not json":
         record.write_bytes(record.read_bytes()[:-5])
-    assert list(store.read_records(DiskObjects(str(output)), table)) == [0]
+    else:
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"result": {"count": 3}}))
+    assert list(records_at(plan, output)) == [0]

@@ -1,19 +1,18 @@
-"""A table's fingerprint: what changes it and what does not; and what its tasks are told."""
+"""A table's fingerprint: what changes it and what does not; and what its tasks are given."""
 
 import dataclasses
 import pickle
 
 import numpy as np
 import pytest
-from mimii.engine.work import make_stamp
 
 from mimii.features.decode import Header
 from mimii.features.spec import FeatureSpec
-from mimii.recordings.catalogue import Probe, digest_clips, make_catalogue
+from mimii.recordings.catalogue import digest_clips, make_catalogue
 from mimii.recordings.clips import Clip, Identity
 from mimii.storage.disk import DiskObjects
 from mimii.storage.places import Place
-from mimii.table.table import make_table, shard_task
+from mimii.table.table import make_table_plan, shard_stamp, shard_task
 
 MIB = 1 << 20
 WHO = Identity("fan", "id_00", 3, 6.0, 0, "")
@@ -24,12 +23,17 @@ def some_clips():
     return [Clip(f"data/{n}.wav", Place(f"/data/{n}.wav", 100 + n, f"v{n}"), who[n]) for n in range(6)]
 
 
+def with_lengths(clips, lengths, sample_rate=16_000):
+    headers = [Header(sample_rate, 8, length) for length in lengths]
+    return [dataclasses.replace(clip, header=header) for clip, header in zip(clips, headers, strict=True)]
+
+
 def table_of(clips=None, splits=None, spec=None, lengths=None, shard_bytes=32 * MIB):
     clips = some_clips() if clips is None else clips
     lengths = lengths or [160_000] * len(clips)
     spec = spec or FeatureSpec()
-    probes = [Probe(Header(spec.sample_rate, 8, length)) for length in lengths]
-    return make_table(make_catalogue(clips, probes, splits or [""] * len(clips), spec), shard_bytes)
+    clips = with_lengths(clips, lengths, spec.sample_rate)
+    return make_table_plan(make_catalogue(clips, splits or [""] * len(clips), spec), shard_bytes)
 
 
 def with_change(index, **changes):
@@ -107,7 +111,7 @@ def test_the_fingerprint_changes_with_names_splits_lengths_order_and_number_of_c
 
 def test_the_fingerprint_changes_with_the_layout_but_the_digest_of_clips_does_not():
     small, large = table_of(shard_bytes=2 * MIB), table_of(shard_bytes=64 * MIB)
-    assert small.plan.layout != large.plan.layout
+    assert small.rows.layout != large.rows.layout
     assert small.fingerprint != large.fingerprint
     assert digest_clips(small.catalogue) == digest_clips(large.catalogue)
 
@@ -126,7 +130,7 @@ def test_names_that_are_no_text_have_a_fingerprint():
     assert one.fingerprint != other.fingerprint
 
 
-def test_values_that_run_together_are_told_apart():
+def test_values_that_run_together_have_two_fingerprints():
     one = with_identity(0, machine_type="fan, id", machine_id="00")
     other = with_identity(0, machine_type="fan", machine_id="id, 00")
     assert table_of(one).fingerprint != table_of(other).fingerprint
@@ -135,31 +139,41 @@ def test_values_that_run_together_are_told_apart():
 @pytest.mark.parametrize("changes", [{"version": "later"}, {"size": 5}], ids=str)
 def test_the_inputs_of_a_shard_change_with_its_recordings_and_no_others(changes):
     before, after = (table_of(clips, shard_bytes=MIB) for clips in (some_clips(), with_place(0, **changes)))
-    assert before.plan.n_shards > 1
-    assert make_stamp(before, 0).inputs != make_stamp(after, 0).inputs
-    others = range(1, before.plan.n_shards)
-    assert [make_stamp(before, n).inputs for n in others] == [make_stamp(after, n).inputs for n in others]
+    assert before.rows.n_shards > 1
+    assert shard_stamp(before, 0).inputs != shard_stamp(after, 0).inputs
+    others = range(1, before.rows.n_shards)
+    assert [shard_stamp(before, n).inputs for n in others] == [shard_stamp(after, n).inputs for n in others]
+
+
+def tasks_of(plan):
+    return [shard_task(plan, shard, DiskObjects("out")) for shard in range(plan.rows.n_shards)]
 
 
 def test_tasks_together_have_all_rows_of_all_clips_once():
-    table = table_of(lengths=[160_000, 3000, 700_000, 5_000_000, 2048, 160_000], shard_bytes=MIB)
+    plan = table_of(lengths=[160_000, 3000, 700_000, 5_000_000, 2048, 160_000], shard_bytes=MIB)
     rows = []
-    for index in range(table.plan.n_shards):
-        task = shard_task(table, index, DiskObjects("out"))
-        rows += [(part.clip, row) for part in task.parts for row in range(part.start, part.stop)]
-        assert (task.shard, task.output, task.spec) == (index, DiskObjects("out"), table.catalogue.spec)
-        assert (task.layout, task.stamp.fingerprint) == (table.plan.layout, table.fingerprint)
-        assert task.stamp == make_stamp(table, index)
-        for part in task.parts:
-            assert str(part.place) == f"/data/{part.clip}.wav"
-            assert part.n_samples == table.catalogue.n_samples[part.clip]
-    assert rows == [(clip, row) for clip in range(6) for row in range(int(table.catalogue.n_rows[clip]))]
+    for shard, task in enumerate(tasks_of(plan)):
+        assert (task.output, task.spec, task.layout) == (DiskObjects("out"), plan.catalogue.spec, plan.rows.layout)
+        assert task.stamp == shard_stamp(plan, shard)
+        assert (task.stamp.fingerprint, task.stamp.task, task.faults) == (plan.fingerprint, shard, {})
+        for one, span in zip(task.inputs, task.spans, strict=True):
+            assert one.clip == span.clip
+            assert str(one.place) == f"/data/{span.clip}.wav"
+            assert one.n_samples == plan.catalogue.n_samples[span.clip]
+            assert span.row == len(rows)
+            rows += [(span.clip, row) for row in range(span.start, span.stop)]
+    assert rows == [(clip, row) for clip in range(6) for row in range(int(plan.catalogue.n_rows[clip]))]
+
+
+def test_a_task_is_named_by_its_shard_and_recordings():
+    assert str(tasks_of(table_of())[0]) == "shard 0, recordings /data/0.wav to /data/5.wav"
 
 
 def counted(splits):
-    table = table_of(splits=splits)
-    tasks = (shard_task(table, index, DiskObjects("out")) for index in range(table.plan.n_shards))
-    return [part.counts for task in tasks for part in task.parts]
+    plan = table_of(splits=splits)
+    found = [counts for task in tasks_of(plan) for counts in task.counted]
+    assert found == plan.counted.tolist()
+    return found
 
 
 def test_statistics_count_the_clips_for_training_only():
@@ -172,21 +186,26 @@ def test_statistics_count_all_clips_where_none_is_for_training(splits):
     assert counted(splits) == [True] * 6
 
 
+def test_statistics_count_all_clips_where_those_for_training_have_no_rows():
+    plan = table_of(splits=["train", *["test"] * 5], lengths=[10, *[160_000] * 5])
+    assert tasks_of(plan)[0].counted == (True,) * 5
+
+
 def test_clips_without_rows_are_in_no_task():
-    table = table_of(lengths=[160_000, 10, 160_000, 0, 100, 160_000])
-    assert [part.clip for part in shard_task(table, 0, DiskObjects("out")).parts] == [0, 2, 5]
-    assert table.plan.n_shards == 1
+    plan = table_of(lengths=[160_000, 10, 160_000, 0, 100, 160_000])
+    [task] = tasks_of(plan)
+    assert [one.clip for one in task.inputs] == [0, 2, 5]
 
 
 def test_a_table_of_no_clips_has_no_tasks():
-    table = table_of([])
-    assert table.plan.n_shards == 0
+    plan = table_of([])
+    assert plan.rows.n_shards == 0
     with pytest.raises(IndexError):
-        shard_task(table, 0, DiskObjects("out"))
+        shard_task(plan, 0, DiskObjects("out"))
 
 
 def test_a_task_is_small_and_of_plain_values():
-    table = table_of()
-    task = shard_task(table, 0, DiskObjects("out"))
+    [task] = tasks_of(table_of())
     assert len(pickle.dumps(task)) < 4000
-    assert not any(isinstance(value, np.generic) for part in task.parts for value in dataclasses.astuple(part))
+    values = (*task.counted, *(value for one in (*task.inputs, *task.spans) for value in dataclasses.astuple(one)))
+    assert not any(isinstance(value, np.generic) for value in values)

@@ -1,0 +1,98 @@
+"""One recording, or samples, to its log-mel spectrogram: what librosa computes, and what a table's rows are made of."""
+
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+import mimii
+from tests.helpers.commands import open_table, rows_by_path
+from tests.helpers.recordings import noise, write_clip
+from tests.helpers.servers import client
+
+SPECS = {
+    "explore": mimii.FeatureSpec(),
+    "second channel": mimii.FeatureSpec(channel=1, n_fft=1024),
+    "mimii-baseline": mimii.FeatureSpec.preset("mimii-baseline", frames=3),
+    "dcase2020": mimii.FeatureSpec.preset("dcase2020", hop_length=300),
+}
+
+
+def librosa_db(samples, spec):
+    mel = librosa.feature.melspectrogram(
+        y=samples, sr=spec.sample_rate, n_fft=spec.n_fft, hop_length=spec.hop_length, n_mels=spec.n_mels,
+        pad_mode="constant",
+    )  # fmt: skip
+    return librosa.power_to_db(mel, ref=np.max).T
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_clip(tmp_path / "press.wav", 5, 30_000, n_channels=2)
+
+
+def test_a_file_is_what_librosa_computes(path):
+    decibel = mimii.log_mel(path)
+    assert (decibel.shape, decibel.dtype) == ((59, 64), np.float32)
+    samples, _ = librosa.load(path, sr=None, mono=False)
+    np.testing.assert_allclose(decibel, librosa_db(samples[0], mimii.FeatureSpec()), rtol=0, atol=1e-3)
+    other = mimii.FeatureSpec(channel=1, n_fft=1024, hop_length=300, n_mels=40)
+    np.testing.assert_allclose(mimii.log_mel(path, other), librosa_db(samples[1], other), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_may_be_text_or_a_path(path, kind):
+    np.testing.assert_array_equal(mimii.log_mel(kind(path)), mimii.log_mel(path))
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_tables_rows_are_its_frames_side_by_side(tmp_path, spec):
+    for seed in range(3):
+        write_clip(tmp_path / "raw" / f"{seed}.wav", seed, 20_000 + seed, n_channels=2)
+    plan = mimii.plan_table(mimii.find_recordings(str(tmp_path / "raw")), spec, split="none")
+    mimii.featurize(plan, str(tmp_path / "out"))
+    for name, rows in rows_by_path(open_table(tmp_path / "out")).items():
+        decibel = mimii.log_mel(tmp_path / "raw" / name, spec)
+        n_rows = len(decibel) - spec.frames + 1
+        expected = [decibel[row : row + spec.frames].ravel() for row in range(n_rows)]
+        np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("how", [np.asarray, list, lambda samples: samples.astype(float)])
+def test_samples_are_as_the_file_that_holds_them(path, how):
+    samples, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(mimii.log_mel(how(samples[:, 0])), mimii.log_mel(path))
+    np.testing.assert_array_equal(mimii.log_mel(how(samples[:, 0]), sample_rate=16_000), mimii.log_mel(path))
+
+
+def test_samples_of_another_rate_than_the_spec_are_refused_with_both():
+    with pytest.raises(mimii.AudioError, match="sample rate 8000 Hz, the spec has 16000 Hz"):
+        mimii.log_mel(noise(1)[:, 0] / 32768, sample_rate=8000)
+
+
+def test_a_file_of_another_rate_than_the_spec_is_refused_with_both(tmp_path):
+    path = write_clip(tmp_path / "a.wav", 1, sample_rate=44_100)
+    with pytest.raises(mimii.AudioError, match="sample rate 44100 Hz, the spec has 16000 Hz"):
+        mimii.log_mel(path)
+    assert mimii.log_mel(path, mimii.FeatureSpec(sample_rate=44_100)).shape == (32, 64)
+
+
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path, path):
+    with pytest.raises(FileNotFoundError):
+        mimii.log_mel(tmp_path / "missing.wav")
+    (tmp_path / "text.wav").write_text("no sound" * 100)
+    with pytest.raises(mimii.AudioError, match="not audio"):
+        mimii.log_mel(tmp_path / "text.wav")
+    with pytest.raises(mimii.AudioError, match="no channel 2: the recording has 2"):
+        mimii.log_mel(path, mimii.FeatureSpec(channel=2))
+
+
+def test_an_object_on_s3_is_as_a_file(moto, use, path):
+    use(moto)
+    client(moto).create_bucket(Bucket="single")
+    client(moto).put_object(Bucket="single", Key="a b.wav", Body=path.read_bytes())
+    np.testing.assert_array_equal(mimii.log_mel("s3://single/a b.wav"), mimii.log_mel(path))
+    with pytest.raises(FileNotFoundError, match=r"s3://single/missing\.wav: no such object"):
+        mimii.log_mel("s3://single/missing.wav")
