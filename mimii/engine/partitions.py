@@ -164,8 +164,8 @@ def _await(client: Client, future: Future[Any], results: "queue.SimpleQueue[tupl
 
 async def _fetch(client: Client, future: Future[Any]) -> Any:  # noqa: ANN401
     """Return what a task returned, asked for by itself: in Dask's batches it would wait for frozen workers, too."""
-    await future._state.wait()  # noqa: SLF001  there is no public way to wait without fetching
-    if future.status == "finished":
+    await future.exception()  # waits and fetches nothing
+    if future.status == "finished" and client.scheduler:
         with suppress(OSError):
             response = await client.scheduler.gather(keys=[future.key])
             if response["status"] == "OK":
