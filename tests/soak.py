@@ -298,7 +298,7 @@ def fill_memory(round_: Round) -> None:
         if not round_.reached(run, moment):
             break
         before = {process.pid for process in round_.workers_of_cluster()}
-        round_.ask(_HOG, index % 2, 20)
+        round_.ask(_HOG, index % 2, LIMIT / 2)
         gone = before - {process.pid for process in round_.workers_of_cluster()}
         round_.tally.check(gone or run.ended(), "no worker was killed for its memory")
         round_.tally.kills += len(gone)

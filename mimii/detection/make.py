@@ -206,8 +206,8 @@ def score(
     """
     import pandas as pd
 
-    clips = _find(recordings, access)
     root, detectors = read_models(models.output if isinstance(models, Report) else models, models_access or access)
+    clips = _find(recordings, access)
     catalogue = make_catalogue(clips, no_split(clips), next(iter(detectors.values())).spec)
     chosen = [_choose_model(clip, detectors) for clip in clips]
     problems = [bad or ("" if key else _NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]

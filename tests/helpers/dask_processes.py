@@ -43,15 +43,19 @@ class Program:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that work for a nanny."""
-        return [process for process in self.processes()[1:] if _is_worker(process)]
+        return [process for process in self.processes()[1:] if is_worker(process)]
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def is_worker(process: psutil.Process) -> bool:
+    """Say whether a process was spawned by multiprocessing, or forked by its server."""
     try:
-        return "spawn_main" in " ".join(process.cmdline())
+        words, parent = " ".join(process.cmdline()), process.parent()
+        return "spawn_main" in words or (
+            parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+        )
     except psutil.Error:
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.commands import ROOT, command, environment, wait_for
+from tests.helpers.dask_processes import is_worker
 
 SHORT_HOP = ("--hop-length", 32)
 """Makes 497 rows of a second of sound: two clips are a shard of a MiB."""
@@ -50,12 +51,17 @@ mimii.features.decode.read_blocks = read_blocks
 _DEADLY_START = """
 import os, pathlib, signal, sys
 
-if "spawn_main" in " ".join(sys.orig_argv):
+def die():
     deaths = pathlib.Path({folder!r}, "deaths")
     if not deaths.exists() or len(deaths.read_text()) < {times}:
         with deaths.open("a") as file:
             file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
+
+if "spawn_main" in " ".join(sys.orig_argv):
+    die()
+if "forkserver" in " ".join(sys.orig_argv):
+    os.register_at_fork(after_in_child=die)
 """
 
 
@@ -115,8 +121,7 @@ class Run:
 
     def workers(self):
         try:
-            children = psutil.Process(self.process.pid).children()
-            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            return list(filter(is_worker, psutil.Process(self.process.pid).children(recursive=True)))
         except psutil.NoSuchProcess:
             return []
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mimii.engine.outputs import finish, look
 from mimii.recordings.synthesis import wav_bytes
 from mimii.storage.disk import DiskObjects
-from mimii.table import store
+from mimii.table import HEAD
 from tests.helpers.commands import (
     assert_same_bytes,
     contents,
@@ -22,7 +23,9 @@ from tests.helpers.commands import (
     fill,
     librosa_rows,
     open_table,
+    output_at,
     plan_table,
+    records_at,
     rows_by_path,
     run,
 )
@@ -285,7 +288,7 @@ def test_a_clip_that_changes_after_the_plan_is_bad_and_its_neighbours_are_right(
     [done] = fill(table, output)
     assert list(done.bad) == [2]
     assert reason in done.bad[2]
-    store.finish(DiskObjects(str(output)), table, ["recordings"])
+    finish(output_at(table, output), records_at(table, output))
     opened = open_table(output)
     assert opened.status.values[2] == done.bad[2]
     rows = rows_by_path(opened)
@@ -332,7 +335,7 @@ def test_bad_clips_alone_make_a_finished_empty_table(tmp_path, capsys):
     assert dict(table.sizes) == {"row": 0, "feature": 320, "clip": 3}
     assert "ok" not in table.status.values
     assert np.isnan(table.feature_mean.values).all()
-    assert store.look(DiskObjects(str(tmp_path / "out"))).finished
+    assert look(DiskObjects(str(tmp_path / "out")), HEAD).finished
     before = contents(tmp_path / "out")
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 3
     assert contents(tmp_path / "out") == before

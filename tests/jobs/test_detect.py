@@ -289,7 +289,7 @@ def test_a_machine_without_normal_clips_for_training_is_told(raw, tmp_path, capl
     abnormal = next(raw.rglob("fan/id_00/abnormal"))
     assert featurize_here(abnormal, next(raw.rglob("valve")), "--output", store) == 0
     assert detect_here(store, "--output", tmp_path / "out", "--model", "pca") == 0
-    assert "1 machine of no normal clip for training: fan-id_00-6dB" in caplog.text
+    assert "1 machine without a normal clip for training: fan-id_00-6dB" in caplog.text
     assert len(list((tmp_path / "out/models").iterdir())) == 2
 
 

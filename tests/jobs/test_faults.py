@@ -4,11 +4,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from mimii.table.extract import extract_shard
 
+from mimii.engine import Cluster, compute
+from mimii.engine.outputs import begin, finish, look
 from mimii.engine.records import record_key
 from mimii.storage.disk import PARTIAL, DiskObjects
-from mimii.table import store
+from mimii.table import HEAD, TableOutput
 from mimii.table.keys import RECORDS
 from mimii.table.table import shard_task
 from tests.helpers.commands import (
@@ -17,9 +18,11 @@ from tests.helpers.commands import (
     contents,
     featurize_here,
     fill,
+    output_at,
     partial_files,
     plan_table,
     record_numbers,
+    records_at,
     replaced,
     shard_files,
     wait_for,
@@ -201,6 +204,11 @@ class Meanwhile(DiskObjects):
     before_get = before_put = ()
 
 
+def compute_shard(task):
+    [(_, record)] = compute(Cluster(None, 1), TableOutput.pipeline, [(task.stamp.task, task)])
+    return record
+
+
 def meanwhile(root, **acts):
     """Return objects at which something happens once: just after the first look, or just before the first writing."""
     kind = type("Once", (Meanwhile,), {when: [act] for when, act in acts.items()})
@@ -211,12 +219,12 @@ def test_a_driver_that_ends_while_another_one_does_a_shard_again_finds_all_of_th
     table, output = plan_table(raw), tmp_path / "out"
     expected = build(table, tmp_path / "expected")
     fill(table, output)
-    ended = []
-    objects = meanwhile(
-        output, before_put=lambda: ended.append(store.finish(DiskObjects(str(output)), table, ["recordings"]))
-    )
-    extract_shard(shard_task(table, 0, objects))
-    assert [len(records) for records in ended] == [table.plan.n_shards]
+    found = []
+    objects = meanwhile(output, before_put=lambda: found.append(records_at(table, output)))
+    compute_shard(shard_task(table, 0, objects))
+    [records] = found
+    assert len(records) == table.rows.n_shards
+    finish(output_at(table, output), records)
     assert_same_bytes(output, expected)
 
 
@@ -226,15 +234,15 @@ def test_a_record_of_other_recordings_does_not_vouch_for_a_shard_that_is_being_w
     seen = []
     objects = meanwhile(output, before_put=lambda: seen.append(DiskObjects(str(output)).get(record_key(RECORDS, 0))))
     task = shard_task(table, 0, objects)
-    extract_shard(replace(task, stamp=replace(task.stamp, inputs="others")))
+    compute_shard(replace(task, stamp=replace(task.stamp, inputs="others")))
     assert seen == [None]
 
 
 def test_a_run_that_looks_while_another_one_begins_sees_a_table(raw, tmp_path):
     table, output = plan_table(raw), DiskObjects(str(tmp_path / "out"))
-    objects = meanwhile(tmp_path / "out", before_get=lambda: store.begin(output, table, ["recordings"]))
-    assert store.look(objects) == store.look(output)
-    assert store.look(output) is not None
+    objects = meanwhile(tmp_path / "out", before_get=lambda: begin(output_at(table, tmp_path / "out")))
+    assert look(objects, HEAD) == look(output, HEAD)
+    assert look(output, HEAD) is not None
 
 
 def test_tidying_up_beside_writers_harms_nobody(tmp_path):

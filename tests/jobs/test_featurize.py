@@ -633,8 +633,8 @@ def test_dry_run_says_what_would_become_of_the_output(finished, raw, capsys):
     before = contents(output)
     for more, fate in (
         ((), "where 4 of 4 shards are there already"),
-        (("--n-mels", 32), "which holds another table: would be refused without --overwrite"),
-        (("--n-mels", 32, "--overwrite"), "which holds another table: would be deleted"),
+        (("--n-mels", 32), "which holds another table of features: would be refused without --overwrite"),
+        (("--n-mels", 32, "--overwrite"), "which holds another table of features: would be deleted"),
     ):
         assert featurize_here(*arguments, *more) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"output    {output}, {fate}"
