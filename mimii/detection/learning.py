@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mimii.detection.kinds import load_kind
+from mimii.detection.kinds import KINDS, load_kind
 from mimii.features import FloatArray
 
 Blocks = Callable[[int], Iterable[FloatArray]]
@@ -12,7 +12,7 @@ Blocks = Callable[[int], Iterable[FloatArray]]
 
 
 class LearningError(ValueError):
-    """There are no training rows."""
+    """There are no training rows, or there is no such kind of detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Training:
     epochs: int = 50
     seed: int = 0
     normalize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            msg = f"there is no kind of detector {self.kind!r}; there are {', '.join(KINDS)}"
+            raise LearningError(msg)
 
 
 def train(blocks: Blocks, training: Training) -> dict[str, FloatArray]:

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from mimii.detection.machines import Machine, Span, find_machines
-from mimii.table.columns import Columns
+from mimii.detection.machines import Machine, find_machines
+from mimii.table import Columns, RowSpan
 
 
 def columns(clips):
@@ -32,6 +32,11 @@ def columns(clips):
     )
 
 
+def span_of(clip):
+    """Return all rows of a clip: those before it have 1, 2, 3, ... rows."""
+    return RowSpan(clip, 0, clip + 1, clip * (clip + 1) // 2)
+
+
 def test_clips_are_grouped_by_type_id_and_snr():
     found = find_machines(
         columns(
@@ -50,7 +55,7 @@ def test_clips_are_grouped_by_type_id_and_snr():
         "fan-id_02-6dB",
         "pump-id_00-6dB",
     ]
-    assert found[0] == Machine("fan-id_00-6dB", "fan", "id_00", 6.0, (Span(0, 0, 1),), (Span(3, 6, 10),), (1,))
+    assert found[0] == Machine("fan-id_00-6dB", "fan", "id_00", 6.0, (span_of(0),), (span_of(3),), (1,))
 
 
 @pytest.mark.parametrize(
@@ -64,9 +69,10 @@ def test_clips_are_grouped_by_type_id_and_snr():
 def test_only_normal_clips_are_for_training_and_only_labelled_ones_for_testing(label, split, status, role):
     found = find_machines(columns([("fan", "id_00", 6, 0, "train", "ok"), ("fan", "id_00", 6, label, split, status)]))
     [machine] = found
-    assert (Span(1, 1, 3) in machine.train) == (role == "train")
-    assert (Span(1, 1, 3) in machine.test) == (role == "test")
+    assert (span_of(1) in machine.train) == (role == "train")
+    assert (span_of(1) in machine.test) == (role == "test")
     assert machine.labels == ((label,) if role == "test" else ())
+    assert machine.n_clips == (2 if role else 1)
 
 
 def test_clips_of_unknown_machines_are_one_machine():
@@ -83,7 +89,7 @@ def test_clips_of_unknown_machines_are_one_machine():
         ("\u673a\u5668\u4e00", "\u673a\u5668\u4e8c"),
     ],
 )
-def test_names_are_fit_for_files_and_tell_machines_apart(ids):
+def test_names_are_fit_for_files_and_differ(ids):
     found = find_machines(columns([("fan", one, 0, 0, "train", "ok") for one in ids]))
     names = {machine.name for machine in found}
     assert len(names) == 2

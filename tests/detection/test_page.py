@@ -8,17 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import soundfile
-from mimii.detection.detection import Outcome
 from PIL import Image
 
 from mimii.detection.learning import Training
 from mimii.detection.listening import Sound, read_sounds
-from mimii.detection.machines import Machine, Span
+from mimii.detection.machines import Machine
 from mimii.detection.page import MOST_SHOWN, find_hardest, write_page
+from mimii.detection.study import Outcome
 from mimii.features.decode import encode_flac
 from mimii.features.spec import FeatureSpec
 from mimii.storage.access import DEFAULT_ACCESS
-from mimii.table.columns import Columns
+from mimii.table import Columns, RowSpan
 from tests.helpers.browser import look_at
 from tests.helpers.recordings import noise, write_clip
 
@@ -30,9 +30,9 @@ PATH = """a <script>alert("1")</script> & 'b'.wav"""
 def machine(number, labels, scores, threshold=1.0):
     name = f"fan-id_{number:02d}-6dB"
     clips = tuple(range(10 * number, 10 * number + len(labels)))
-    spans = tuple(Span(clip, clip * N_ROWS, (clip + 1) * N_ROWS) for clip in clips)
+    spans = tuple(RowSpan(clip, 0, N_ROWS, clip * N_ROWS) for clip in clips)
     learned = Machine(name, "fan", f"id_{number:02d}", 6.0, spans, spans, tuple(labels))
-    return learned, Outcome("f", name, 1, 7, (0.5, 0.6), threshold, clips, tuple(labels), tuple(scores))
+    return learned, Outcome(name, 7, (0.5, 0.6), threshold, clips, tuple(labels), tuple(scores))
 
 
 def columns(n_clips):
