@@ -161,7 +161,7 @@ class Round:
 
     def finish(self, run: Run, *, status: int = 0) -> None:
         """Wait for the end of a run, and compare."""
-        ended = run.wait(LIMIT)
+        ended = run.wait()
         self.tally.check(ended == status, f"ended with {ended}")
         if status == 0:
             self.resume()
@@ -340,7 +340,7 @@ def upset_storage(round_: Round) -> None:
         seen = len(proxy.requests)
         wait_for(lambda seen=seen: run.ended() or len(proxy.requests) > seen + 5, "requests in vain", LIMIT)
         server.start()
-    if run.wait(LIMIT) and not _lists(server):  # rclone itself may come back unable to list
+    if run.wait() and not _lists(server):  # rclone itself may come back unable to list
         server.kill()
         server.start()
         round_.resume()
@@ -379,7 +379,7 @@ def replace_recording(round_: Round) -> None:
     round_.tally.strikes += 2
     round_.expected = round_.folder / "expected"
     undisturbed = round_.start("--scheduler", "sync", url=round_.expected)
-    round_.tally.check(undisturbed.wait(LIMIT) == 0, "the undisturbed run failed")
+    round_.tally.check(undisturbed.wait() == 0, "the undisturbed run failed")
     table = open_table(round_.expected)
     for shard in shards_of(table, path.name, table.attrs["shard_rows"]):
         round_.kept.pop(shard, None)
@@ -393,7 +393,7 @@ def start_two_drivers(round_: Round) -> None:
     runs.append(round_.start())
     round_.tally.strikes += 1
     for run in runs:
-        status = run.wait(LIMIT)
+        status = run.wait()
         round_.tally.check(status == 0 or (status == 2 and "holds" in run.text()), f"one of two ended with {status}")
     round_.kept = round_.records()
     round_.finish(round_.start())
@@ -482,7 +482,7 @@ class Soak:
 def _run_undisturbed(raw: object, output: object, said: Path, job: str, variables: dict[str, str]) -> None:
     run = Run(raw, output, "--scheduler", "sync", said=said, job=job, how=HOW[job], **variables)
     try:
-        assert run.wait(LIMIT) == 0, run.text()
+        assert run.wait() == 0, run.text()
     finally:
         run.end()
 
