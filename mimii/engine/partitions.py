@@ -106,22 +106,30 @@ def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any
 
 
 def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt]) -> Iterator[tuple[int, Any]]:
-    """Keep a window of tasks under way; send the next ones when there is room for half a window."""
+    """Keep a window of tasks under way; send the next ones when there is room for half a window, or no result comes.
+
+    Tasks of frozen workers may fill half a window for long, and the other workers are to have some, too.
+    """
     client, results = cluster.client, queue.SimpleQueue[tuple[Future[Any], Any]]()
     assert client is not None
     under_way, again, windows = dict[Future[Any], Attempt](), list[Attempt](), _windows(client, cluster.most)
+    is_idle = False
     try:
         while True:
             window = next(windows)
             room = window - len(under_way)
-            if again or room >= window // 2:
+            if again or is_idle or room >= window // 2:
                 new = _submit(client, pipeline, [*again, *islice(attempts, max(room, 0))])
                 for future in new:
                     _await(client, future, results)
                 under_way, again = under_way | new, []
             if not under_way:
                 return
-            future, result = _next(results)
+            found = _next(results)
+            is_idle = found is None
+            if found is None:
+                continue
+            future, result = found
             attempt = under_way.pop(future)
             if isinstance(result, KilledWorker):
                 again = [_with_more_care(attempt, result, pipeline)]
@@ -173,12 +181,12 @@ async def _fetch(client: Client, future: Future[Any]) -> Any:  # noqa: ANN401
     return await future  # whether it failed, or its worker has died since, Dask knows
 
 
-def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> tuple[Future[Any], Any]:
-    """Wait for the next result, or for an interrupt."""
-    while True:
-        check_interrupts()
-        with suppress(queue.Empty):
-            return results.get(timeout=_SECONDS_BETWEEN_CHECKS)
+def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> tuple[Future[Any], Any] | None:
+    """Wait a moment for the next result; None where there is none yet."""
+    check_interrupts()
+    with suppress(queue.Empty):
+        return results.get(timeout=_SECONDS_BETWEEN_CHECKS)
+    return None
 
 
 def _windows(client: Client, most: int) -> Iterator[int]:

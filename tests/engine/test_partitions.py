@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -16,7 +15,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from mimii.engine import Cluster, Pipeline, Where, compute, connect, outputs, partitions, tasks_to_results
 from mimii.engine.partitions import Attempt, make_bag
 from tests.helpers.commands import assert_same_bytes, output_at, plan_table
-from tests.helpers.dask_processes import run_tasks
+from tests.helpers.dask_processes import freeze, run_tasks, thaw
 from tests.helpers.recordings import write_machines
 
 
@@ -110,26 +109,48 @@ def test_the_name_of_a_task_does_not_depend_on_what_is_in_it():
 # A worker that is frozen: its process is there, its connections are open, and it does not answer.
 
 
+IN_THE_MIDDLE, WHEN_FETCHED = "in the middle", "when fetched"
+FIRST_TO_FREEZE = 20
+FROZEN = []
+"""When this process was frozen, if it was: once is enough."""
+
+
 def freeze_some(task):
-    """Freeze the worker in the middle of a task, or a moment after one; each worker once, and one for each moment."""
+    """Freeze the worker in a task, while its result is fetched, or so many seconds after it: one for each moment."""
     folder, number, moments = task
-    if number >= FIRST_TO_FREEZE and not FROZEN:
-        for index, moment in enumerate(moments):
-            with suppress(FileExistsError), (folder / f"{index}.pid").open("x") as file:
-                file.write(str(os.getpid()))
-                FROZEN.append(moment)
-                break
-        if FROZEN == [IN_THE_MIDDLE]:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        elif FROZEN:
-            subprocess.Popen(["/bin/sh", "-c", f"sleep {FROZEN[0]}; kill -STOP {os.getpid()}"])
     time.sleep(0.01)
+    if number < FIRST_TO_FREEZE or FROZEN or (moment := take_one(folder, moments)) is None:
+        return number
+    if moment == IN_THE_MIDDLE:
+        freeze(psutil.Process())
+    elif moment == WHEN_FETCHED:
+        return FreezingResult(number)
+    else:
+        subprocess.Popen(["/bin/sh", "-c", f"sleep {moment}; kill -STOP {os.getpid()}"])
     return number
 
 
-FROZEN = []
-FIRST_TO_FREEZE = 20
-IN_THE_MIDDLE = -1
+def take_one(folder, moments):
+    """Return a moment that no other worker has taken; None where all are."""
+    for index, moment in enumerate(moments):
+        with suppress(FileExistsError), (folder / f"{index}.pid").open("x") as file:
+            file.write(str(os.getpid()))
+            FROZEN.append(moment)
+            return moment
+    return None
+
+
+class FreezingResult:
+    """A number that freezes the process that it is fetched from, once."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        if FROZEN == [WHEN_FETCHED]:
+            FROZEN.append("again")
+            freeze(psutil.Process())
+        return int, (self.number,)
 
 
 def frozen(folder):
@@ -147,17 +168,16 @@ def results_with_frozen_workers(folder, n_workers, moments, n_tasks):
             assert {process.status() for process in frozen(folder)} == {psutil.STATUS_STOPPED}
         finally:
             for process in frozen(folder):
-                process.send_signal(signal.SIGCONT)
+                thaw(process)
         return [*first, *results]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [IN_THE_MIDDLE, 0, 0.001, 0.002, 0.004, 0.008, 0.016])
+@pytest.mark.parametrize("moment", [IN_THE_MIDDLE, WHEN_FETCHED, 0, 0.001, 0.002, 0.004, 0.008])
 def test_a_frozen_worker_stops_none_but_its_own_tasks(tmp_path, moment):
     assert sorted(results_with_frozen_workers(tmp_path, 2, [moment], 100)) == list(range(100))
 
 
 @pytest.mark.slow
 def test_many_frozen_workers_stop_none_but_their_own_tasks(tmp_path):
-    moments = [0.001 * number for number in range(1, 7)]
-    assert sorted(results_with_frozen_workers(tmp_path, 7, moments, 200)) == list(range(200))
+    assert sorted(results_with_frozen_workers(tmp_path, 7, [WHEN_FETCHED] * 6, 200)) == list(range(200))

@@ -1,4 +1,4 @@
-"""What --scheduler may be: told apart without starting anything; whatever cannot be meant is refused in words."""
+"""What --scheduler may be: told apart without starting anything; all else is refused in words."""
 
 import argparse
 import json
@@ -10,17 +10,18 @@ import pytest
 
 from jobs.featurize import make_parser
 from jobs.options import scheduler as scheduler_option
-from jobs.options import where_to_run
-from mimii.engine.cluster import default_workers
+from jobs.options import scheduler_of
 from mimii.engine.schedulers import (
     HERE,
+    TASKS_FAR_AWAY,
     ClusterClass,
     Manifest,
     SchedulerError,
-    Tls,
     Where,
     check_scheduler,
+    default_workers,
     find_address,
+    fit_to_tasks,
     is_cluster_file,
     read_cluster_file,
     speaks_tls,
@@ -37,8 +38,8 @@ def write(path, text):
     return str(path)
 
 
-def where(*arguments, n_tasks=10, tasks_a_worker=1):
-    return where_to_run(make_parser().parse_args([str(argument) for argument in arguments]), n_tasks, tasks_a_worker)
+def where(*arguments):
+    return scheduler_of(make_parser().parse_args([str(argument) for argument in arguments]))
 
 
 @pytest.mark.parametrize(
@@ -180,12 +181,23 @@ def test_the_option_refuses_what_cannot_be_meant():
 
 
 def test_no_more_workers_are_started_here_than_there_are_tasks():
-    assert where("--workers", 8, n_tasks=3) == Where("local", 3)
-    assert where(n_tasks=1000).n_workers == default_workers()
-    assert where("--scheduler", "threads", "--workers", 2, tasks_a_worker=3) == Where("threads", 2, 3)
+    assert fit_to_tasks(where("--workers", 8), 3, is_remote=False) == Where("local", 3)
+    assert fit_to_tasks(where(), 1000, is_remote=False).n_workers == default_workers()
+    assert fit_to_tasks(where("--scheduler", "threads", "--workers", 2), 9, is_remote=False) == Where("threads", 2)
 
 
-def test_how_many_workers_a_cluster_file_starts_is_its_affair_unless_said(tmp_path):
+def test_a_worker_has_more_tasks_under_way_where_they_wait_for_s3():
+    assert fit_to_tasks(where("--workers", 2), 9, is_remote=True) == Where("local", 2, TASKS_FAR_AWAY)
+
+
+def test_of_workers_elsewhere_no_number_is_asked_for_unless_it_is_given(tmp_path):
+    path = write(tmp_path / "cluster.yaml", MANIFEST)
+    for scheduler in ("tcp://a:1", path):
+        assert fit_to_tasks(where("--scheduler", scheduler), 3, is_remote=False).n_workers is None
+    assert fit_to_tasks(where("--scheduler", path, "--workers", 50), 3, is_remote=False).n_workers == 50
+
+
+def test_how_many_workers_a_cluster_file_starts_is_said_by_the_file_unless_by_the_option(tmp_path):
     path = write(tmp_path / "cluster.yaml", MANIFEST)
     assert where("--scheduler", path).n_workers is None
     assert where("--scheduler", path, "--workers", 50).n_workers == 50
@@ -200,8 +212,6 @@ def test_how_many_workers_a_cluster_file_starts_is_its_affair_unless_said(tmp_pa
         (["--scheduler", "threads", "--adapt", "1", "2"], "--adapt MIN MAX"),
         (["--adapt", "3", "2"], "MIN at most MAX"),
         (["--adapt", "1", "2", "--workers", "2"], "without --workers"),
-        (["--tls-ca-file", __file__], "--tls-cert: is missing: --tls options come in threes"),
-        (["--tls-ca-file", __file__, "--tls-cert", __file__, "--tls-key", "/nowhere"], "/nowhere cannot be read"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(arguments, message):
@@ -230,12 +240,6 @@ def test_options_that_contradict_each_other_end_with_status_2_before_anything_is
     assert not output.exists()
 
 
-def test_three_files_encrypt(tmp_path):
-    options = write_certificates(tmp_path / "tls")
-    arguments = [part for pair in options.items() for part in pair]
-    assert where(*arguments).tls == Tls(*options.values())
-
-
 @pytest.fixture
 def greeter():
     """Return what starts a server that answers one connection after the other."""
@@ -248,7 +252,7 @@ def greeter():
         yield serve
 
 
-def test_whoever_encrypts_is_told_from_who_does_not(tmp_path, greeter):
+def test_a_server_that_encrypts_is_told_from_one_that_does_not(tmp_path, greeter):
     options = write_certificates(tmp_path / "tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options["--tls-cert"], options["--tls-key"])
@@ -264,7 +268,7 @@ def test_whoever_encrypts_is_told_from_who_does_not(tmp_path, greeter):
     assert not speaks_tls(address)
 
 
-def test_whoever_encrypts_and_wants_a_certificate_encrypts_all_the_same(tmp_path, greeter):
+def test_a_server_that_wants_a_certificate_encrypts_too(tmp_path, greeter):
     options = write_certificates(tmp_path / "tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -279,7 +283,7 @@ def test_whoever_encrypts_and_wants_a_certificate_encrypts_all_the_same(tmp_path
     assert speaks_tls(greeter(answer))
 
 
-def test_where_nobody_listens_nobody_is_told_from_anybody():
+def test_where_no_server_listens_the_question_fails():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(OSError, match="refused"):

@@ -1,18 +1,20 @@
-"""Recordings that kill whoever reads them: found out after a few deaths, and bad clips from then on."""
+"""Recordings that kill the process that reads them: found after a few deaths, and bad clips from then on."""
 
 import os
 import re
 import signal
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from mimii.engine.cluster import connect, run_tasks
-from mimii.engine.schedulers import Where
-from mimii.engine.trial import without_killers
-from mimii.storage.disk import DiskObjects
-from mimii.table.table import shard_task
+from mimii.engine import Pipeline, Where, compute, connect, tasks_to_results
+from mimii.engine.trial import find_fatal
+from mimii.features import Fault
+from mimii.storage import DiskObjects
+from mimii.table import shard_task
 from tests.helpers.commands import assert_same_bytes, open_table, plan_table, wait_for
 from tests.helpers.faults import Run, cluster_file, deadly_recordings
 from tests.helpers.recordings import write_machines
@@ -62,7 +64,7 @@ def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path):
     }
     deeds = {name(5): "SIGSEGV", name(12): "exit", name(13): "SIGABRT"}
     run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **deeds))
-    assert run.wait(90) == 3, run.text()
+    assert run.wait() == 3, run.text()
     assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **reasons))
     bad = {index: status for index, status in statuses(tmp_path / "out").items() if status != "ok"}
     assert bad == {int(clip.removeprefix("clip")): reason for clip, reason in reasons.items()}
@@ -79,7 +81,7 @@ def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path)
     deadly = [name(index) for index in range(1, N_CLIPS, 4)]
     reason = "reading it kills the process (SIGSEGV)"
     run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **dict.fromkeys(deadly, "SIGSEGV")))
-    assert run.wait(120) == 3, run.text()
+    assert run.wait() == 3, run.text()
     assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **dict.fromkeys(deadly, reason)))
 
 
@@ -88,7 +90,7 @@ def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp
     output, cluster = tmp_path / "out", small_cluster(tmp_path, "500MB")
     deadly = deadly_recordings(tmp_path / "deadly", **{name(7): "memory"})
     run = Run(raw, output, "--scheduler", cluster, **deadly)
-    assert run.wait(90) == 3, run.text()
+    assert run.wait() == 3, run.text()
     assert DIED.search(run.text())
     assert statuses(output) == dict.fromkeys(range(N_CLIPS), "ok") | {7: "not enough memory for it"}
     again = Run(raw, output)
@@ -102,7 +104,7 @@ def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp
 @pytest.mark.slow
 def test_a_rendered_clip_that_kills_its_worker_has_no_image(raw, tmp_path):
     run = Run(raw, tmp_path / "out", job="render", **deadly_recordings(tmp_path / "deadly", **{name(6): "SIGBUS"}))
-    assert run.wait(90) == 3, run.text()
+    assert run.wait() == 3, run.text()
     reasons = {name(6): "reading it kills the process (SIGBUS)"}
     variables = deadly_recordings(tmp_path / "harmless", **reasons)
     expected = Run(raw, tmp_path / "expected", *SYNC, job="render", **variables)
@@ -119,10 +121,10 @@ def faults(raw, tmp_path, monkeypatch):
         for variable, value in deadly_recordings(tmp_path / "deadly", **deeds).items():
             monkeypatch.setenv(variable, value)
         task = shard_task(plan_table(raw, mib=64), 0, DiskObjects("unused"))
-        assert len(task.parts) == N_CLIPS
-        found = without_killers(task, memory).faults
-        names = {part.clip: Path(part.place.url).stem for part in task.parts}
-        return {int(names[clip]): (loaded.problem, loaded.unread) for clip, loaded in found.items()}
+        assert len(task.inputs) == N_CLIPS
+        found = find_fatal(task, memory).faults
+        names = {one.clip: Path(one.place.url).stem for one in task.inputs}
+        return {int(names[clip]): (fault.problem, fault.unread) for clip, fault in found.items()}
 
     return faults
 
@@ -156,30 +158,34 @@ def test_storage_that_cannot_be_used_is_no_fault_of_a_recording(faults):
         faults(**{name(4): "storage"})
 
 
+@dataclass(frozen=True)
+class UnluckyTask:
+    """A task without recordings that succeeds once, and from then on with care alone."""
+
+    folder: Path
+    number: int
+    faults: tuple[()] | dict[int, Fault] = ()
+    """Taking care makes a dictionary of it."""
+    inputs: tuple[()] = ()
+
+
 def kill_unless_first(task):
-    """Succeed once; kill the worker when the same is to be done again, unless it is done with care."""
-    folder, number, careful = task
-    done_before = Path(folder, f"{number}-done").exists()
-    Path(folder, f"{number}-done").touch()
-    if done_before and not careful:
+    done = task.folder / f"{task.number}-done"
+    if done.exists() and not isinstance(task.faults, dict):
         os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def take_care(task, _memory):
-    return (*task[:2], True)
+    done.touch()
+    return task.number
 
 
 @pytest.mark.slow
 def test_a_result_that_is_lost_with_its_worker_may_be_had_with_care(tmp_path):
     before = {child.pid for child in psutil.Process().children(recursive=True)}
+    pipeline = Pipeline("kill-unless-first", partial(tasks_to_results, function=kill_unless_first))
     with connect(Where("local", 1)) as cluster:
-        results = run_tasks(
-            cluster, kill_unless_first, [(str(tmp_path), number, False) for number in range(4)], take_care
-        )
+        results = compute(cluster, pipeline, enumerate(UnluckyTask(tmp_path, number) for number in range(4)))
         taken = [next(results)]
         wait_for(lambda: len(list(tmp_path.iterdir())) == 4, "the end of all tasks")
         for process in psutil.Process().children(recursive=True):
             if process.pid not in before and "spawn_main" in " ".join(process.cmdline()):
                 process.kill()
-        assert sorted([*taken, *results]) == [0, 1, 2, 3]
+        assert sorted([*taken, *results]) == [(number, number) for number in range(4)]
