@@ -1,8 +1,8 @@
-"""Find machines that sound unlike themselves, by the features of a table.
+"""Find machines that sound unlike themselves, from the features of a table.
 
-Of each machine (type, id and SNR) it is learned what its normal clips for training sound like; each clip for testing
-scores by how badly it can be reconstructed from that. What comes out: models, scores, AUCs, and a page to look at and
-to listen to. With --score-only, models that were learned before score new recordings.
+For each machine (type, id and SNR), a model learns what its normal training clips sound like; a test clip's score is
+how badly the model reconstructs it. Results: models, scores, AUCs, and a page with pictures and sound. With
+--score-only, models that were learned before score new recordings.
 """
 
 from __future__ import annotations

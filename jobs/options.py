@@ -225,7 +225,7 @@ def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureS
 
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how to reach S3."""
+    """Add the options that say how S3 is accessed."""
     group = add_storage_option(parser)
     group.add_argument(
         "--output-option",

@@ -1,8 +1,8 @@
 """Turn machine-sound recordings into spectrogram images for an image classifier.
 
 Each recording becomes an image of its log-mel spectrogram, in folders that torchvision, Keras and Amazon Rekognition
-take as they are: train/normal, train/abnormal, test/normal, test/abnormal. Stop this command whenever you like, in
-whatever way; run it again and it does what is missing.
+take as they are: train/normal, train/abnormal, test/normal, test/abnormal. It can be stopped at any moment,
+even by kill -9; the same command resumes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``--check`` of `jobs.render`: images and manifests held against the limits of a vision service."""
+"""``--check`` of `jobs.render`: images and manifests against the limits of a vision service."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice

@@ -33,7 +33,7 @@ class Training:
     kind: str = "autoencoder"
     epochs: int = 50
     seed: int = 0
-    normalize: bool = False
+    normalize: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -147,7 +147,7 @@ def detect(  # noqa: PLR0913  each is a choice that users have
     StoreError
         If the table is not finished, has no normal clip for training, or other results are at the output.
     WorkError
-        If the work cannot go on.
+        If the work cannot be finished.
     OSError
         If something cannot be read or written.
 
@@ -201,7 +201,7 @@ def score(
     StoreError
         If there are no models.
     WorkError
-        If the work cannot go on.
+        If the work cannot be finished.
 
     """
     import pandas as pd

@@ -35,7 +35,7 @@ def scores_document(columns: Columns, results: Results) -> bytes:
 
 
 def results_document(results: Results) -> bytes:
-    """Write how well each machine's clips are told apart as CSV, UTF-8; the last line is the average."""
+    """Write how well each machine's clips are separated as CSV, UTF-8; the last line is the average."""
     names = [field.name for field in fields(Evaluation)]
     rows: list[tuple[object, ...]] = []
     for machine, outcome in results:

@@ -121,7 +121,7 @@ class Outcome:
 
     @property
     def evaluation(self) -> Evaluation:
-        """How well the clips for testing are told apart."""
+        """How well the test clips are separated."""
         return evaluate(self.labels, self.scores, self.threshold)
 
 

@@ -85,7 +85,7 @@ _LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
 
 
 class WorkError(RuntimeError):
-    """Work that cannot go on; the message says why and what to do."""
+    """Work that cannot be finished; the message says why and what to do."""
 
 
 class LostError(WorkError):
@@ -244,7 +244,7 @@ def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa:
             cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)
             stack.callback(_close_elsewhere, cluster, path)
             _scale(cluster, where)
-    except Exception as error:  # whatever classes of clusters raise where they cannot start
+    except Exception as error:  # each class of clusters raises its own
         msg = f"{path}: the cluster cannot be started: {error or type(error).__name__}"
         raise WorkError(msg) from error
     return cluster

@@ -55,7 +55,7 @@ class Attempt:
     code : str
         Digest of the code of this process; a worker with another one computes nothing.
     run : str
-        Tells the runs on one scheduler apart.
+        Distinguishes the runs on one scheduler.
     n_careful : int
         How often it was tried with care.
 
@@ -68,7 +68,7 @@ class Attempt:
     n_careful: int = 0
 
     def __dask_tokenize__(self) -> tuple[str, int, int]:
-        """Return what tells attempts apart: Dask would hash all of the task, which takes longer than all else."""
+        """Return what distinguishes attempts: Dask would hash all of the task, which takes longer than all else."""
         return self.run, self.index, self.n_careful
 
 

@@ -142,7 +142,7 @@ def digest_written(objects: Objects, prefix: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _as_array(value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+def _as_array(value: Any) -> Any:  # noqa: ANN401  any JSON value
     return np.array(value) if isinstance(value, list) else value
 
 

@@ -98,7 +98,7 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     """Do what is missing at an output, and finish it.
 
     Raises StoreError where other results are there, unless they are to be overwritten; WorkError where the work
-    cannot go on; OSError where the output cannot be written.
+    cannot be finished; OSError where the output cannot be written.
     """
     started = time.monotonic()
     records, is_whole = compare(output, overwrite=overwrite)

@@ -174,7 +174,7 @@ def open_socket(address: str) -> socket.socket:
 def speaks_tls(address: str) -> bool:
     """Say whether who listens at an address encrypts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told, nothing believed
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent, nothing trusted
     with open_socket(address) as plain:
         try:
             with context.wrap_socket(plain):

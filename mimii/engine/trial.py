@@ -1,7 +1,7 @@
 """Which recordings kill the process that reads them? They are read in separate processes, so that no worker is harmed.
 
 A child reads the recordings of a task and reports each. Where it dies, the recording it was reading is at fault; the
-next child goes on behind it.
+next child starts with the one after it.
 """
 
 import json
@@ -85,7 +85,7 @@ def _read_all() -> None:
     parent = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not for the parent
 
-    def report(what: Any) -> None:  # noqa: ANN401  whatever JSON holds
+    def report(what: Any) -> None:  # noqa: ANN401  any JSON value
         print(json.dumps(what), file=parent, flush=True)
 
     task, memory = pickle.load(sys.stdin.buffer)  # noqa: S301  from the parent process

@@ -20,14 +20,14 @@ class MixError(RuntimeError):
     """Parts of a cluster with different versions; the message is a table of them."""
 
 
-def select_versions(told: Mapping[str, Any]) -> Versions:
-    """Take what has to be the same out of what a part of a cluster tells of itself."""
-    found = {name: str(told["packages"].get(name) or "missing") for name in ("python", *PACKAGES)}
+def select_versions(reported: Mapping[str, Any]) -> Versions:
+    """Return the versions that have to be the same, from what a part of a cluster reports of itself."""
+    found = {name: str(reported["packages"].get(name) or "missing") for name in ("python", *PACKAGES)}
     return found | {"python": ".".join(found["python"].split(".")[:2])}
 
 
 def make_code_asker() -> Callable[[], str]:
-    """Make a function that tells this project's code where it is called."""
+    """Return a function that digests this project's code where it is called; it is sent to other processes."""
 
     def ask() -> str:
         import hashlib
@@ -49,7 +49,7 @@ def make_code_asker() -> Callable[[], str]:
 
 @cache
 def code_here() -> str:
-    """Tell the code of this process."""
+    """Return the digest of the code of this process."""
     return make_code_asker()()
 
 
@@ -68,10 +68,10 @@ def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Ve
         example = next(address for address, versions in workers.items() if tuple(versions.items()) == kind)
         columns[example if count == 1 else f"{count} workers, as {example}"] = dict(kind)
     if any(versions != here for versions in columns.values()):
-        raise MixError(_tell(columns))
+        raise MixError(_tabulate(columns))
 
 
-def _tell(columns: Mapping[str, Versions]) -> str:
+def _tabulate(columns: Mapping[str, Versions]) -> str:
     names = [name for name in columns["here"] if len({versions.get(name) for versions in columns.values()}) > 1]
     rows = [["", *columns], *([name, *(versions.get(name, "?") for versions in columns.values())] for name in names)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -8,7 +8,7 @@ from mimii.features import FeatureSpec
 from mimii.images.album import Album, make_album
 from mimii.images.pixels import Style
 from mimii.images.store import AlbumOutput
-from mimii.recordings import Clip, commonest_sample_rate, make_catalogue, split_clips
+from mimii.recordings import Clip, choose_spec, make_catalogue, split_clips
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
 
 
@@ -54,8 +54,7 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
         If a window is shorter than two frames.
 
     """
-    if spec is None:
-        spec = replace(FeatureSpec(), sample_rate=commonest_sample_rate(clips) or FeatureSpec().sample_rate)
+    spec = choose_spec(clips, spec)
     splits = split_clips(clips, split, train_fraction, seed)
     catalogue = make_catalogue(clips, splits, replace(spec, frames=1))
     return make_album(catalogue, style or Style(), window, manifest_base, getattr(clips, "sources", ()))
@@ -92,7 +91,7 @@ def render(  # noqa: PLR0913  as `featurize`
     StoreError
         If there is something else at the output.
     WorkError
-        If the work cannot go on, such as when no worker comes.
+        If the work cannot be finished, such as when there is no worker.
     OSError
         If the output cannot be written, or S3 cannot be used.
 

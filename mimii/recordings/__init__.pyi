@@ -1,4 +1,5 @@
 from .catalogue import Catalogue as Catalogue
+from .catalogue import choose_spec as choose_spec
 from .catalogue import commonest_sample_rate as commonest_sample_rate
 from .catalogue import digest_clips as digest_clips
 from .catalogue import make_catalogue as make_catalogue

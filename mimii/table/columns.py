@@ -89,7 +89,7 @@ class Columns:
 
 
 def digest_column(values: NDArray[Any]) -> str:
-    """Digest the values of an array, whatever chunks and codecs they are stored with."""
+    """Digest the values of an array: the same for all chunks and codecs that they may be stored with."""
     is_number = values.dtype.kind in "iuf"
     data = values.astype(values.dtype.newbyteorder("<")).tobytes() if is_number else "\0".join(values).encode()
     return hashlib.sha256(data).hexdigest()[:16]

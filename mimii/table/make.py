@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, run
-from mimii.features import FeatureSpec, count_empty_bands
-from mimii.recordings import TRAIN, Clip, commonest_sample_rate, make_catalogue, split_clips
+from mimii.features import FeatureSpec
+from mimii.recordings import TRAIN, Clip, choose_spec, make_catalogue, split_clips
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
 from mimii.table.store import TableOutput
 from mimii.table.table import SHARD_BYTES, TablePlan, make_table_plan
@@ -47,16 +46,7 @@ def plan_table(
         The same for the same clips, always; its repr says how many clips, rows, shards and bytes there will be.
 
     """
-    rate = commonest_sample_rate(clips)
-    if spec is None:
-        spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
-    elif rate not in (None, spec.sample_rate):
-        _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
-    if empty := count_empty_bands(spec):
-        _log.warning(
-            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
-            *(empty, spec.n_mels, spec.n_fft),
-        )
+    spec = choose_spec(clips, spec)
     splits = split_clips(clips, split, train_fraction, seed)
     if split != "none" and TRAIN not in splits:
         _log.warning("no clip is for training: the split %s leaves none over. The statistics are of all rows", split)
@@ -104,7 +94,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     StoreError
         If there is something else at the output.
     WorkError
-        If the work cannot go on, such as when no worker comes.
+        If the work cannot be finished, such as when there is no worker.
     OSError
         If the output cannot be written, or S3 cannot be used.
 

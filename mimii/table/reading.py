@@ -154,7 +154,7 @@ def read_columns(objects: Objects) -> Columns:
     try:
         return Columns(attributes, **{name: read_column(objects, name) for name in names})
     except (ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
-        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify tells more"
+        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
 
 
@@ -180,7 +180,7 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
         begin = index * features.shards[0]
         return np.asarray(features[begin : begin + features.shards[0]])
     except (ValueError, RuntimeError) as error:
-        msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify tells more"
+        msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
 
 

@@ -1,6 +1,6 @@
 """The mean and the standard deviation of each feature, from sums that each shard leaves behind.
 
-So they need no second pass over the data, and come out the same in whatever order the shards were computed.
+So they need no second pass over the data, and are the same whichever order the shards were computed in.
 """
 
 import math

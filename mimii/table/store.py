@@ -1,6 +1,6 @@
 """The table as a Zarr v3 group: what is written beside the shards.
 
-zarr writes all small things, metadata and the columns of the clips, into memory; from there they go to the store as
+zarr writes metadata and the columns of the clips into memory; from there they go to the store as
 whole objects. Shards are written by tasks (`mimii.table.shards`). The last object of all is the group's metadata with
 the consolidated metadata of its arrays: a store that has it is finished.
 

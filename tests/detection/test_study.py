@@ -225,5 +225,5 @@ def test_a_damaged_shard_is_named(table, tmp_path):
     data[1000] ^= 1
     shard.write_bytes(data)
     machine = machine_of(copied, n_train=10)
-    with pytest.raises(OSError, match=r"features/c\.1\.0: damaged: .*jobs\.verify tells more"):
+    with pytest.raises(OSError, match=r"features/c\.1\.0: damaged: .*jobs\.verify says more"):
         learn_machine(MachineTask(0, machine, study(copied, tmp_path / "out")))
