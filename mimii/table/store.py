@@ -11,7 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,7 +30,7 @@ from mimii.engine import (
     provenance,
     record_key,
 )
-from mimii.recordings import digest_clips
+from mimii.recordings import Identity, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 from mimii.table import statistics
 from mimii.table.columns import COLUMNS, DIGESTS, SCHEMA, digest_column
@@ -218,18 +218,20 @@ def _attributes(plan: TablePlan) -> dict[str, Any]:
 def _clip_columns(plan: TablePlan, status: Sequence[str] | None) -> dict[str, NDArray[Any]]:
     catalogue = plan.catalogue
     who = [clip.identity for clip in catalogue.clips]
-    return {
+    known = {field.name for field in fields(Identity)}
+    columns = {name: _column([getattr(one, name) for one in who], SCHEMA[name][1]) for name in SCHEMA if name in known}
+    columns |= {
         "path": _strings(clip.path for clip in catalogue.clips),
-        "machine_type": _strings(clip.machine_type for clip in who),
-        "machine_id": _strings(clip.machine_id for clip in who),
-        "number": np.array([clip.number for clip in who], np.int32),
-        "snr_db": np.array([clip.snr_db for clip in who], np.float32),
-        "label": np.array([clip.label for clip in who], np.int8),
         "split": _strings(catalogue.splits),
         "first_row": plan.rows.first_row,
         "n_rows": plan.rows.n_rows,
         "status": _strings(status or [""] * len(who)),
     }
+    return {name: columns[name] for name in SCHEMA if name in columns}
+
+
+def _column(values: Sequence[Any], data_type: str) -> NDArray[Any]:
+    return _strings(values) if data_type == "string" else np.array(values, data_type)
 
 
 def _strings(values: Iterable[str]) -> NDArray[Any]:
