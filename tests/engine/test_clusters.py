@@ -1,4 +1,4 @@
-"""The whole job on clusters of separate processes: they come, go, die, differ, encrypt, and the bytes are the same."""
+"""The whole job on clusters of separate processes: they join, leave, die, differ, encrypt; the bytes are the same."""
 
 import contextlib
 import os
@@ -10,8 +10,7 @@ import dask
 import psutil
 import pytest
 
-from mimii.engine.cluster import connect
-from mimii.engine.schedulers import Where
+from mimii.engine import Where, connect
 from tests.helpers.certificates import write_certificates
 from tests.helpers.commands import (
     ROOT,
@@ -34,10 +33,10 @@ from tests.helpers.dask_processes import (
     start_worker,
     thaw,
 )
+from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_machines
 
 N_CLIPS = 45
-SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +101,11 @@ class Job:
             assert self.process.poll() is None, self.text()
             return condition()
 
-        return wait_for(check, f"{what}: {self.text()}", SECONDS)
+        return wait_for(check, what)
 
     def end(self):
-        """Wait for the end; what it said must be for people."""
-        status = self.process.wait(SECONDS)
+        """Wait for the end; what it said must be words."""
+        status = self.process.wait()
         assert "Traceback" not in self.text(), self.text()
         assert "distributed." not in self.text(), self.text()
         return status
@@ -196,43 +195,74 @@ def test_where_no_worker_comes_the_job_ends_in_words(raw, folder, tmp_path):
     assert f"no worker came within 0.5 s (--timeout); start some with 'dask worker {address}'" in said
 
 
-def test_waiting_ends_with_an_interrupt(raw, tmp_path):
+def test_waiting_for_a_scheduler_ends_with_an_interrupt(raw, tmp_path):
     with job(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json") as under_way:
         under_way.wait_for(lambda: "no scheduler answers there yet" in under_way.text(), "waits")
         under_way.process.send_signal(signal.SIGINT)
-        under_way.wait_for(lambda: "once more to stop at once" in under_way.text(), "hears")
+        assert under_way.end() == 130
+    assert "interrupted. Finished work is kept" in under_way.text()
+
+
+def test_waiting_for_a_worker_ends_with_an_interrupt(raw, folder, tmp_path):
+    with (
+        running(start_scheduler(folder)),
+        job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as under_way,
+    ):
+        under_way.wait_for(lambda: "has no worker yet" in under_way.text(), "waits")
         under_way.process.send_signal(signal.SIGINT)
         assert under_way.end() == 130
-    assert "interrupted" in under_way.text()
+    assert "interrupted. Finished work is kept" in under_way.text()
 
 
-def freeze_workers(it, *programs):
-    """Stop the clock of the workers just when the job has met them, so that it cannot end."""
+def test_an_interrupt_takes_effect_while_no_result_comes(raw, undisturbed, folder, tmp_path, gate):
+    with (
+        dask_cluster(folder, 1, **gate.environment),
+        job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
+    ):
+        it.wait_for(lambda: "on 1 worker" in it.text(), "has begun")
+        it.process.send_signal(signal.SIGINT)
+        assert it.end() == 130, it.text()
+    assert it.text().count("stopping; once more to stop at once") == 1
+    assert featurize_here(raw, "--output", tmp_path / "table", "--quiet") == 0
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+@pytest.fixture
+def gate(raw, tmp_path):
+    """Return what keeps workers from finishing a task before they are frozen."""
+    return Gate(tmp_path / "gate", raw.rglob("*.wav"))
+
+
+def freeze_workers(it, gate, *programs):
+    """Freeze the workers once the job has begun; thawed, they work."""
     it.wait_for(lambda: f"on {len(programs)} worker" in it.text(), "has begun")
     workers = [worker for program in programs for worker in program.workers()]
     assert len(workers) == len(programs)
     for worker in workers:
         freeze(worker)
-    assert it.n_done() < it.n_shards
+    gate.open()
+    assert it.n_done() == 0
     return workers
 
 
-def test_a_worker_that_joins_is_used_and_one_that_retires_is_not_missed(raw, undisturbed, folder, tmp_path):
-    with dask_cluster(folder, 1) as (_, [first]), job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it:
-        [frozen] = freeze_workers(it, first)
-        before = it.n_done()
+def test_a_worker_that_joins_is_used_and_one_that_retires_is_not_missed(raw, undisturbed, folder, tmp_path, gate):
+    with (
+        dask_cluster(folder, 1, **gate.environment) as (_, [first]),
+        job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
+    ):
+        [frozen] = freeze_workers(it, gate, first)
         with running(start_worker(folder)):
-            it.wait_for(lambda: it.n_done() >= before + 3, "the second one works")
+            it.wait_for(lambda: it.n_done() >= 3, "the second one works")
             thaw(frozen)
             os.kill(first.process.pid, signal.SIGTERM)  # a nanny retires its worker, as on a spot machine that ends
             assert it.end() == 0, it.text()
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undisturbed, folder, tmp_path):
+def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undisturbed, folder, tmp_path, gate):
     with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as it:
-        with dask_cluster(folder, 1) as (scheduler, workers):
-            freeze_workers(it, *workers)
+        with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
+            freeze_workers(it, gate, *workers)
             scheduler.kill()
             it.wait_for(lambda: "is lost; connecting again" in it.text(), "sees that it is gone")
         with dask_cluster(folder, 1):
@@ -243,18 +273,18 @@ def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undist
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-def test_where_the_scheduler_does_not_come_back_the_job_ends_in_words_and_goes_on_later(
-    raw, undisturbed, folder, tmp_path
+def test_where_the_scheduler_does_not_come_back_the_job_ends_in_words_and_resumes_later(
+    raw, undisturbed, folder, tmp_path, gate
 ):
-    with dask_cluster(folder, 1) as (scheduler, workers):
+    with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
         wait_for_workers(folder, 1)
         with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json", "--timeout", 3) as it:
-            freeze_workers(it, *workers)
+            freeze_workers(it, gate, *workers)
             scheduler.kill()
             assert it.end() == 1
     assert "is lost; connecting again" in it.text()
     assert "no scheduler answers there within 3 s (--timeout)" in it.text()
-    assert "run the same command again: what is finished is kept" in it.text()
+    assert "run the same command again: finished work is kept" in it.text()
     assert featurize_here(raw, "--output", tmp_path / "table", "--quiet") == 0
     assert_same_bytes(undisturbed, tmp_path / "table")
 
@@ -284,9 +314,12 @@ def test_workers_with_other_code_are_refused_with_a_table(raw, folder, tmp_path,
     assert not record_numbers(tmp_path / "table")
 
 
-def test_a_worker_with_other_code_that_joins_later_computes_nothing(raw, folder, tmp_path, other_code):
-    with dask_cluster(folder, 1) as (_, [first]), job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it:
-        freeze_workers(it, first)
+def test_a_worker_with_other_code_that_joins_later_computes_nothing(raw, folder, tmp_path, other_code, gate):
+    with (
+        dask_cluster(folder, 1, **gate.environment) as (_, [first]),
+        job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
+    ):
+        freeze_workers(it, gate, first)
         with running(start_worker(folder, **other_code)):
             assert it.end() == 1, it.text()
     assert "a worker has code " in it.text()
@@ -315,7 +348,7 @@ def arguments_of(options):
 
 
 def dask_configuration(options):
-    """Say the same in Dask's own configuration."""
+    """Name the same files in Dask's own configuration."""
     prefix = "DASK_DISTRIBUTED__COMM__TLS"
     parts = [f"{prefix}__{part}__{what}" for part in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")]
     files = {name: options["--tls-cert" if name.endswith("CERT") else "--tls-key"] for name in parts}
@@ -332,59 +365,51 @@ def encrypted(tmp_path_factory, certificates):
         yield path
 
 
-def test_all_parts_encrypt_by_options(raw, undisturbed, encrypted, certificates, tmp_path):
+@pytest.mark.parametrize("by", ["address", "file"])
+def test_all_parts_encrypt_by_dasks_configuration(raw, undisturbed, encrypted, certificates, tmp_path, by):
     address = address_of(encrypted)
     assert address.startswith("tls://")
-    done = featurize(raw, tmp_path / "table", "--scheduler", address, *arguments_of(certificates["ours"]))
+    scheduler = address if by == "address" else encrypted / "scheduler.json"
+    done = featurize(raw, tmp_path / "table", "--scheduler", scheduler, **dask_configuration(certificates["ours"]))
     succeed(done, undisturbed, tmp_path / "table")
 
 
-def test_all_parts_encrypt_by_dasks_configuration(raw, undisturbed, encrypted, certificates, tmp_path):
-    variables = dask_configuration(certificates["ours"])
-    done = featurize(raw, tmp_path / "table", "--scheduler", encrypted / "scheduler.json", **variables)
-    succeed(done, undisturbed, tmp_path / "table")
-
-
-@pytest.mark.parametrize("how", ["options", "configuration"])
-def test_workers_on_this_machine_encrypt_too(raw, undisturbed, certificates, tmp_path, how):
-    ours = certificates["ours"]
-    arguments, variables = (arguments_of(ours), {}) if how == "options" else ([], dask_configuration(ours))
-    done = featurize(raw, tmp_path / "table", "--workers", 1, *arguments, **variables)
+def test_workers_on_this_machine_encrypt_too(raw, undisturbed, certificates, tmp_path):
+    done = featurize(raw, tmp_path / "table", "--workers", 1, **dask_configuration(certificates["ours"]))
     succeed(done, undisturbed, tmp_path / "table")
 
 
 def test_a_client_that_does_not_encrypt_is_told_how(raw, encrypted, tmp_path):
     address = address_of(encrypted)
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", address.replace("tls://", "tcp://")))
-    assert f"it encrypts. Name it as {address}, and pass --tls-ca-file, --tls-cert and --tls-key" in said
+    assert f"it encrypts. Name it as {address}, and set distributed.comm.tls in Dask's configuration" in said
 
 
 def test_a_client_without_certificates_is_told_how(raw, encrypted, tmp_path):
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", encrypted / "scheduler.json"))
-    assert "it encrypts; pass --tls-ca-file, --tls-cert and --tls-key" in said
+    assert "it encrypts; set distributed.comm.tls in Dask's configuration" in said
 
 
 def test_a_client_with_the_certificates_of_others_is_refused(raw, encrypted, certificates, tmp_path):
-    theirs = arguments_of(certificates["others"])
-    said = fail(featurize(raw, tmp_path / "table", "--scheduler", address_of(encrypted), *theirs))
+    theirs = dask_configuration(certificates["others"])
+    said = fail(featurize(raw, tmp_path / "table", "--scheduler", address_of(encrypted), **theirs))
     assert "it does not know these certificates, or they do not know it" in said
 
 
 def test_a_client_that_encrypts_refuses_a_scheduler_that_does_not(raw, cluster, certificates, tmp_path):
-    address, ours = address_of(cluster), arguments_of(certificates["ours"])
-    said = fail(featurize(raw, tmp_path / "one", "--scheduler", address.replace("tcp://", "tls://"), *ours))
+    address, ours = address_of(cluster), dask_configuration(certificates["ours"])
+    said = fail(featurize(raw, tmp_path / "one", "--scheduler", address.replace("tcp://", "tls://"), **ours))
     assert f"it does not encrypt; start it with TLS, or name it as {address}" in said
-    said = fail(featurize(raw, tmp_path / "two", "--scheduler", address, *ours))
-    assert f"{address}: it does not encrypt, which the options or Dask's configuration ask for" in said
+    said = fail(featurize(raw, tmp_path / "two", "--scheduler", address, **ours))
+    assert f"{address}: it does not encrypt, which Dask's configuration asks for; start it with TLS" in said
 
 
-def test_workers_are_started_as_the_work_demands(raw, undisturbed, tmp_path):
-    with job(raw, tmp_path / "table", "--adapt", 1, 2) as it:
+def test_workers_are_started_as_the_work_demands(raw, undisturbed, tmp_path, gate):
+    with job(raw, tmp_path / "table", "--adapt", 1, 2, **gate.environment) as it:
         here = Program(it.process, it.log)
-        [frozen] = freeze_workers(it, here)
-        before = it.n_done()
+        [frozen] = freeze_workers(it, gate, here)
         it.wait_for(lambda: len(here.workers()) == 2, "a second one comes")
-        it.wait_for(lambda: it.n_done() >= before + 3, "it works")
+        it.wait_for(lambda: it.n_done() >= 3, "it works")
         thaw(frozen)
         assert it.end() == 0, it.text()
     assert "on 1 worker, " in it.text()

@@ -118,12 +118,14 @@ def address_of(folder: Path) -> str:
 
 
 @contextmanager
-def dask_cluster(folder: Path, n_workers: int = 2, *arguments: object) -> Iterator[tuple[Program, list[Program]]]:
-    """Run a scheduler and some workers."""
+def dask_cluster(
+    folder: Path, n_workers: int = 2, *arguments: object, **variables: str
+) -> Iterator[tuple[Program, list[Program]]]:
+    """Run a scheduler and some workers; the variables are for workers."""
     folder.mkdir(exist_ok=True)
     with running(start_scheduler(folder, *arguments)) as scheduler:
         address_of(folder)
-        workers = [start_worker(folder, *arguments) for _ in range(n_workers)]
+        workers = [start_worker(folder, *arguments, **variables) for _ in range(n_workers)]
         try:
             yield scheduler, workers
         finally:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,23 @@ def read_blocks(file, header, channel):
 mimii.features.decode.read_blocks = read_blocks
 """
 
+_GATE = """
+import os, time
+
+import mimii.features.decode
+
+read = mimii.features.decode.read_blocks
+
+
+def read_blocks(file, header, channel):
+    while os.path.basename(file.name) in {names!r} and not os.path.exists({opened!r}):
+        time.sleep(0.01)
+    return read(file, header, channel)
+
+
+mimii.features.decode.read_blocks = read_blocks
+"""
+
 _DEADLY_START = """
 import os, pathlib, signal, sys
 
@@ -75,6 +92,20 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
     (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+class Gate:
+    """Recordings that workers wait at until it is opened: a run cannot end before, however slow the test is."""
+
+    def __init__(self, folder: Path, recordings: Iterable[Path]) -> None:
+        folder.mkdir()
+        self._opened = folder / "opened"
+        text = _GATE.format(names={path.name for path in recordings}, opened=str(self._opened))
+        (folder / "sitecustomize.py").write_text(text)
+        self.environment = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+    def open(self) -> None:
+        self._opened.touch()
 
 
 def deadly_starts(folder: Path, times: int) -> dict[str, str]:
