@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from mimii.engine import partitions
 from tests.helpers.commands import assert_same_bytes, featurize_here, record_numbers, wait_for
 from tests.helpers.dask_processes import Program, running, start
 from tests.helpers.faults import Gate
@@ -20,7 +21,8 @@ from tests.helpers.recordings import write_machines
 IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 NUMBERS = itertools.count()
 PARTS = ("scheduler", "job", "worker1", "worker2")
-N_SHARDS = 15
+HOW = ("--shard-mib", 1, "--hop-length", 128)
+"""Makes more shards than are under way at a time."""
 HASTE = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",  # Dask takes no less
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
@@ -130,7 +132,7 @@ def start_worker(network, begin, part, scheduler, folder, **variables):
 
 
 def start_job(begin, raw, output, *arguments, **variables):
-    return begin("job", "jobs.featurize", raw, "--output", output, "--shard-mib", 1, *arguments, **variables)
+    return begin("job", "jobs.featurize", raw, "--output", output, *HOW, *arguments, **variables)
 
 
 def wait_while_running(job: Program, condition, what):
@@ -151,8 +153,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(raw, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "table"
-    assert featurize_here(raw, "--output", output, "--quiet") == 0
-    assert len(record_numbers(output)) == N_SHARDS
+    assert featurize_here(raw, "--output", output, "--quiet", *HOW) == 0
     return output
 
 
@@ -184,10 +185,10 @@ def test_a_link_that_goes_down_costs_time_and_nothing_else(cut_off, undisturbed,
 
 def test_a_worker_that_is_cut_off_stops_none_but_its_own_tasks(network, cut_off, undisturbed, tmp_path):
     job = cut_off()  # Dask gives a worker up after five minutes, unless told otherwise
+    n_shards = len(record_numbers(undisturbed))
+    assert n_shards > 3 * partitions._TASKS_A_WORKER
     # A worker is sent one task beside the one that it is at; what it finishes without a link has a record, too.
-    wait_while_running(
-        job, lambda: len(record_numbers(tmp_path / "table")) >= N_SHARDS - 2, "all that the other can do"
-    )
+    wait_while_running(job, lambda: len(record_numbers(tmp_path / "table")) >= n_shards - 2, "all of the other")
     network.restore("worker2")
     assert job.process.wait() == 0, job.text()
     assert "Traceback" not in job.text()
