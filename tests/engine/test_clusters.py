@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mimii.engine import Where, connect
-from tests.helpers.certificates import write_certificates
+from tests.helpers.certificates import dask_configuration, write_certificates
 from tests.helpers.commands import (
     ROOT,
     assert_same_bytes,
@@ -345,17 +345,6 @@ def certificates(tmp_path_factory):
 
 def arguments_of(options):
     return [part for pair in options.items() for part in pair]
-
-
-def dask_configuration(options):
-    """Name the same files in Dask's own configuration."""
-    prefix = "DASK_DISTRIBUTED__COMM__TLS"
-    parts = [f"{prefix}__{part}__{what}" for part in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")]
-    files = {name: options["--tls-cert" if name.endswith("CERT") else "--tls-key"] for name in parts}
-    return files | {
-        f"{prefix}__CA_FILE": options["--tls-ca-file"],
-        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
-    }
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.helpers.certificates import write_certificates
+from tests.helpers.certificates import dask_configuration, write_certificates
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
 from tests.helpers.dask_processes import HOST, Program, running
 from tests.helpers.recordings import write_machines
@@ -151,10 +150,9 @@ def undisturbed(raw, tmp_path_factory):
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_the_job_runs_on_machines_reached_by_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
-    options = write_certificates(tmp_path / "tls") if encrypted else {}
+    variables = dask_configuration(write_certificates(tmp_path / "tls")) if encrypted else {}
     path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python)
-    arguments = [part for pair in options.items() for part in pair]
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, *arguments)
+    done = featurize(raw, tmp_path / "table", "--scheduler", path, **variables)
     assert done.returncode == 0, done.stderr
     assert "shards on 2 workers, dashboard http://127.0.0.1:" in done.stderr or "on 1 worker" in done.stderr
     assert [line for line in done.stderr.splitlines() if "distributed" in line or "asyncssh" in line] == []
@@ -182,12 +180,10 @@ def test_a_key_that_is_not_known_is_refused(raw, machine, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_python_that_is_not_there_is_told(raw, machine, tmp_path):
+def test_a_python_that_is_missing_is_an_error(raw, machine, tmp_path):
     options = machine.connect_options()
     path = write_cluster(tmp_path / "ssh.yaml", options, python="/nowhere/python")
-    started = time.monotonic()
     done = featurize(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 1
     assert f"{path}: the cluster cannot be started: " in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - started < 30

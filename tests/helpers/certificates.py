@@ -13,7 +13,7 @@ DAY = dt.timedelta(days=1)
 
 
 def write_certificates(folder: Path) -> dict[str, str]:
-    """Write ca.pem, cert.pem and key.pem into a new folder; return the options that name them."""
+    """Write ca.pem, cert.pem and key.pem into a new folder; return the options of Dask's programs that name them."""
     folder.mkdir()
     authority, part = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     files = {
@@ -45,3 +45,14 @@ def sign(
     return builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True).sign(
         signer, hashes.SHA256()
     )
+
+
+def dask_configuration(options: dict[str, str]) -> dict[str, str]:
+    """Return the environment that names the same files in Dask's configuration, and asks for encryption."""
+    prefix = "DASK_DISTRIBUTED__COMM__TLS"
+    parts = [f"{prefix}__{part}__{what}" for part in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")]
+    files = {name: options["--tls-cert" if name.endswith("CERT") else "--tls-key"] for name in parts}
+    return files | {
+        f"{prefix}__CA_FILE": options["--tls-ca-file"],
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+    }
