@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _write(clip: "recordings.Recording", dest: str, seconds: float, seed: int) -> int:
+def _write(clip: "recordings.SyntheticClip", dest: str, seconds: float, seed: int) -> int:
     """Write one recording unless it exists; return the bytes written."""
     target = Path(dest, clip.path)
     if target.exists():

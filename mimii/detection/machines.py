@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimii.recordings import ABNORMAL, NORMAL, TEST, TRAIN, Identity, machine_name
+from mimii.recordings import ABNORMAL, GOOD, NORMAL, TEST, TRAIN, Identity, machine_name
 from mimii.table import Columns, RowSpan
 
 
@@ -56,7 +56,7 @@ def find_machines(columns: Columns) -> list[Machine]:
 def _usable(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     is_train = (columns.split == TRAIN) & (columns.label == NORMAL)
     is_test = (columns.split == TEST) & ((columns.label == NORMAL) | (columns.label == ABNORMAL))
-    usable: np.ndarray[tuple[int], np.dtype[np.bool_]] = (is_train | is_test) & (columns.status == "ok")
+    usable: np.ndarray[tuple[int], np.dtype[np.bool_]] = (is_train | is_test) & (columns.status == GOOD)
     return usable
 
 

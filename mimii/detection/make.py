@@ -34,6 +34,7 @@ from mimii.engine import (
 )
 from mimii.features import Input
 from mimii.recordings import (
+    GOOD,
     LABEL_NAMES,
     Catalogue,
     Clip,
@@ -318,7 +319,7 @@ def _describe_score(clip: Clip, key: str, score: Score | None, problem: str) -> 
         "score": score.score if score and known else math.nan,
         "threshold": score.threshold if score and known else math.nan,
         "verdict": VERDICTS[score.score > score.threshold] if score and known else "",
-        "status": problem or "ok",
+        "status": problem or GOOD,
     }
 
 

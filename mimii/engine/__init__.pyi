@@ -29,6 +29,7 @@ from .records import describe as describe
 from .records import digest_inputs as digest_inputs
 from .records import digest_written as digest_written
 from .records import from_json as from_json
+from .records import make_record as make_record
 from .records import make_stamp as make_stamp
 from .records import record_key as record_key
 from .records import to_json as to_json

@@ -1,4 +1,4 @@
-"""The work as a Dask bag: partitions are tasks (a shard, some images, a machine), clips are its elements.
+"""The work as a Dask bag. A partition is a task: a shard, some images, a machine. Its elements are the task's clips.
 
     tasks -> open the clips of each -> load -> mel_spectrogram -> power_to_db -> write one partition
 

@@ -106,9 +106,9 @@ def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any
 
 
 def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt]) -> Iterator[tuple[int, Any]]:
-    """Keep a window of tasks under way; send the next ones when there is room for half a window, or no result comes.
+    """Keep a window of tasks under way; send more when half of it is free.
 
-    Tasks of frozen workers may fill half a window for long, and the other workers are to have some, too.
+    More are also sent when there was no result for a moment: tasks of frozen workers may fill half of the window.
     """
     client, results = cluster.client, queue.SimpleQueue[tuple[Future[Any], Any]]()
     assert client is not None
@@ -151,7 +151,7 @@ def _submit(client: Client, pipeline: Pipeline, attempts: Sequence[Attempt]) -> 
     tasks = {}
     for attempt, key in zip(attempts, bag.__dask_keys__(), strict=True):
         name = (f"{pipeline.name}-{attempt.run}", attempt.index, attempt.n_careful)
-        fused = graph[key]
+        fused = graph[key]  # an alias of the one task that Dask has fused the steps to
         tasks[name] = graph[getattr(fused, "target", key)].substitute({}, key=name)
     return dict(zip(client.get(tasks, list(tasks), sync=False, retries=RETRIES), attempts, strict=True))
 

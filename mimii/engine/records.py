@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mimii.features import ClipResult
 from mimii.storage import Objects, Place
 
 
@@ -84,6 +85,16 @@ def digest_inputs(places: Sequence[Place]) -> str:
     return _digest([f"{place.size} {place.version}\n" for place in places])
 
 
+def make_record(
+    stamp: Stamp, written: dict[str, Written], clips: Iterable[ClipResult], result: Mapping[str, Any] | None = None
+) -> Record:
+    """Return the record of a task, with the faults of its clips."""
+    faults = {clip.input.clip: clip.fault for clip in clips if clip.fault}
+    bad = {clip: fault.problem for clip, fault in faults.items()}
+    unread = tuple(clip for clip, fault in faults.items() if fault.unread)
+    return Record(stamp, written, bad, unread, result or {})
+
+
 def describe(objects: Mapping[str, bytes]) -> dict[str, Written]:
     """Return size and SHA-256 of objects, for a record."""
     return {key: Written(len(data), hashlib.sha256(data).hexdigest()) for key, data in objects.items()}
@@ -119,13 +130,16 @@ def is_valid(record: Record, wanted: Stamp, sizes: Mapping[str, int]) -> bool:
     stamp = record.stamp
     return (
         (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
-        and (not record.bad or stamp.archives == wanted.archives)
+        and (not record.bad or stamp.archives == wanted.archives)  # a repaired archive may have good clips
         and all(sizes.get(key) == written.size for key, written in record.written.items())
     )
 
 
 def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
-    """Delete the record of other recordings: it must not vouch for what is written from now on."""
+    """Delete a record that is not of these recordings, is damaged or has clips to be read again.
+
+    It must not vouch for what is written from now on.
+    """
     data = objects.get(key)
     record = None if data is None else from_json(data)
     if data is not None and (record is None or record.stamp != stamp or record.unread):

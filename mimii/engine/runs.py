@@ -1,6 +1,7 @@
 """A run: compare the plan with the records at the output, do what is missing, write what comes last.
 
-One for all jobs: featurize, render, detect, score and verify. Where the scheduler is lost, it connects again.
+Featurize, render and detect are runs; score and verify have no output and use `do_tasks` alone. Where the scheduler is
+lost, both connect again.
 """
 
 import logging
@@ -212,8 +213,8 @@ def _do_connected(
     work: Work, left: Mapping[int, None], where: Scheduler, progress: Progress, *, was_lost: bool
 ) -> Iterator[tuple[int, Any]]:
     """Do what is left as long as the scheduler is there."""
-    here = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
-    with connect(here) as cluster:
+    fitted = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
+    with connect(fitted) as cluster:
         if was_lost:
             yield from work.recorded(list(left))
         todo = list(left)

@@ -343,9 +343,9 @@ def power_to_db(mel: FloatArray, spec: FeatureSpec) -> FloatArray:
         dB.
 
     """
-    if spec.scale == "ref_max":
+    if spec.is_relative:
         return _relative_db(mel)
-    power = mel + _EPS if spec.scale == "add_eps" else np.maximum(mel, _EPS)
+    power = {"add_eps": np.add, "max_eps": np.maximum}[spec.scale](mel, _EPS)
     return np.multiply(np.log10(power, out=power), np.float32(20 / spec.power), out=power)
 
 

@@ -105,6 +105,11 @@ class FeatureSpec:
         """Values in one row: ``frames * n_mels``."""
         return self.frames * self.n_mels
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether 0 dB is the maximum of a clip: then dB are from -80 to 0."""
+        return self.scale == "ref_max"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters by name, as JSON takes them."""
         return dataclasses.asdict(self)

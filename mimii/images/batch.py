@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from mimii.engine import Record, Written, describe, record_key, to_json, withdraw
+from mimii.engine import Record, Written, describe, make_record, record_key, to_json, withdraw
 from mimii.features import ClipResult
 from mimii.images.album import RECORDS, Picture, RenderTask
 from mimii.images.pixels import render_image
@@ -30,9 +30,7 @@ def write_images(partition: Iterable[ClipResult]) -> list[Record]:
         faults += [clip for clip in batch if clip.fault]
     assert task is not None  # a partition has at least one clip
     _delete_images(faults)
-    bad = {clip.input.clip: clip.fault.problem for clip in faults if clip.fault}
-    unread = tuple(clip.input.clip for clip in faults if clip.fault and clip.fault.unread)
-    record = Record(task.stamp, written, bad, unread)
+    record = make_record(task.stamp, written, faults)
     task.output.put(record_key(RECORDS, task.stamp.task), to_json(record))
     return [record]
 

@@ -28,7 +28,7 @@ from mimii.images.album import FORMAT, RECORDS, Album, RenderTask, render_stamp,
 from mimii.images.batch import cut_windows, write_images
 from mimii.images.contact_sheet import make_contact_sheet
 from mimii.images.manifests import Labelled, classes_document, images_document, manifest
-from mimii.recordings import ALL, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
+from mimii.recordings import ALL, GOOD, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 
 OVERVIEW, IMAGES, CLASSES, MANIFESTS = "overview.png", "images.csv", "classes.json", "manifests"
@@ -183,7 +183,7 @@ def _rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, object
             "label": LABEL_NAMES[who.label],
             "number": "" if who.number < 0 else who.number,
             "split": catalogue.splits[index],
-            "status": problems[index] or "ok",
+            "status": problems[index] or GOOD,
         }
         if problems[index]:
             yield common

@@ -1,3 +1,4 @@
+from .catalogue import GOOD as GOOD
 from .catalogue import Catalogue as Catalogue
 from .catalogue import choose_spec as choose_spec
 from .catalogue import commonest_sample_rate as commonest_sample_rate
@@ -32,7 +33,7 @@ from .splits import baseline_split as baseline_split
 from .splits import no_split as no_split
 from .splits import stratified_split as stratified_split
 from .synthesis import MACHINES as MACHINES
-from .synthesis import Recording as Recording
+from .synthesis import SyntheticClip as SyntheticClip
 from .synthesis import list_recordings as list_recordings
 from .synthesis import synthesize as synthesize
 from .synthesis import wav_bytes as wav_bytes

@@ -14,6 +14,9 @@ from mimii.recordings.clips import Clip
 from mimii.storage import is_remote, missing_channel
 
 _log = logging.getLogger(__name__)
+GOOD = "ok"
+"""The status of a clip that can be used."""
+
 _MOST_MEL_BYTES = 128 << 20
 
 

@@ -39,7 +39,7 @@ Signal = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class SyntheticClip:
     """One clip to synthesize; its relative path is laid out as in the archives of MIMII."""
 
     path: str
@@ -48,7 +48,7 @@ class Recording:
 
 def list_recordings(
     n_clips: int, machine_types: tuple[str, ...] = (), machine_ids: tuple[int, ...] = (0, 2), snr_db: int = 6
-) -> Iterator[Recording]:
+) -> Iterator[SyntheticClip]:
     """Yield clips to synthesize: machines in turn, and for each machine three normal clips, then an abnormal one."""
     machines = [(name, number) for name in machine_types or tuple(MACHINES) for number in machine_ids]
     for index in range(n_clips):
@@ -58,7 +58,7 @@ def list_recordings(
         name, machine = machines[turn]
         identity = Identity(name, f"id_{machine:02d}", number, float(snr_db), label)
         folder = f"{snr_db}_dB_{name}/{name}/{identity.machine_id}/{LABEL_NAMES[label]}"
-        yield Recording(f"{folder}/{number:08d}.wav", identity)
+        yield SyntheticClip(f"{folder}/{number:08d}.wav", identity)
 
 
 def synthesize(identity: Identity, seconds: float = 10.0, seed: int = 0) -> NDArray[np.int16]:

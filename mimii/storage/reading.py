@@ -39,7 +39,7 @@ class ReadOptions:
 
 
 DEFAULT_READS = ReadOptions()
-"""As `DEFAULT_ACCESS` says."""
+"""As the environment says; 16 at a time."""
 
 
 def open_archive(url: str, size: int, access: Access) -> BinaryIO:

@@ -40,7 +40,7 @@ DIGESTS = "column_digests"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """All of a table but its rows; see the README for what each column is.
+    """All of a table but its rows; docs/store.md says what each column is.
 
     Attributes
     ----------

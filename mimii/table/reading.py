@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import StoreError, look
+from mimii.recordings import GOOD
 from mimii.storage import DEFAULT_ACCESS, Access, Objects, is_remote, nest_options, open_objects
 from mimii.table.columns import Columns
 from mimii.table.keys import FEATURES, shard_key
@@ -20,7 +21,7 @@ from mimii.table.table import HEAD
 if TYPE_CHECKING:
     import xarray
 
-_GROUP = "zarr.json"
+_GROUP = HEAD.key
 _SHARDS_MIXED = 4
 
 
@@ -107,7 +108,7 @@ def batches(
     """
     table, rng = open_objects(url, access), np.random.default_rng(seed)
     columns = read_columns(table)
-    wanted = (columns.split == split) & (columns.status == "ok")
+    wanted = (columns.split == split) & (columns.status == GOOD)
     plan = RowPlan(Layout(columns.spec.n_features, 1, columns.shard_rows), columns.first_row, columns.n_rows)
     shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
     left = Batch(np.empty((0, columns.spec.n_features), np.float32), np.empty(0, np.int8), np.empty(0, np.int32))

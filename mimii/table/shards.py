@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Record, describe, record_key, to_json, withdraw
+from mimii.engine import Record, describe, make_record, record_key, to_json, withdraw
 from mimii.features import ClipResult, FeatureSpec, FloatArray, stack_frames
 from mimii.table.encoding import encode_chunk, encode_shard
 from mimii.table.keys import RECORDS, row_clip_key, shard_key
@@ -24,7 +24,7 @@ def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
     objects = {shard_key(number): shard, row_clip_key(number): encode_chunk(_row_clips(task))}
     withdraw(task.output, key, task.stamp)
     task.output.put_all(objects)
-    record = _record(task, clips, objects)
+    record = make_record(task.stamp, describe(objects), clips, as_values(_sums(task, clips)))
     task.output.put(key, to_json(record))
     return [record]
 
@@ -45,12 +45,6 @@ def _row_clips(task: ShardTask) -> NDArray[np.int32]:
     lengths = [span.n_rows for span in task.spans]
     row_clip[: sum(lengths)] = np.repeat([span.clip for span in task.spans], lengths)
     return row_clip
-
-
-def _record(task: ShardTask, clips: Sequence[ClipResult], objects: dict[str, bytes]) -> Record:
-    bad = {clip.input.clip: clip.fault.problem for clip in clips if clip.fault}
-    unread = tuple(clip.input.clip for clip in clips if clip.fault and clip.fault.unread)
-    return Record(task.stamp, describe(objects), bad, unread, as_values(_sums(task, clips)))
 
 
 def _sums(task: ShardTask, clips: Sequence[ClipResult]) -> Sums:

@@ -30,7 +30,7 @@ from mimii.engine import (
     provenance,
     record_key,
 )
-from mimii.recordings import Identity, digest_clips
+from mimii.recordings import GOOD, Identity, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 from mimii.table import statistics
 from mimii.table.columns import COLUMNS, DIGESTS, SCHEMA, digest_column
@@ -135,7 +135,7 @@ class TableOutput:
                 problems[clip] = problem
             part = statistics.from_values(record.result)
             sums = statistics.add_sums((sums, part) if part else (sums,), sums.total.size)
-        return _documents(self.plan, [problem or "ok" for problem in problems], statistics.mean_and_std(sums))
+        return _documents(self.plan, [problem or GOOD for problem in problems], statistics.mean_and_std(sums))
 
     def is_whole(self, _existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
         """Say whether all small objects are there."""

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
 from mimii.features import TOP_DB, FeatureSpec
+from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
-from mimii.verification.metadata import GOOD, Checked, Finding
+from mimii.verification.metadata import Checked, Finding
 from mimii.verification.shard_check import ShardReport
 
 MOST_DIFFERENCE_DB = 1e-3
@@ -151,10 +152,10 @@ def _to_db(mel: NDArray[np.floating], spec: FeatureSpec) -> NDArray[np.floating]
     """Convert to dB as librosa does, or by the formula of the publication."""
     import librosa  # noqa: PLC0415  see above
 
-    if spec.scale == "ref_max":
+    if spec.is_relative:
         decibel: NDArray[np.floating] = librosa.power_to_db(mel, ref=np.max, top_db=TOP_DB)
         return decibel
-    power = mel + float_info.epsilon if spec.scale == "add_eps" else np.maximum(mel, float_info.epsilon)
+    power = {"add_eps": np.add, "max_eps": np.maximum}[spec.scale](mel, float_info.epsilon)
     return np.asarray(20.0 / spec.power * np.log10(power))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import mimii.images
 from mimii.engine import StoreError, look
 from mimii.features import FeatureSpec
+from mimii.recordings import GOOD
 from mimii.storage import SHORT_TIMEOUT, Objects, is_remote, with_timeout
 from mimii.table import (
     COLUMNS,
@@ -28,7 +29,6 @@ from mimii.table import (
     read_column,
 )
 from mimii.verification.metadata import (
-    GOOD,
     Checked,
     Finding,
     check_columns,

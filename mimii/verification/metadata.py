@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mimii.engine import record_key
 from mimii.features import FeatureSpec
-from mimii.recordings import LABEL_NAMES, TEST, TRAIN
+from mimii.recordings import GOOD, LABEL_NAMES, TEST, TRAIN
 from mimii.storage import PARTIAL
 from mimii.table import (
     COLUMNS,
@@ -34,9 +34,6 @@ from mimii.table import (
     row_clip_key,
     shard_key,
 )
-
-GOOD = "ok"
-"""The status of a clip that could be used."""
 
 MOST_STATISTICS_DB = 1e-4
 """How far means and standard deviations may be from those that are computed again."""

@@ -201,7 +201,7 @@ def _check_values(task: ShardCheck, first: int, values: FloatArray, of_rows: NDA
         "nan": _nan_findings(task, first, values, of_rows),
         "frames": _frame_findings(task, first, values, of_rows["clip"]),
     }
-    if task.store.spec.scale == "ref_max":  # absolute dB have no bounds
+    if task.store.spec.is_relative:  # absolute dB have no bounds
         found["range"] = _range_findings(task, first, values)
     return [Checked(check, len(values), tuple(findings)) for check, findings in found.items()]
 
