@@ -1,6 +1,5 @@
 from .catalogue import GOOD as GOOD
 from .catalogue import Catalogue as Catalogue
-from .catalogue import choose_spec as choose_spec
 from .catalogue import commonest_sample_rate as commonest_sample_rate
 from .catalogue import digest_clips as digest_clips
 from .catalogue import make_catalogue as make_catalogue
@@ -12,6 +11,7 @@ from .clips import Clip as Clip
 from .clips import Identity as Identity
 from .clips import identify as identify
 from .find import Recordings as Recordings
+from .find import choose_spec as choose_spec
 from .find import find_recordings as find_recordings
 from .find import split_clips as split_clips
 from .headers import group_alike as group_alike

@@ -1,19 +1,17 @@
 """Clips and their headers to a catalogue: which clips have how many rows, and which cannot be used, and why."""
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features import FeatureSpec, count_empty_bands, n_frames, n_rows
+from mimii.features import FeatureSpec, n_frames, n_rows
 from mimii.recordings.clips import Clip
 from mimii.storage import is_remote, missing_channel
 
-_log = logging.getLogger(__name__)
 GOOD = "ok"
 """The status of a clip that can be used."""
 
@@ -58,21 +56,6 @@ def commonest_sample_rate(clips: Iterable[Clip]) -> int | None:
     """Return the sample rate of most clips in Hz; of two that are equally common the higher; None without any."""
     counts = Counter(clip.header.sample_rate for clip in clips if clip.header)
     return max(counts, key=lambda rate: (counts[rate], rate), default=None)
-
-
-def choose_spec(clips: Iterable[Clip], spec: FeatureSpec | None) -> FeatureSpec:
-    """Return the spec, or the preset explore at the sample rate of most clips; warn of one that hardly fits."""
-    rate = commonest_sample_rate(clips)
-    if spec is None:
-        spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
-    elif rate not in (None, spec.sample_rate):
-        _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
-    if empty := count_empty_bands(spec):
-        _log.warning(
-            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
-            *(empty, spec.n_mels, spec.n_fft),
-        )
-    return spec
 
 
 def make_catalogue(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec) -> Catalogue:

@@ -3,8 +3,11 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mimii.features import FeatureSpec, count_empty_bands
+from mimii.recordings.catalogue import commonest_sample_rate
 from mimii.recordings.clips import LABEL_NAMES, Clip, Identity
 from mimii.recordings.headers import read_all_headers, read_headers
 from mimii.recordings.lists import read_list
@@ -104,6 +107,21 @@ def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, 
     if split == "stratified":
         return stratified_split(clips, train_fraction, seed)
     return no_split(clips) if split == "none" else baseline_split(clips)
+
+
+def choose_spec(clips: Iterable[Clip], spec: FeatureSpec | None) -> FeatureSpec:
+    """Return the spec, or the preset explore at the sample rate of most clips; warn of one that hardly fits."""
+    rate = commonest_sample_rate(clips)
+    if spec is None:
+        spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
+    elif rate not in (None, spec.sample_rate):
+        _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
+    if empty := count_empty_bands(spec):
+        _log.warning(
+            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
+            *(empty, spec.n_mels, spec.n_fft),
+        )
+    return spec
 
 
 def _warn_of_copies(clips: Iterable[Clip]) -> None:
