@@ -48,11 +48,12 @@ def sign(
 
 
 def dask_configuration(options: dict[str, str]) -> dict[str, str]:
-    """Return the environment that names the same files in Dask's configuration, and asks for encryption."""
+    """Return the environment that names the same files in Dask's configuration, as docs/clusters.md does."""
     prefix = "DASK_DISTRIBUTED__COMM__TLS"
     parts = [f"{prefix}__{part}__{what}" for part in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")]
     files = {name: options["--tls-cert" if name.endswith("CERT") else "--tls-key"] for name in parts}
     return files | {
         f"{prefix}__CA_FILE": options["--tls-ca-file"],
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+        "DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls",
     }

@@ -1,4 +1,4 @@
-"""Whatever is among the recordings: the run goes on, the good ones are right, and each bad one says why."""
+"""Files of all kinds among the recordings: the run ends, good clips are right, and each bad one has its reason."""
 
 import os
 import re
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mimii.engine.outputs import finish, look
-from mimii.recordings.synthesis import wav_bytes
-from mimii.storage.disk import DiskObjects
+from mimii import engine
+from mimii.recordings import wav_bytes
+from mimii.storage import DiskObjects
 from mimii.table import HEAD
 from tests.helpers.commands import (
     assert_same_bytes,
@@ -25,7 +25,6 @@ from tests.helpers.commands import (
     open_table,
     output_at,
     plan_table,
-    records_at,
     rows_by_path,
     run,
 )
@@ -108,7 +107,7 @@ def mixed(tmp_path_factory):
     write_good(folder / "raw")
     assert featurize_here(folder / "raw", "--output", folder / "good.zarr") == 0
     write_bad(folder / "raw/bad")
-    done = featurize(folder / "raw", folder / "mixed.zarr", timeout=60)
+    done = featurize(folder / "raw", folder / "mixed.zarr")
     return open_table(folder / "mixed.zarr"), open_table(folder / "good.zarr"), done
 
 
@@ -285,12 +284,12 @@ def test_a_clip_that_changes_after_the_plan_is_bad_and_its_neighbours_are_right(
     paths = [write_clip(tmp_path / f"raw/{index}.wav", index, 48_000) for index in range(5)]
     table, output = plan_table(tmp_path / "raw"), tmp_path / "out"
     change(paths[2])
-    [done] = fill(table, output)
-    assert list(done.bad) == [2]
-    assert reason in done.bad[2]
-    finish(output_at(table, output), records_at(table, output))
+    [record] = fill(table, output)
+    assert list(record.bad) == [2]
+    assert reason in record.bad[2]
+    engine.outputs.finish(output_at(table, output), {0: record})
     opened = open_table(output)
-    assert opened.status.values[2] == done.bad[2]
+    assert opened.status.values[2] == record.bad[2]
     rows = rows_by_path(opened)
     assert rows["2.wav"].shape == (90, 320)
     assert np.isnan(rows["2.wav"]).all()
@@ -335,7 +334,7 @@ def test_bad_clips_alone_make_a_finished_empty_table(tmp_path, capsys):
     assert dict(table.sizes) == {"row": 0, "feature": 320, "clip": 3}
     assert "ok" not in table.status.values
     assert np.isnan(table.feature_mean.values).all()
-    assert look(DiskObjects(str(tmp_path / "out")), HEAD).finished
+    assert engine.look(DiskObjects(str(tmp_path / "out")), HEAD).finished
     before = contents(tmp_path / "out")
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 3
     assert contents(tmp_path / "out") == before

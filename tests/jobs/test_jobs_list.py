@@ -9,11 +9,12 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from jobs.__main__ import list_jobs, main
+from jobs.__main__ import _read_jobs, list_jobs, main
 from mimii import __version__
 from tests.helpers.commands import ROOT, contents, environment, run
 
 JOBS = list_jobs()
+HAVE_A_VERSION = [name for name, text in _read_jobs().items() if "add_version(parser)" in text]
 
 
 def command_module(job):
@@ -98,7 +99,11 @@ def test_without_arguments_those_of_the_process_count(monkeypatch, capsys):
     assert capsys.readouterr().out == f"sound-features {__version__}\n"
 
 
-@pytest.mark.parametrize("job", ["fetch", "synthesize"])
+def test_the_version_is_an_option_of_all_commands_over_recordings():
+    assert {"detect", "featurize", "fetch", "render", "synthesize"} <= set(HAVE_A_VERSION)
+
+
+@pytest.mark.parametrize("job", HAVE_A_VERSION)
 def test_a_job_prints_the_version(job, capsys):
     with pytest.raises(SystemExit) as caught:
         main([job, "--version"])
@@ -131,7 +136,23 @@ def test_a_job_is_run_without_importing_another():
     assert not {f"jobs.{job}" for job in JOBS if job != "fetch"} & imported
 
 
-@pytest.mark.parametrize("arguments", [(), ("fetch", "--help"), ("synthesize", "--help")], ids=str)
+HEAVY = {"dask", "distributed", "matplotlib", "numcodecs", "numpy", "pandas", "PIL", "requests", "s3fs", "scipy"}
+HEAVY |= {"sklearn", "soundfile", "tqdm", "xarray", "zarr"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), *((job, "--help") for job in ("detect", "featurize", "fetch", "render", "synthesize"))],
+    ids=" ".join,
+)
 def test_help_imports_nothing_heavy(arguments):
-    heavy = {"dask", "distributed", "numpy", "requests", "s3fs", "scipy", "soundfile", "tqdm", "zarr"}
-    assert not heavy & imported_by(*arguments)
+    assert not HEAVY & imported_by(*arguments)
+
+
+@pytest.mark.parametrize("job", ["detect", "featurize", "render"])
+def test_a_module_run_by_python_imports_nothing_heavy_for_its_help_either(job):
+    command = [sys.executable, "-X", "importtime", "-m", f"jobs.{job}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "mimii" in imported
+    assert not HEAVY & imported
