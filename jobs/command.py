@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
-from mimii import engine, features, recordings
+from mimii import detection, engine, features, recordings
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_STATUS = """\
@@ -25,7 +25,10 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return body(options)
-    except (recordings.SourceError, features.SpecError, engine.StoreError, engine.SchedulerError) as error:
+    except (
+        *(recordings.SourceError, features.SpecError, engine.StoreError, engine.SchedulerError),
+        detection.LearningError,
+    ) as error:
         return fail(name, USAGE, str(error))
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -178,12 +178,18 @@ def _number(value: float) -> str:
 
 def _score(options: argparse.Namespace) -> int:
     """Score new recordings by models that were learned before; CSV goes to the standard output, or to --output."""
+    from jobs.progress import show_progress
     from jobs.words import numbered
 
     where = scheduler_of(options)
     if options.output:
-        detection.check_free(open_output(options, storage.SHORT_TIMEOUT), overwrite=options.overwrite)
-    scores = mimii.score(options.places, options.score_only, client=where, access=source_access(options))
+        output = open_output(options, storage.SHORT_TIMEOUT)
+        detection.check_free(output, overwrite=options.overwrite)
+        output.check()
+    progress = show_progress("batch", quiet=options.quiet)
+    scores = mimii.score(
+        options.places, options.score_only, client=where, access=source_access(options), progress=progress
+    )
     text = scores.to_csv(index=False, lineterminator="\n")
     if options.output:
         open_output(options).put(detection.SCORES, text.encode("utf-8", "backslashreplace"))

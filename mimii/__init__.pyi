@@ -4,6 +4,7 @@ from .detection import Training as Training
 from .detection import detect as detect
 from .detection import score as score
 from .engine import Run as Run
+from .engine import SchedulerError as SchedulerError
 from .engine import StoreError as StoreError
 from .engine import Where as Where
 from .engine import WorkError as WorkError
@@ -19,6 +20,7 @@ from .recordings import find_recordings as find_recordings
 from .storage import Access as Access
 from .storage import AudioError as AudioError
 from .storage import ReadOptions as ReadOptions
+from .storage import StorageError as StorageError
 from .table import batches as batches
 from .table import featurize as featurize
 from .table import open_table as open_table

@@ -2,6 +2,7 @@ from .detectors import Detector as Detector
 from .detectors import DetectorError as DetectorError
 from .evaluation import published_auc as published_auc
 from .kinds import KINDS as KINDS
+from .learning import LearningError as LearningError
 from .learning import Training as Training
 from .machines import Machine as Machine
 from .machines import find_machines as find_machines

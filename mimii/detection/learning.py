@@ -21,6 +21,8 @@ class Training:
 
     Attributes
     ----------
+    kind : str
+        One of `mimii.detection.KINDS`.
     epochs : int
         How often an autoencoder sees all rows; the other kinds see them once.
     seed : int
@@ -38,6 +40,9 @@ class Training:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             msg = f"there is no kind of detector {self.kind!r}; there are {', '.join(KINDS)}"
+            raise LearningError(msg)
+        if self.epochs < 1 or self.seed < 0:
+            msg = f"epochs must be at least 1 and seed at least 0, not {self.epochs} and {self.seed}"
             raise LearningError(msg)
 
 

@@ -153,7 +153,7 @@ def detect(  # noqa: PLR0913  each is a choice that users have
         If something cannot be read or written.
 
     """
-    output = output or f"{table.rstrip('/').rpartition('/')[0] or '.'}/detect"
+    output = output or _beside(table)
     training = training or Training()
     objects = open_objects(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))
@@ -241,15 +241,23 @@ def read_models(place: str, access: Access = DEFAULT_ACCESS) -> tuple[Objects, d
     return root, detectors
 
 
+def _beside(table: str) -> str:
+    """Return the folder detect beside a table."""
+    folder, slash, _ = table.rstrip("/").rpartition("/")
+    if folder in ("s3:", "s3:/"):
+        msg = f"{table}: nothing can be beside a bucket; name an output"
+        raise ValueError(msg)
+    return f"{folder}{slash}detect"
+
+
 def _find(recordings: str | Sequence[str] | Sequence[Clip], access: Access) -> Sequence[Clip]:
     given = [recordings] if isinstance(recordings, str) else list(recordings)
-    clips = [one for one in given if isinstance(one, Clip)]
-    sources = [one for one in given if isinstance(one, str)]
-    found = clips or find_recordings(*sources, access=replace(access, timeout=SHORT_TIMEOUT))
-    if not found:
-        msg = f"{', '.join(sources)}: no recordings there"
+    sources = [str(one) for one in given if not isinstance(one, Clip)]
+    found = find_recordings(*sources, access=replace(access, timeout=SHORT_TIMEOUT)) if sources else []
+    if not (clips := [*(one for one in given if isinstance(one, Clip)), *found]):
+        msg = f"{', '.join(sources) or 'an empty list'}: no recordings there"
         raise SourceError(msg)
-    return found
+    return clips
 
 
 def _learnable(columns: Columns, table: str) -> list[Machine]:

@@ -127,9 +127,7 @@ def connect(where: Where | Client | None) -> Iterator[Cluster]:
         if where is None or (isinstance(where, Where) and where.scheduler == "sync"):
             yield Cluster(None, 1)
         elif isinstance(where, Client):
-            n_threads = _await_workers(where, Where().timeout)
-            _compare_versions(where)
-            yield Cluster(where, n_threads, where.dashboard_link or "")
+            yield Cluster(where, _check_client(where, Where().timeout), _dashboard(where))
         elif where.scheduler in HERE:
             yield _start_here(where, stack)
         else:
@@ -227,12 +225,25 @@ def _connect_elsewhere(where: Where, stack: ExitStack) -> Cluster:
         client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where.timeout))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
+    n_threads = _check_client(client, where.timeout)
+    return Cluster(client, n_threads, _dashboard(client), where.adapt[1] if where.adapt else 0)
+
+
+def _check_client(client: Client, timeout: float) -> int:
+    """Wait for the first worker, compare versions, and return how many tasks run at a time."""
+    if client.status != "running":
+        msg = f"the client is {client.status}; connect a new one"
+        raise WorkError(msg)
     try:
-        n_threads = _await_workers(client, where.timeout)
+        n_threads = _await_workers(client, timeout)
         _compare_versions(client)
     except (OSError, CancelledError, ClosedClientError) as error:
         raise lost(client) from error
-    return Cluster(client, n_threads, client.dashboard_link or "", where.adapt[1] if where.adapt else 0)
+    return n_threads
+
+
+def _dashboard(client: Client) -> str:
+    return client.dashboard_link or ""
 
 
 def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
-from signal import SIG_BLOCK, SIG_UNBLOCK, SIGINT, pthread_sigmask
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -53,11 +53,11 @@ def start_early() -> None:
 def deaf_to_interrupts() -> Iterator[None]:
     """Let threads and processes that are started here never see Ctrl-C: it is this process that ends them."""
     resource_tracker.ensure_running()  # when first started, it lets them through again
-    pthread_sigmask(SIG_BLOCK, {SIGINT})
+    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
     try:
         yield
     finally:
-        pthread_sigmask(SIG_UNBLOCK, {SIGINT})
+        pthread_sigmask(SIG_SETMASK, before)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def deferred_interrupts() -> Iterator[None]:
     before = {number: signal.signal(number, _defer) for number in _SIGNALS}
     try:
         yield
+        check_interrupts()  # one that came after the last result
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
-from mimii.engine.records import Record, Stamp, from_json, is_valid
+from mimii.engine.records import Record, Stamp, from_json, is_in_place, is_valid
 from mimii.storage import PARTIAL, Objects
 
 _RECORDS_AT_ONCE = 256
@@ -174,7 +174,13 @@ def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
 
 
 def begin(output: Output) -> None:
-    """Write what is known before the work. May be done again over an unfinished output of the same plan."""
+    """Write what is known before the work, unless the output is finished: its readers still find all of it.
+
+    May be done again over an unfinished output of the same plan.
+    """
+    existing = look(output.objects, output.head)
+    if existing and existing.finished and not output.differences(existing):
+        return
     documents = output.first_documents()
     output.objects.put(output.head.key, documents.pop(output.head.key))
     output.objects.put_all(documents)
@@ -183,9 +189,11 @@ def begin(output: Output) -> None:
 def finish(output: Output, records: Mapping[int, Record]) -> None:
     """Write what comes last, and the head after everything else.
 
-    Raises UnfinishedError if a task is not done.
+    Raises UnfinishedError if a task is not done, or what its record vouches for is not there any more.
     """
-    if missing := [task for task in range(output.n_tasks) if task not in records]:
+    sizes = output.objects.sizes() if output.n_tasks else {}
+    whole = {task for task, record in records.items() if is_in_place(record, sizes)}
+    if missing := [task for task in range(output.n_tasks) if task not in whole]:
         what = f"{len(missing)} of {output.n_tasks} {output.noun}{'es' if output.noun.endswith('ch') else 's'}"
         msg = f"{output.objects.root}: {what} are not done, the first is {missing[0]}"
         raise UnfinishedError(msg)

@@ -88,7 +88,8 @@ def make_bag(attempts: Iterable[Attempt], pipeline: Pipeline) -> Bag:
 def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
     """Yield the number of each task and its result, as they come.
 
-    Raises WorkError if a task fails again and again, and LostError if the scheduler is lost.
+    Raises what a task raised when it failed for the last time; WorkError if one kills its workers again and again, or
+    code differs; LostError if the scheduler is lost.
     """
     run, code = uuid.uuid4().hex[:8], code_here()
     attempts = (Attempt(index, task, code, run) for index, task in tasks)
@@ -101,7 +102,7 @@ def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any
         yield from _compute_on(cluster, pipeline, attempts)
     except MixError as error:
         raise WorkError(str(error)) from error
-    except (CancelledError, CommClosedError, ClosedClientError) as error:
+    except (CancelledError, asyncio.CancelledError, CommClosedError, ClosedClientError) as error:
         raise lost(cluster.client) from error
 
 

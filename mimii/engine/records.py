@@ -131,8 +131,13 @@ def is_valid(record: Record, wanted: Stamp, sizes: Mapping[str, int]) -> bool:
     return (
         (stamp.fingerprint, stamp.task, stamp.inputs) == (wanted.fingerprint, wanted.task, wanted.inputs)
         and (not record.bad or stamp.archives == wanted.archives)  # a repaired archive may have good clips
-        and all(sizes.get(key) == written.size for key, written in record.written.items())
+        and is_in_place(record, sizes)
     )
+
+
+def is_in_place(record: Record, sizes: Mapping[str, int]) -> bool:
+    """Say whether all that a record vouches for is there, by its size."""
+    return all(sizes.get(key) == written.size for key, written in record.written.items())
 
 
 def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:

@@ -18,7 +18,7 @@ from mimii.engine.outputs import Output, StoreError, begin, erase, finish, look,
 from mimii.engine.partitions import compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
-from mimii.engine.schedulers import Where, fit_to_tasks
+from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks
 from mimii.storage import SHORT_TIMEOUT, with_timeout
 
 Scheduler = Where | Client | None
@@ -102,6 +102,8 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     cannot be finished; OSError where the output cannot be written.
     """
     started = time.monotonic()
+    if isinstance(where, Where):
+        check_scheduler(where.scheduler)  # before anything is erased
     records, is_whole = compare(output, overwrite=overwrite)
     todo = [task for task in range(output.n_tasks) if task not in records or records[task].unread]
     if todo or not is_whole:
@@ -123,6 +125,7 @@ def compare(output: Output, *, overwrite: bool = False) -> tuple[dict[int, Recor
                 f"--overwrite:\n  {listed}"
             )
             raise StoreError(msg)
+        with_timeout(output.objects, SHORT_TIMEOUT).check()
         erase(output)
         existing = None
     if existing is None:
@@ -202,7 +205,7 @@ def do_tasks(
                         check_interrupts()
                 except LostError as error:
                     was_lost, n_losses = True, n_losses + 1
-                    if n_losses == _MOST_LOSSES:
+                    if n_losses == _MOST_LOSSES or isinstance(where, Client):
                         raise
                     _log.warning("%s; connecting again", error)
     finally:

@@ -75,7 +75,9 @@ def fit_to_tasks(where: Where, n_tasks: int, *, is_remote: bool) -> Where:
     n_workers = where.n_workers
     if where.scheduler in HERE:
         n_workers = min(n_workers or default_workers(), n_tasks)
-    return replace(where, n_workers=n_workers, tasks_a_worker=TASKS_FAR_AWAY if is_remote else 1)
+    return replace(
+        where, n_workers=n_workers, tasks_a_worker=max(where.tasks_a_worker, TASKS_FAR_AWAY if is_remote else 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)

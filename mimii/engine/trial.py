@@ -58,7 +58,7 @@ def _try(inputs: Sequence[Input], task: Task, memory: int | None) -> tuple[int, 
     if n_tried == len(inputs):
         return n_tried, faults
     if trial.error or not trial.ready:
-        msg = f"cannot read recordings in a process of its own: {trial.error or f'it ended with {trial.status}'}"
+        msg = f"cannot read recordings in a process of its own: {trial.error or f'its exit status was {trial.status}'}"
         raise OSError(msg)
     return n_tried + 1, faults | {inputs[n_tried].clip: _fault(trial.status)}
 
@@ -66,7 +66,9 @@ def _try(inputs: Sequence[Input], task: Task, memory: int | None) -> tuple[int, 
 def _start(task: Task, memory: int | None) -> _Trial:
     """Read the recordings of a task in a child, as far as it gets."""
     request = pickle.dumps((task, memory))
-    done = subprocess.run([sys.executable, "-m", __name__], input=request, stdout=subprocess.PIPE, check=False)
+    same_code = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, env=same_code, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
     reported = [Fault(*line) if line[0] else None for line in lines if isinstance(line, list)]
     error = next((str(line["error"]) for line in lines if isinstance(line, dict)), "")

@@ -59,6 +59,9 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
+            if not isinstance(value, int):
+                msg = f"{name} must be a whole number, not {value!r}"
+                raise SpecError(msg)
             if value < least:
                 msg = f"{name} must be at least {least}, not {value}"
                 raise SpecError(msg)

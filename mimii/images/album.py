@@ -56,6 +56,8 @@ class Album:
         Where on S3 the images will be, for manifests; empty where there are to be none.
     names : tuple of str
         The image of each clip, without a suffix.
+    usable : ndarray of int64, shape (n_usable,)
+        The clips that can be used.
     firsts : ndarray of int64, shape (n_tasks + 1,)
         Of the clips that can be used, the first of each task, and the number of all.
     fingerprint : str
@@ -70,6 +72,7 @@ class Album:
     window: float | None
     base: str
     names: tuple[str, ...]
+    usable: NDArray[np.int64]
     firsts: NDArray[np.int64]
     fingerprint: str
     sources: tuple[str, ...] = ()
@@ -81,8 +84,7 @@ class Album:
 
     def clips_of(self, task: int) -> list[int]:
         """Say of which clips a task renders the images."""
-        usable = np.flatnonzero(self.catalogue.n_rows)
-        clips: list[int] = usable[self.firsts[task] : self.firsts[task + 1]].tolist()
+        clips: list[int] = self.usable[self.firsts[task] : self.firsts[task + 1]].tolist()
         return clips
 
     def pictures(self, clip: int) -> list[Picture]:
@@ -148,14 +150,24 @@ def make_album(
 ) -> Album:
     """Plan a set of images; SpecError where a window is too short."""
     spec = catalogue.spec
-    if window is not None and not window * spec.sample_rate >= 2 * spec.hop_length:
+    if window is not None and not math.inf > window * spec.sample_rate >= 2 * spec.hop_length:
         least = 2 * spec.hop_length / spec.sample_rate
         msg = f"a window must be at least two frames, which are {least:g} s, not {window:g} s"
         raise SpecError(msg)
     names = tuple(image_names(catalogue.clips, catalogue.splits))
     values = (FORMAT, spec.as_dict(), style_as_dict(style), window, digest_clips(catalogue), names)
     fingerprint = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    return Album(catalogue, style, window, base, names, _firsts(catalogue), fingerprint, tuple(sources))
+    return Album(
+        catalogue,
+        style,
+        window,
+        base,
+        names,
+        np.flatnonzero(catalogue.n_rows),
+        _firsts(catalogue),
+        fingerprint,
+        tuple(sources),
+    )
 
 
 def render_stamp(album: Album, task: int) -> Stamp:

@@ -29,7 +29,8 @@ def write_images(partition: Iterable[ClipResult]) -> list[Record]:
         written |= describe(images)
         faults += [clip for clip in batch if clip.fault]
     assert task is not None  # a partition has at least one clip
-    _delete_images(faults)
+    for key in _delete_images(faults):
+        written.pop(key, None)
     record = make_record(task.stamp, written, faults)
     task.output.put(record_key(RECORDS, task.stamp.task), to_json(record))
     return [record]
@@ -47,11 +48,12 @@ def _begin(task: RenderTask) -> RenderTask:
     return task
 
 
-def _delete_images(faults: Iterable[ClipResult]) -> None:
-    """Delete the images of recordings that could be read once and cannot any more."""
+def _delete_images(faults: Iterable[ClipResult]) -> Iterator[str]:
+    """Delete the images of recordings that could be read once and cannot any more; yield their keys."""
     for clip in faults:
         for picture in _pictures(clip):
             clip.task.output.delete(picture.key)
+            yield picture.key
 
 
 def _pictures(clip: ClipResult) -> tuple[Picture, ...]:

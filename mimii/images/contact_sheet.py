@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from mimii.engine import compute_spectrograms
+from mimii.engine import as_unicode, compute_spectrograms
 from mimii.features import ClipTask, Input, power_to_db
 from mimii.images.album import Album
 from mimii.images.drawings import Panel, draw_overview
@@ -74,7 +74,7 @@ def _snr(clip: Clip) -> float:
 def _title(clip: Clip) -> str:
     identity = clip.identity
     if identity.label not in (NORMAL, ABNORMAL):
-        return clip.path.rpartition("/")[2]
+        return as_unicode(clip.path.rpartition("/")[2])
     machine = f"{identity.machine_type} {identity.machine_id}".strip()
     snr = "" if math.isnan(identity.snr_db) else f"{identity.snr_db:g} dB"
     return ", ".join(filter(None, (machine, snr, LABEL_NAMES[identity.label])))

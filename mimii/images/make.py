@@ -52,8 +52,13 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     ------
     SpecError
         If a window is shorter than two frames.
+    ValueError
+        If the split is not one of these.
 
     """
+    if split == "baseline":
+        msg = "split: baseline trains on normal sound alone, and a classifier has to see both: stratified or none"
+        raise ValueError(msg)
     spec = choose_spec(clips, spec)
     splits = split_clips(clips, split, train_fraction, seed)
     catalogue = make_catalogue(clips, splits, replace(spec, frames=1))

@@ -12,7 +12,7 @@ from mimii.recordings.clips import LABEL_NAMES, Clip, Identity
 from mimii.recordings.headers import read_all_headers, read_headers
 from mimii.recordings.lists import read_list
 from mimii.recordings.sources import find_clips
-from mimii.recordings.splits import baseline_split, no_split, stratified_split
+from mimii.recordings.splits import SPLITS, baseline_split, no_split, stratified_split
 from mimii.storage import DEFAULT_ACCESS, Access, Place, printable, s3
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ def find_recordings(
         If S3 cannot be used.
 
     """
+    if headers not in _READERS:
+        msg = f"headers must be one of {', '.join(_READERS)}, not {headers!r}"
+        raise ValueError(msg)
     before = s3.count_requests()
     listed = [clip for path in lists for clip in read_list(path, access)]
     by_place = {str(clip.place): clip for clip in [*find_clips(sources, access), *listed]}
@@ -104,6 +107,10 @@ def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, 
     `split` is ``"baseline"`` (train on normal sound, as the baseline published with MIMII), ``"stratified"`` (a
     share of each label) or ``"none"``. A split that the recordings bring along is kept by the first two.
     """
+    if split not in SPLITS or not 0 <= train_fraction <= 1:
+        names = ", ".join(SPLITS)
+        msg = f"split must be one of {names} and train_fraction from 0 to 1, not {split!r} and {train_fraction}"
+        raise ValueError(msg)
     if split == "stratified":
         return stratified_split(clips, train_fraction, seed)
     return no_split(clips) if split == "none" else baseline_split(clips)

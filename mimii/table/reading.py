@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import StoreError, look
-from mimii.recordings import GOOD
+from mimii.recordings import GOOD, TEST, TRAIN
 from mimii.storage import DEFAULT_ACCESS, Access, Objects, is_remote, nest_options, open_objects
 from mimii.table.columns import Columns
 from mimii.table.keys import FEATURES, shard_key
@@ -95,19 +95,29 @@ def batches(
     access : Access
         How to connect to S3.
 
-    Yields
-    ------
-    Batch
+    Returns
+    -------
+    iterator of Batch
         Rows in dB, their labels, and the clips that they are from; rows of bad clips are left out.
 
     Raises
     ------
     StoreError
         If there is no table, or it is not finished.
+    ValueError
+        If there is no such split, or a batch is to have no rows.
 
     """
-    table, rng = open_objects(url, access), np.random.default_rng(seed)
-    columns = read_columns(table)
+    if split not in (TRAIN, TEST, "") or batch_size < 1:
+        msg = f"split must be train, test or empty, and batch_size at least 1, not {split!r} and {batch_size}"
+        raise ValueError(msg)
+    table = open_objects(url, access)
+    return _batches(table, read_columns(table), split, batch_size, np.random.default_rng(seed))
+
+
+def _batches(
+    table: Objects, columns: Columns, split: str, batch_size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
     wanted = (columns.split == split) & (columns.status == GOOD)
     plan = RowPlan(Layout(columns.spec.n_features, 1, columns.shard_rows), columns.first_row, columns.n_rows)
     shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
@@ -154,7 +164,7 @@ def read_columns(objects: Objects) -> Columns:
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
         return Columns(attributes, **{name: read_column(objects, name) for name in names})
-    except (ValueError, KeyError, RuntimeError, FileNotFoundError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
 
@@ -180,7 +190,7 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
         features = open_array(documents, FEATURES)
         begin = index * features.shards[0]
         return np.asarray(features[begin : begin + features.shards[0]])
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
 

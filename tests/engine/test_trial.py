@@ -16,6 +16,7 @@ from mimii.features import Fault
 from mimii.storage import DiskObjects
 from mimii.table import shard_task
 from tests.helpers.commands import assert_same_bytes, open_table, plan_table, wait_for
+from tests.helpers.dask_processes import is_worker
 from tests.helpers.faults import Run, cluster_file, deadly_recordings
 from tests.helpers.recordings import write_machines
 
@@ -186,6 +187,6 @@ def test_a_result_that_is_lost_with_its_worker_may_be_had_with_care(tmp_path):
         taken = [next(results)]
         wait_for(lambda: len(list(tmp_path.iterdir())) == 4, "the end of all tasks")
         for process in psutil.Process().children(recursive=True):
-            if process.pid not in before and "spawn_main" in " ".join(process.cmdline()):
+            if process.pid not in before and is_worker(process):
                 process.kill()
         assert sorted([*taken, *results]) == [(number, number) for number in range(4)]

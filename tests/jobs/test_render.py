@@ -18,6 +18,7 @@ from PIL import Image
 from jobs.render import main
 from mimii.recordings.synthesis import wav_bytes
 from tests.helpers.commands import ROOT, assert_same_bytes, command, contents, environment, partial_files, run, wait_for
+from tests.helpers.dask_processes import is_worker
 from tests.helpers.faults import kill_one
 from tests.helpers.recordings import noise, write_clip, write_machines
 from tests.helpers.servers import filesystem
@@ -469,8 +470,8 @@ def test_killed_at_any_moment_the_same_bytes_in_the_end(raw, tmp_path, victim):
     assert n_tasks > 10
     wait_for(lambda: list(output.glob("records/*.json")), "the first record")
     if victim == "worker":
-        children = psutil.Process(started.pid).children()
-        kill_one([child for child in children if "spawn_main" in " ".join(child.cmdline())])
+        children = psutil.Process(started.pid).children(recursive=True)
+        kill_one(list(filter(is_worker, children)))
         assert started.wait(90) == 0
     else:
         started.kill()
