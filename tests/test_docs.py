@@ -40,7 +40,7 @@ NO_REASONS = {
     "{}: {}. Remove it, or resume an interrupted download: python -m jobs.fetch",
     "{}: cannot be accessed: {}",
     "cannot read recordings in a process of its own: {}",
-    "it ended with {}",
+    "its exit status was {}",
     "FLAC does not take {} Hz",  # of the sound in a report
     # parts of reasons
     "{} samples at {} Hz",

@@ -126,7 +126,7 @@ def test_a_second_call_learns_nothing_and_reports_the_same(report, table):
 
 
 def test_results_are_those_of_the_command_byte_for_byte(report, table, tmp_path):
-    done = run("detect", table, "--output", tmp_path / "out", "--model", "pca", "--no-normalize", "--workers", 2)
+    done = run("detect", table, "--output", tmp_path / "out", "--model", "pca", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert_same_bytes(tmp_path / "out", Path(report.output))
 

@@ -16,7 +16,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number):
-    with deferred_interrupts():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
         check_interrupts()
         signal.raise_signal(number)
         with pytest.raises(KeyboardInterrupt):
@@ -25,9 +25,9 @@ def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number):
             signal.raise_signal(number)
 
 
-def test_an_interrupt_is_forgotten_in_the_end_and_handlers_are_as_before():
+def test_an_interrupt_that_nothing_checked_counts_in_the_end_and_handlers_are_as_before():
     before = [signal.getsignal(number) for number in NUMBERS]
-    with deferred_interrupts():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
         signal.raise_signal(signal.SIGINT)
     check_interrupts()
     assert [signal.getsignal(number) for number in NUMBERS] == before

@@ -181,8 +181,10 @@ def test_the_seed_decides_the_order(url, table):
     assert sorted(one) == sorted(other)
 
 
-def test_a_split_without_clips_has_no_batch(url):
-    assert list(mimii.batches(url, split="validation")) == []
+@pytest.mark.parametrize("how", [{"split": "validation"}, {"batch_size": 0}])
+def test_what_makes_no_batch_is_refused_at_once(url, how):
+    with pytest.raises(ValueError, match="split must be train, test or empty, and batch_size at least 1"):
+        mimii.batches(url, **how)
 
 
 def test_a_few_shards_are_in_memory_at_most(url, table, plan):
