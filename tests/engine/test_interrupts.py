@@ -16,7 +16,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number):
-    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         check_interrupts()
         signal.raise_signal(number)
         with pytest.raises(KeyboardInterrupt):
@@ -52,9 +52,9 @@ def interrupt_soon(seconds=0.2):
 
 
 def test_waiting_for_a_scheduler_ends_with_an_interrupt(tmp_path):
-    with deferred_interrupts():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         interrupt_soon()
-        with pytest.raises(KeyboardInterrupt), connect(Where(str(tmp_path / "none.json"))):
+        with connect(Where(str(tmp_path / "none.json"))):
             pass
 
 
@@ -67,9 +67,9 @@ def client():
 
 
 def test_waiting_for_a_worker_ends_with_an_interrupt(client):
-    with deferred_interrupts():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         interrupt_soon()
-        with pytest.raises(KeyboardInterrupt), connect(client):
+        with connect(client):
             pass
 
 
@@ -82,11 +82,10 @@ def wait_for_the_end(task):
 
 
 def test_waiting_for_a_result_ends_with_an_interrupt():
-    with connect(Where("threads", 1)) as cluster, deferred_interrupts():
+    with connect(Where("threads", 1)) as cluster, pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         results = run_tasks(cluster, wait_for_the_end, [1])
         interrupt_soon()
         try:
-            with pytest.raises(KeyboardInterrupt):
-                next(results)
+            next(results)
         finally:
             ENDED.set()
