@@ -54,34 +54,34 @@ def plan_clips(clips: Iterable[Clip]) -> TablePlan:
 
 
 def skip_sound(task: ShardTask) -> Record:
-    """Return the record of a shard, of real size, without computing or writing it."""
+    """Return the record of a shard, of real size, without computing it; its files hold nothing but are as large."""
     number, layout = task.stamp.task, task.layout
     sizes = {
         shard_key(number): int(layout.shard_rows * layout.row_bytes / _COMPRESSION),
         row_clip_key(number): _ROW_CLIP_BYTES,
     }
     written = {key: Written(size, f"{number:064x}") for key, size in sizes.items()}
+    for key, size in sizes.items():
+        with open(os.path.join(task.output.root, key), "wb") as file:
+            file.truncate(size)
     return Record(task.stamp, written, result=_some_sums(layout.n_features))
 
 
 @dataclass(frozen=True, slots=True)
 class SilentTable(TableOutput):
-    """A table whose tasks read no recordings and write nothing."""
+    """A table whose tasks read no recordings and write files that hold nothing."""
 
     pipeline: ClassVar[Pipeline] = Pipeline(
         "skip-sound", partial(tasks_to_results, function=skip_sound), reads_recordings=False
     )
 
     def write_records(self, tasks: Iterable[int]) -> None:
-        """Write what finished tasks leave: their records, and files as large as theirs that hold nothing."""
+        """Write what finished tasks leave: their records, and files that hold nothing."""
         root = self.objects.root
         for folder in (RECORDS, os.path.dirname(row_clip_key(0))):
             Path(root, folder).mkdir(parents=True, exist_ok=True)
         for task in tasks:
             record = skip_sound(self.task(task))
-            for key, written in record.written.items():
-                with open(os.path.join(root, key), "wb") as file:
-                    file.truncate(written.size)
             Path(root, self.record_key(task)).write_bytes(to_json(record))
 
 

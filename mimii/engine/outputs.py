@@ -174,13 +174,7 @@ def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
 
 
 def begin(output: Output) -> None:
-    """Write what is known before the work, unless the output is finished: its readers still find all of it.
-
-    May be done again over an unfinished output of the same plan.
-    """
-    existing = look(output.objects, output.head)
-    if existing and existing.finished and not output.differences(existing):
-        return
+    """Write what is known before the work. May be done again over an unfinished output of the same plan."""
     documents = output.first_documents()
     output.objects.put(output.head.key, documents.pop(output.head.key))
     output.objects.put_all(documents)

@@ -14,7 +14,7 @@ from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
-from mimii.engine.outputs import Output, StoreError, begin, erase, finish, look, read_records
+from mimii.engine.outputs import Existing, Output, StoreError, begin, erase, finish, look, read_records
 from mimii.engine.partitions import compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
@@ -104,36 +104,43 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     started = time.monotonic()
     if isinstance(where, Where):
         check_scheduler(where.scheduler)  # before anything is erased
-    records, is_whole = compare(output, overwrite=overwrite)
+    existing = _make_way(output, overwrite=overwrite)
+    records, is_whole = compare(output, existing)
     todo = [task for task in range(output.n_tasks) if task not in records or records[task].unread]
     if todo or not is_whole:
         with_timeout(output.objects, SHORT_TIMEOUT).check()
-        begin(output)
+        if existing is None or not existing.finished:  # what is finished stays readable meanwhile
+            begin(output)
         records |= _do(output, todo, where, progress)
         finish(output, dict(sorted(records.items())))
     return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
 
 
-def compare(output: Output, *, overwrite: bool = False) -> tuple[dict[int, Record], bool]:
-    """Return the records at an output that are valid, and whether all is there; erase or refuse other results."""
-    existing = look(with_timeout(output.objects, SHORT_TIMEOUT), output.head)
-    if existing and (changes := output.differences(existing)):
-        if not overwrite:
-            listed = "\n  ".join(changes)
-            msg = (
-                f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
-                f"--overwrite:\n  {listed}"
-            )
-            raise StoreError(msg)
-        with_timeout(output.objects, SHORT_TIMEOUT).check()
-        erase(output)
-        existing = None
+def compare(output: Output, existing: Existing | None) -> tuple[dict[int, Record], bool]:
+    """Return the records at an output that are valid, and whether all is there."""
     if existing is None:
         return {}, False
     sizes = output.objects.sizes()
     records = read_records(output, sizes)
-    whole = existing.finished and len(records) == output.n_tasks and output.is_whole(existing, records, sizes)
-    return records, whole
+    return records, existing.finished and len(records) == output.n_tasks and output.is_whole(existing, records, sizes)
+
+
+def _make_way(output: Output, *, overwrite: bool) -> Existing | None:
+    """Return what is at an output; refuse other results, or erase them."""
+    near = with_timeout(output.objects, SHORT_TIMEOUT)
+    existing = look(near, output.head)
+    if existing is None or not (changes := output.differences(existing)):
+        return existing
+    if not overwrite:
+        listed = "\n  ".join(changes)
+        msg = (
+            f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
+            f"--overwrite:\n  {listed}"
+        )
+        raise StoreError(msg)
+    near.check()
+    erase(output)
+    return None
 
 
 def _do(output: Output, todo: Sequence[int], where: Scheduler, progress: Progress) -> dict[int, Record]:

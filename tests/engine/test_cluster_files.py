@@ -222,7 +222,7 @@ def test_the_local_example_runs_the_job(tmp_path):
     ("text", "message"),
     [
         ("{module: distributed, class: SSHClustr}", "has no attribute 'SSHClustr'"),
-        ("{module: os, class: getcwd}", "os.getcwd is no class of Dask clusters"),
+        ("{module: os, class: getcwd}", "os.getcwd is not a class of Dask clusters"),
         ("{module: no_such.package, class: Cluster}", "no_such.package is not installed: pip install 'no-such'"),
     ],
 )

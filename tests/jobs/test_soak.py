@@ -53,7 +53,7 @@ def finished(tmp_path):
 
 
 def end(finished):
-    finished.finish(SimpleNamespace(wait=lambda _: 0))
+    finished.finish(SimpleNamespace(wait=lambda: 0))
     return finished.tally
 
 
@@ -82,6 +82,6 @@ def test_a_task_that_is_done_again_after_a_run_went_on_is_counted(finished):
 
 
 def test_a_run_that_fails_is_wrong(finished):
-    finished.finish(SimpleNamespace(wait=lambda _: 1))
+    finished.finish(SimpleNamespace(wait=lambda: 1))
     assert finished.tally.wrong == ["ended with 1"]
     assert contents(finished.output)
