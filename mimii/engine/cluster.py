@@ -166,8 +166,8 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         # The server that workers are forked from may be older than a variable of this process.
         environment = dict(os.environ) | WORKER_ENVIRONMENT
         forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}
-        stack.enter_context(dask.config.set(forked))
-        start_early()
+        if start_early():
+            stack.enter_context(dask.config.set(forked))
     with deaf_to_interrupts():
         local = _start_local(
             n_workers=first if processes else 1,

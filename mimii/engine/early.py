@@ -4,6 +4,7 @@ Workers are forked from a server (`multiprocessing`'s forkserver), which is star
 on another core while this process finds recordings and plans, and all workers share what it has imported.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
 Dask's own setting gives freed memory back to the kernel at once; page faults then make the code three times slower.
 """
 
+_log = logging.getLogger(__name__)
 _PRELOAD = [
     "distributed.nanny",
     "dask.bag",
@@ -42,11 +44,19 @@ _PRELOAD = [
 ]
 
 
-def start_early() -> None:
-    """Start the process that workers are forked from, unless it runs."""
-    get_context("forkserver").set_forkserver_preload(_PRELOAD)
-    with deaf_to_interrupts(), _environment(WORKER_ENVIRONMENT):
-        forkserver.ensure_running()
+def start_early() -> bool:
+    """Start the process that workers are forked from, unless it runs; return whether there is one.
+
+    There is none where the path of the temporary folder is too long for its socket, or on systems without it.
+    """
+    try:
+        get_context("forkserver").set_forkserver_preload(_PRELOAD)
+        with deaf_to_interrupts(), _environment(WORKER_ENVIRONMENT):
+            forkserver.ensure_running()
+    except (OSError, ValueError) as error:
+        _log.info("workers are spawned: no process to fork them from: %s", error)
+        return False
+    return True
 
 
 @contextmanager

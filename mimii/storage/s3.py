@@ -6,6 +6,7 @@ connections, slow-downs and restarts of a server, but not after errors that do n
 s3fs takes half a second to import, and most workers never use it: it is imported where it is used.
 """
 
+import asyncio
 import errno
 import logging
 import random
@@ -14,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -97,7 +98,23 @@ def filesystem(options: Options) -> "s3fs.S3FileSystem":
     config |= settings.pop("config_kwargs", {})
     opened = s3fs.S3FileSystem(**settings, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     opened.retries = 1
+    opened.close_session = _close_session
     return opened
+
+
+def _close_session(loop: Any, session: Any) -> None:  # noqa: ANN401  an event loop, and a session of aiobotocore
+    """Close connections when a file system is collected: s3fs would do it in any event loop that runs here just then."""
+    from fsspec.asyn import FSTimeoutError, sync
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if loop is not None and loop.is_running():
+            with suppress(FSTimeoutError):
+                sync(loop, session.__aexit__, None, None, None, timeout=0.1)
+                return
+    with suppress(AttributeError):  # at the end of the process, some of it may be gone
+        session._client._endpoint.http_session._connector._close()  # noqa: SLF001  as s3fs does
 
 
 def count_requests() -> int:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import uuid
 from contextlib import suppress
@@ -16,7 +17,7 @@ from mimii import engine
 from mimii.engine import HERE, WORKER_ENVIRONMENT, Pipeline, Where, WorkError, clips_to_partitions, connect
 from mimii.engine.partitions import _TASKS_A_WORKER, RETRIES, compute
 from mimii.table.shards import write_shard
-from tests.helpers.commands import librosa_rows, open_table, output_at, plan_table, rows_by_path
+from tests.helpers.commands import environment, librosa_rows, open_table, output_at, plan_table, rows_by_path
 from tests.helpers.dask_processes import run_tasks
 from tests.helpers.recordings import write_machines
 
@@ -218,3 +219,19 @@ def test_two_clusters_do_not_get_in_each_others_way(scheduler):
         assert one.dashboard != other.dashboard
         assert sorted(run_tasks(one, identity, range(9))) == list(range(9))
         assert sorted(run_tasks(other, identity, range(9))) == list(range(9))
+
+
+@pytest.mark.slow
+def test_workers_are_spawned_where_the_temporary_folder_has_too_long_a_path(tmp_path):
+    folder = tmp_path.joinpath(*["long"] * 30)
+    folder.mkdir(parents=True)
+    script = (
+        "if __name__ == '__main__':\n"
+        "    from mimii.engine import Where, connect\n"
+        "    with connect(Where(n_workers=1)) as cluster:\n"
+        "        print(cluster.client.submit(int, '7').result())\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, env=environment(TMPDIR=str(folder)), capture_output=True, text=True, check=False)
+    assert done.stdout == "7\n", done.stderr

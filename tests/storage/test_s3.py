@@ -1,5 +1,6 @@
 """Objects on S3 are written whole; what is transient is retried, what is not is an error that says what to do."""
 
+import asyncio
 import os
 import pickle
 from types import SimpleNamespace
@@ -325,3 +326,18 @@ def test_idle_connections_that_a_restart_closed_are_replaced(tmp_path, use):
         proxy.rules.append(lambda request: CutRequest() if request.connection <= 20 else None)
         server.start()
         assert len(objects.sizes()) == 100
+
+
+def test_a_file_system_that_is_collected_within_an_event_loop_is_closed_without_using_that_loop():
+    closed = []
+    connector = SimpleNamespace(_close=lambda: closed.append(True))
+    session = SimpleNamespace(
+        _client=SimpleNamespace(_endpoint=SimpleNamespace(http_session=SimpleNamespace(_connector=connector)))
+    )
+
+    async def collect():
+        s3._close_session(asyncio.get_running_loop(), session)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(collect()) == 1
+    assert closed == [True]
