@@ -103,7 +103,7 @@ def filesystem(options: Options) -> "s3fs.S3FileSystem":
 
 
 def _close_session(loop: Any, session: Any) -> None:  # noqa: ANN401  an event loop, and a session of aiobotocore
-    """Close connections when a file system is collected: s3fs would do it in any event loop that runs here just then."""
+    """Close the connections of a file system that is collected: s3fs would use any event loop that runs here."""
     from fsspec.asyn import FSTimeoutError, sync
 
     try:
