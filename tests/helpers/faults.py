@@ -140,6 +140,17 @@ class Run:
     def wait(self):
         return self.process.wait()
 
+    def wait_for(self, condition, what):
+        """Wait until something is true while it runs; where it has exited before, what it said is the error."""
+
+        def check():
+            has_exited = self.ended()
+            value = condition()
+            assert value or not has_exited, self.text()
+            return value
+
+        return wait_for(check, what)
+
     def kill(self):
         self.process.kill()
         self.wait()

@@ -80,7 +80,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturb
     run = start(raw, *(("--workers", 1) if started_by == "option" else ("--scheduler", file)), **impatient)
     for _ in range(3):
         wanted = min(len(record_numbers(output)) + 1, N_SHARDS - 1)
-        wait_for(lambda wanted=wanted: len(record_numbers(output)) >= wanted and run.workers(), "progress")
+        run.wait_for(lambda wanted=wanted: len(record_numbers(output)) >= wanted and run.workers(), "progress")
         run.workers()[0].kill()
     gate.open()
     assert run.wait() == 0, run.text()
@@ -108,11 +108,11 @@ def test_workers_that_never_start_end_the_run_in_words(raw, start, tmp_path):
 def test_a_frozen_worker_is_waited_for(raw, undisturbed, tmp_path, start, gate):
     output = tmp_path / "out"
     run = start(raw, **gate.environment)
-    wait_for(lambda: record_numbers(output), "the first record")
+    run.wait_for(lambda: record_numbers(output), "the first record")
     victim = run.workers()[0]
     freeze(victim)
     gate.open()
-    wait_for(lambda: len(record_numbers(output)) >= N_SHARDS - 2 or run.ended(), "all that others can do")
+    run.wait_for(lambda: len(record_numbers(output)) >= N_SHARDS - 2, "all that others can do")
     assert not run.ended(), run.text()
     thaw(victim)
     assert run.wait() == 0, run.text()
@@ -124,7 +124,7 @@ def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw
     output, folder = tmp_path / "out", tmp_path / "cluster"
     with dask_cluster(folder, 1) as (scheduler, [worker]):
         run = start(raw, "--scheduler", folder / "scheduler.json", how=SLOW)
-        wait_for(lambda: record_numbers(output), "the first record")
+        run.wait_for(lambda: record_numbers(output), "the first record")
         scheduler.kill()
         wait_for(lambda: not worker.workers(), "the end of a worker without a scheduler")
         done, shards = record_numbers(output), shard_files(output)
@@ -145,7 +145,7 @@ def test_a_scheduler_that_dies_before_there_is_a_worker_is_waited_for(raw, undis
     folder.mkdir()
     first = start_scheduler(folder)
     run = start(raw, "--scheduler", folder / "scheduler.json")
-    wait_for(lambda: "no worker yet" in run.text() or run.ended(), "a driver that waits")
+    run.wait_for(lambda: "no worker yet" in run.text(), "a driver that waits")
     first.kill()
     again = [start_scheduler(folder), start_worker(folder)]
     try:

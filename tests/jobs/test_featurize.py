@@ -567,7 +567,7 @@ def test_an_interrupted_run_says_so_and_the_next_resumes(tmp_path, how):
     gate = Gate(tmp_path / "gate", paths[-1:])
     arguments = (tmp_path / "raw", "--output", tmp_path / "out", "--shard-mib", 1, *MANY)
     run = Run(tmp_path / "raw", tmp_path / "out", how=MANY, **gate.environment)
-    wait_for(lambda: record_numbers(tmp_path / "out"), "the first record")
+    run.wait_for(lambda: record_numbers(tmp_path / "out"), "the first record")
     if how == "Ctrl-C":
         os.killpg(run.process.pid, signal.SIGINT)
     else:

@@ -1,10 +1,9 @@
-"""The whole job from S3 to S3: the same bytes as on a disk, whatever happens on the way."""
+"""The whole job from S3 to S3: the same bytes as on a disk, with all that may happen on the way."""
 
 import logging
 import os
 import pickle
 import shutil
-import time
 import zipfile
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import numpy as np
 import pytest
 import xarray
 
-from mimii.storage import reading
-from mimii.storage.access import Access
-from mimii.storage.reading import ReadOptions
+from mimii.storage import Access, ReadOptions, reading
 from mimii.storage.s3 import S3Objects
-from mimii.table.table import shard_task
+from mimii.table import shard_task
 from tests.helpers.commands import assert_same_bytes, featurize_here, open_table, plan_table, run, wait_for
 from tests.helpers.faults import SHORT_HOP, Run
 from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to
@@ -144,11 +141,12 @@ def test_from_disk_to_s3_and_from_s3_to_disk(raw, server, use, tmp_path):
 
 @pytest.mark.slow
 def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, server, undisturbed, tmp_path):
-    proxy.latency = 0.01
+    proxy.latency = 0.05
     one = Run(SOURCE, OUTPUT, said=tmp_path / "one")
-    wait_for(lambda: len(records(server)) >= 4, "four records", 60)
+    one.wait_for(lambda: len(records(server)) >= 4, "four records")
     one.kill()
-    wait_for(lambda: not one.alive(), "the end of all workers", 60)
+    proxy.latency = 0.01
+    wait_for(lambda: not one.alive(), "the end of all workers")
     kept = {Path(path).stem for path in records(server)}
     assert 4 <= len(kept) < N_SHARDS
     before = len(proxy.finished())
@@ -163,14 +161,13 @@ def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, s
 def test_a_server_killed_and_started_again_is_waited_for(proxy, server, undisturbed, tmp_path):
     proxy.latency = 0.01
     job = Run(SOURCE, OUTPUT, said=tmp_path / "said")
-    wait_for(lambda: len(records(server)) >= 2, "two records", 60)
+    job.wait_for(lambda: len(records(server)) >= 2, "two records")
     server.kill()
     n_requests = len(proxy.requests)
-    wait_for(lambda: len(proxy.requests) > n_requests + 20, "requests that nobody answers")
-    assert not job.ended(), job.text()
+    job.wait_for(lambda: len(proxy.requests) > n_requests + 20, "requests without an answer")
     server.start()
     status = job.wait()
-    if status and not lists(server):  # rclone itself may come back unable to list, and then nobody can go on
+    if status and not lists(server):  # rclone itself may come back unable to list
         server.kill()
         server.start()
         job = Run(SOURCE, OUTPUT, said=tmp_path / "again")
@@ -193,17 +190,17 @@ def test_a_server_that_slows_down_and_connections_that_are_cut_change_nothing(
     assert_same_bytes(download(server, tmp_path / "copy"), undisturbed)
 
 
-def test_credentials_that_expire_stop_the_run_and_the_next_one_goes_on(proxy, server, undisturbed, tmp_path, capsys):
-    written = []
+def test_credentials_that_expire_stop_the_run_and_the_next_one_resumes(proxy, server, undisturbed, tmp_path, capsys):
+    written, refused = [], []
 
     def expire(request):
         written.extend([request.path] if request.method == "PUT" and "records" in request.path else [])
+        refused.extend([request.path] if len(written) > 3 else [])
         return EXPIRED_TOKEN if len(written) > 3 else None
 
     proxy.rules.append(expire)
-    started = time.monotonic()
     assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 1
-    assert time.monotonic() - started < 20
+    assert len(refused) == 1, "there is no use in trying again"
     said = capsys.readouterr().err
     assert "credentials are not accepted (ExpiredToken" in said
     assert "run the same command again" in said
@@ -221,7 +218,7 @@ def test_without_permission_to_write_nothing_is_begun(proxy, capsys):
     assert len([request for request in proxy.finished() if request.path.endswith(".wav")]) == 3  # one a folder
 
 
-def test_a_missing_bucket_for_the_results_is_told_before_any_recording_is_looked_at(proxy, capsys):
+def test_a_missing_bucket_for_the_results_is_an_error_before_any_recording_is_read(proxy, capsys):
     assert featurize_here(SOURCE, "--output", "s3://elsewhere/out.zarr") == 1
     assert "s3://elsewhere/out.zarr" in (said := capsys.readouterr().err)
     assert "there is no such bucket" in said
@@ -237,7 +234,7 @@ def test_a_missing_bucket_or_prefix_of_recordings_is_named(server, use, capsys, 
         assert f"s3://{BUCKET}/{source}: no such object or prefix" in capsys.readouterr().err
 
 
-def test_a_recording_that_is_not_for_us_is_a_bad_clip_until_it_is(proxy, server, undisturbed, tmp_path, capsys):
+def test_a_recording_without_permission_is_a_bad_clip_until_there_is_one(proxy, server, undisturbed, tmp_path, capsys):
     rule = proxy.spoil(ACCESS_DENIED, method="GET", path=r"00000007\.wav")
     assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 3
     assert "1: cannot be read" in capsys.readouterr().out
@@ -247,7 +244,7 @@ def test_a_recording_that_is_not_for_us_is_a_bad_clip_until_it_is(proxy, server,
     assert_same_bytes(download(server, tmp_path / "copy"), undisturbed)
 
 
-def test_a_recording_that_has_gone_since_it_was_listed_is_a_bad_clip(proxy, server, capsys):
+def test_a_recording_that_is_deleted_after_it_was_listed_is_a_bad_clip(proxy, server, capsys):
     def remove(request):
         if request.method == "PUT" and "check" not in request.path:
             client(server).delete_object(Bucket=BUCKET, Key="raw/6_dB_fan/fan/id_00/normal/00000002.wav")

@@ -46,9 +46,9 @@ def gate(raw, tmp_path):
 def test_a_killed_worker_changes_nothing_in_the_result(raw, undisturbed, tmp_path, gate):
     output = tmp_path / "features.zarr"
     run = Run(raw, output, **gate.environment)
-    wait_for(lambda: record_numbers(output), "the first record")
+    run.wait_for(lambda: record_numbers(output), "the first record")
     killed = kill_one(run.workers())
-    wait_for(lambda: killed not in psutil.pids() or run.ended(), "the end of the worker")
+    run.wait_for(lambda: killed not in psutil.pids(), "the end of the worker")
     gate.open()
     assert run.wait() == 0, run.text()
     assert_same_bytes(output, undisturbed)
@@ -60,7 +60,7 @@ def test_a_killed_worker_changes_nothing_in_the_result(raw, undisturbed, tmp_pat
 def test_a_killed_driver_leaves_no_workers_and_the_next_run_does_what_is_missing(raw, undisturbed, tmp_path, gate):
     output = tmp_path / "features.zarr"
     run = Run(raw, output, **gate.environment)
-    wait_for(lambda: len(record_numbers(output)) >= 10, "ten records")
+    run.wait_for(lambda: len(record_numbers(output)) >= 10, "ten records")
     run.kill()
     wait_for(lambda: not run.alive(), "the end of all workers")
     kept, shards = record_numbers(output), shard_files(output)
@@ -83,16 +83,12 @@ def test_random_kills_one_after_the_other_end_in_the_same_bytes(raw, undisturbed
         # Some of these moments are in the start, some at the very first objects, most in between.
         moment = min(written + rng.choice([0, 1, rng.randrange(5, 25)]), N_CLIPS // 2 - 1)
         delay = rng.uniform(0, 0.05)
-        wait_for(lambda run=run, moment=moment: run.ended() or len(record_numbers(output)) >= moment, "some progress")
-        wait_until = time.monotonic() + delay
-        wait_for(lambda run=run, until=wait_until: run.ended() or time.monotonic() >= until, "a moment")
-        assert not run.ended(), run.text()
+        run.wait_for(lambda moment=moment: len(record_numbers(output)) >= moment, "some progress")
+        time.sleep(delay)
         if rng.random() < 0.3 and run.workers():
             kill_one(run.workers())
             more = min(moment + 1, N_CLIPS // 2 - 1)
-            wait_for(
-                lambda run=run, more=more: run.ended() or len(record_numbers(output)) >= more, "progress without it"
-            )
+            run.wait_for(lambda more=more: len(record_numbers(output)) >= more, "progress without it")
         run.kill()
         wait_for(lambda run=run: not run.alive(), "the end of all workers")
         assert len(record_numbers(output)) >= written, "a record was lost"
@@ -108,7 +104,7 @@ def test_random_kills_one_after_the_other_end_in_the_same_bytes(raw, undisturbed
 def test_two_runs_at_once_end_in_the_same_bytes(raw, undisturbed, tmp_path, gate):
     output = tmp_path / "features.zarr"
     one = Run(raw, output, **gate.environment)
-    wait_for(lambda: record_numbers(output), "the first record")
+    one.wait_for(lambda: record_numbers(output), "the first record")
     kill_one([psutil.Process(one.process.pid)])  # its workers work on for a moment, beside those of the next run
     other = Run(raw, output)
     gate.open()
