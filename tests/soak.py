@@ -1,7 +1,7 @@
 """Run the commands again and again while all that may go wrong on a machine or a cluster does; the bytes stay the same.
 
 A seed draws what happens and when. Each round writes one output from nothing to its end, is disturbed on the way and
-compared byte for byte with an undisturbed run. What was finished before a run went on must not be computed again.
+compared byte for byte with an undisturbed run. What was finished before a run resumed must not be computed again.
 
     python -m tests.soak --kills 200
 """
@@ -31,7 +31,7 @@ from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import client, rclone_server
 
 LIMIT = 300.0
-"""Seconds that anything may take before it counts as stuck."""
+"""Seconds without progress after which a run counts as stuck."""
 
 HOW = {"featurize": ("--hop-length", 32, "--n-fft", 8192), "render": ("--hop-length", 8, "--n-fft", 4096)}
 """Much to compute for few bytes: workers are killed in the middle of tasks."""
@@ -42,10 +42,10 @@ _HOG = """
 import sys, time
 import numpy as np
 from distributed import Client
-with Client(sys.argv[1], timeout=30) as client:
-    client.wait_for_workers(2, timeout=30)
+with Client(sys.argv[1], timeout=300) as client:
+    client.wait_for_workers(2, timeout=300)
     address = sorted(client.scheduler_info(n_workers=-1)["workers"])[int(sys.argv[2])]
-    held = client.submit(np.ones, 100_000_000, workers=[address], pure=False)
+    kept = client.submit(np.ones, 100_000_000, workers=[address], pure=False)
     deadline = time.monotonic() + float(sys.argv[3])
     while address in client.scheduler_info(n_workers=-1)["workers"] and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -53,8 +53,8 @@ with Client(sys.argv[1], timeout=30) as client:
 _RETIRE = """
 import sys
 from distributed import Client
-with Client(sys.argv[1], timeout=30) as client:
-    client.wait_for_workers(2, timeout=30)
+with Client(sys.argv[1], timeout=300) as client:
+    client.wait_for_workers(2, timeout=300)
     address = sorted(client.scheduler_info(n_workers=-1)["workers"])[int(sys.argv[2])]
     client.retire_workers([address], close_workers=True)
 """
@@ -138,12 +138,21 @@ class Round:
                 continue
         return found
 
-    def reached(self, run: Run, moment: Moment) -> bool:
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Wait as long as there is progress: records, or lines that a run prints."""
+        wait_for(condition, what, LIMIT, lambda: (self.records(), [run.text() for run in self.runs]))
+
+    def status(self, run: Run) -> int:
+        """Wait for the end of a run; return its exit status."""
+        self.wait_for(run.ended, "the end of a run")
+        return run.wait()
+
+    def is_under_way(self, run: Run, moment: Moment) -> bool:
         """Wait for a moment; say whether the run is still under way then."""
         wanted = min(len(self.records()) + moment.tasks, self.n_tasks)
-        wait_for(lambda: run.ended() or len(self.records()) >= wanted, "progress", LIMIT)
+        self.wait_for(lambda: run.ended() or len(self.records()) >= wanted, "progress")
         until = time.monotonic() + moment.seconds
-        wait_for(lambda: run.ended() or time.monotonic() >= until, "a moment", LIMIT)
+        self.wait_for(lambda: run.ended() or time.monotonic() >= until, "a moment")
         return not run.ended()
 
     @cached_property
@@ -151,7 +160,7 @@ class Round:
         return len(list((self.soak.expected(self.fault.job) / _RECORDS[self.fault.job]).glob("*.json")))
 
     def resume(self) -> None:
-        """Note what is finished before a run goes on: none of that is to be computed again."""
+        """Note what is finished before a run resumes: none of that is to be computed again."""
         now = self.records()
         self.tally.needless += self.computed_again(now)
         self.kept = now
@@ -161,8 +170,8 @@ class Round:
 
     def finish(self, run: Run, *, status: int = 0) -> None:
         """Wait for the end of a run, and compare."""
-        ended = run.wait()
-        self.tally.check(ended == status, f"ended with {ended}")
+        found = self.status(run)
+        self.tally.check(found == status, f"ended with {found}")
         if status == 0:
             self.resume()
             self.compare()
@@ -211,7 +220,7 @@ class Round:
             program.process.wait(LIMIT)
 
     def ask(self, script: str, *arguments: object) -> None:
-        """Do something as another user of the cluster would, in a process of its own."""
+        """Do something as another user of the cluster would, in another process."""
         command = [sys.executable, "-c", script, address_of(self.folder), *map(str, arguments)]
         with (self.folder / "asked").open("ab") as log:
             subprocess.run(command, stdout=log, stderr=log, timeout=LIMIT, check=False)
@@ -223,9 +232,9 @@ class Round:
 def kill_workers(round_: Round) -> None:
     run = round_.start()
     for moment in round_.fault.moments:
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
-        wait_for(lambda: run.ended() or run.workers(), "a worker", LIMIT)
+        round_.wait_for(lambda: run.ended() or run.workers(), "a worker")
         round_.kill(run.workers())
     round_.finish(run)
 
@@ -233,7 +242,7 @@ def kill_workers(round_: Round) -> None:
 def kill_drivers(round_: Round) -> None:
     run = round_.start()
     for index, moment in enumerate(round_.fault.moments):
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
         whole_machine = index % 2 == 1
         for process in run.alive() if whole_machine else [psutil.Process(run.process.pid)]:
@@ -241,7 +250,7 @@ def kill_drivers(round_: Round) -> None:
                 process.kill()
                 round_.tally.kills += 1
         run.wait()
-        wait_for(lambda run=run: not run.alive(), "the end of workers without a driver", LIMIT)
+        round_.wait_for(lambda run=run: not run.alive(), "the end of workers without a driver")
         round_.resume()
         run = round_.start()
     round_.finish(run)
@@ -250,11 +259,11 @@ def kill_drivers(round_: Round) -> None:
 def restart_schedulers(round_: Round) -> None:
     run = round_.start("--scheduler", round_.start_cluster())
     for moment in round_.fault.moments:
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
         round_.programs[0].kill()
         round_.tally.kills += 1
-        wait_for(lambda: not round_.workers_of_cluster(), "the end of workers without a scheduler", LIMIT)
+        round_.wait_for(lambda: not round_.workers_of_cluster(), "the end of workers without a scheduler")
         round_.stop_programs()
         round_.resume()
         round_.start_programs()
@@ -263,14 +272,14 @@ def restart_schedulers(round_: Round) -> None:
 
 def freeze_worker(round_: Round) -> None:
     run = round_.start()
-    if round_.reached(run, round_.fault.moments[0]):
-        wait_for(lambda: run.ended() or run.workers(), "a worker", LIMIT)
+    if round_.is_under_way(run, round_.fault.moments[0]):
+        round_.wait_for(lambda: run.ended() or run.workers(), "a worker")
         workers = run.workers()
         victim = workers[int(round_.fault.choice * len(workers))]
         freeze(victim)
         round_.tally.strikes += 1
         until = time.monotonic() + round_.soak.freeze
-        wait_for(lambda: time.monotonic() >= until, "a thaw", LIMIT)
+        round_.wait_for(lambda: time.monotonic() >= until, "a thaw")
         round_.tally.check(not run.ended(), "ended without a frozen worker's results")
         thaw(victim)
     round_.finish(run)
@@ -279,7 +288,7 @@ def freeze_worker(round_: Round) -> None:
 def retire_workers(round_: Round) -> None:
     run = round_.start("--scheduler", round_.start_cluster())
     for index, moment in enumerate(round_.fault.moments):
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
         if (index + round_.fault.choice) % 2 < 1:
             program = round_.programs.pop(1)
@@ -295,7 +304,7 @@ def retire_workers(round_: Round) -> None:
 def fill_memory(round_: Round) -> None:
     run = round_.start("--scheduler", round_.start_cluster("--memory-limit", "500MB"))
     for index, moment in enumerate(round_.fault.moments):
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
         before = {process.pid for process in round_.workers_of_cluster()}
         round_.ask(_HOG, index % 2, LIMIT / 2)
@@ -316,7 +325,7 @@ def fill_disk(round_: Round) -> None:
         round_.finish(run, status=1)
         round_.tally.check("No space left" in run.text(), "nothing is said of the full disk")
         round_.tally.strikes += 1
-        wait_for(lambda: not run.alive(), "the end of all workers", LIMIT)
+        round_.wait_for(lambda: not run.alive(), "the end of all workers")
         round_.resume()
         ballast.unlink()
         round_.finish(round_.start())
@@ -333,14 +342,14 @@ def upset_storage(round_: Round) -> None:
     where = {"source": f"s3://{BUCKET}/raw", "url": f"s3://{BUCKET}/out.zarr", **proxy.environment}
     run = round_.start(**where)
     for moment in round_.fault.moments:
-        if not round_.reached(run, moment):
+        if not round_.is_under_way(run, moment):
             break
         server.kill()
         round_.tally.kills += 1
         seen = len(proxy.requests)
-        wait_for(lambda seen=seen: run.ended() or len(proxy.requests) > seen + 5, "requests in vain", LIMIT)
+        round_.wait_for(lambda seen=seen: run.ended() or len(proxy.requests) > seen + 5, "requests without an answer")
         server.start()
-    if run.wait() and not _lists(server):  # rclone itself may come back unable to list
+    if round_.status(run) and not _lists(server):  # rclone itself may come back unable to list
         server.kill()
         server.start()
         round_.resume()
@@ -360,11 +369,11 @@ def replace_recording(round_: Round) -> None:
     round_.raw = round_.folder / "raw"
     paths = write_machines(round_.raw, round_.soak.n_clips)
     run = round_.start()
-    wait_for(round_.records, "the first record", LIMIT)
-    if round_.reached(run, round_.fault.moments[0]):
+    round_.wait_for(round_.records, "the first record")
+    if round_.is_under_way(run, round_.fault.moments[0]):
         run.kill()
         round_.tally.kills += 1
-    wait_for(lambda: not run.alive(), "the end of all workers", LIMIT)
+    round_.wait_for(lambda: not run.alive(), "the end of all workers")
     path, seed = paths[int(round_.fault.choice * len(paths))], int(round_.fault.choice * 1e6) + 1000
     aside = path.rename(round_.folder / "aside")
     round_.resume()
@@ -379,7 +388,7 @@ def replace_recording(round_: Round) -> None:
     round_.tally.strikes += 2
     round_.expected = round_.folder / "expected"
     undisturbed = round_.start("--scheduler", "sync", url=round_.expected)
-    round_.tally.check(undisturbed.wait() == 0, "the undisturbed run failed")
+    round_.tally.check(round_.status(undisturbed) == 0, "the undisturbed run failed")
     table = open_table(round_.expected)
     for shard in shards_of(table, path.name, table.attrs["shard_rows"]):
         round_.kept.pop(shard, None)
@@ -389,11 +398,11 @@ def replace_recording(round_: Round) -> None:
 def start_two_drivers(round_: Round) -> None:
     runs = [round_.start()]
     for moment in round_.fault.moments[:1]:
-        round_.reached(runs[0], moment)
+        round_.is_under_way(runs[0], moment)
     runs.append(round_.start())
     round_.tally.strikes += 1
     for run in runs:
-        status = run.wait()
+        status = round_.status(run)
         round_.tally.check(status == 0 or (status == 2 and "holds" in run.text()), f"one of two ended with {status}")
     round_.kept = round_.records()
     round_.finish(round_.start())
@@ -482,6 +491,7 @@ class Soak:
 def _run_undisturbed(raw: object, output: object, said: Path, job: str, variables: dict[str, str]) -> None:
     run = Run(raw, output, "--scheduler", "sync", said=said, job=job, how=HOW[job], **variables)
     try:
+        wait_for(run.ended, "the end of an undisturbed run", LIMIT, run.text)
         assert run.wait() == 0, run.text()
     finally:
         run.end()
@@ -544,7 +554,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0, or 1 where anything was lost, wrong, stuck or done again."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="draws what happens and when; default: 0")
-    parser.add_argument("--kills", type=int, default=20, help="go on until so many processes were killed; default: 20")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="play rounds until so many processes were killed; default: 20"
+    )
     parser.add_argument(
         "--only", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="FAULT", help=str(list(FAULTS))
     )

@@ -1,5 +1,6 @@
 """A run: what is there is listed once and read once, what is missing is done, and where it runs makes no difference."""
 
+import signal
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -103,6 +104,22 @@ def test_another_table_is_refused_and_overwritten_on_demand(plan, tmp_path):
     with pytest.raises(StoreError, match=f"{tmp_path}/out holds another table of features; choose another --output"):
         engine.run(other)
     assert engine.run(other, overwrite=True).computed == (0, 1, 2, 3)
+
+
+class InterruptedProgress(runs.Silent):
+    """Interrupts this process when the first result is there."""
+
+    def advance(self, *_):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_ends_a_run_after_the_task_in_hand(plan, tmp_path):
+    output = TableOutput(plan, DiskObjects(str(tmp_path / "out")))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(output, progress=InterruptedProgress())
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert engine.run(output).computed == (1, 2, 3)
 
 
 # A scheduler that is lost

@@ -52,17 +52,27 @@ _GATE = """
 import os, time
 
 import mimii.features.decode
+from mimii.storage.disk import DiskObjects
 
-read = mimii.features.decode.read_blocks
+read, put_all = mimii.features.decode.read_blocks, DiskObjects.put_all
+
+
+def wait_at(*paths):
+    while any(os.path.basename(path) in {names!r} for path in paths) and not os.path.exists({opened!r}):
+        time.sleep(0.01)
 
 
 def read_blocks(file, header, channel):
-    while os.path.basename(file.name) in {names!r} and not os.path.exists({opened!r}):
-        time.sleep(0.01)
+    wait_at(file.name)
     return read(file, header, channel)
 
 
-mimii.features.decode.read_blocks = read_blocks
+def put_all_at_a_gate(self, objects):
+    wait_at(*objects)
+    put_all(self, objects)
+
+
+mimii.features.decode.read_blocks, DiskObjects.put_all = read_blocks, put_all_at_a_gate
 """
 
 _DEADLY_START = """
@@ -95,12 +105,15 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
 
 
 class Gate:
-    """Recordings that workers wait at until it is opened: a run cannot end before, however slow the test is."""
+    """Recordings on a disk, or objects to be written there, at which workers wait until it is opened.
 
-    def __init__(self, folder: Path, recordings: Iterable[Path]) -> None:
+    However slow a test is, a run cannot end before.
+    """
+
+    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
         folder.mkdir()
         self._opened = folder / "opened"
-        text = _GATE.format(names={path.name for path in recordings}, opened=str(self._opened))
+        text = _GATE.format(names={path.name for path in paths}, opened=str(self._opened))
         (folder / "sitecustomize.py").write_text(text)
         self.environment = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 

@@ -5,21 +5,17 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
 from jobs.render import main
 from mimii.recordings.synthesis import wav_bytes
-from tests.helpers.commands import ROOT, assert_same_bytes, command, contents, environment, partial_files, run, wait_for
-from tests.helpers.dask_processes import is_worker
-from tests.helpers.faults import kill_one
+from tests.helpers.commands import assert_same_bytes, contents, partial_files, run, wait_for
+from tests.helpers.faults import Gate, Run, kill_one
 from tests.helpers.recordings import noise, write_clip, write_machines
 from tests.helpers.servers import filesystem
 from tests.images.test_pixels import naive_gray
@@ -118,7 +114,7 @@ def test_the_pixels_are_those_of_librosa_by_the_formula(finished):
         assert (difference > 0).mean() < 0.01
 
 
-def test_the_list_tells_of_each_image_what_it_is(finished, raw):
+def test_the_list_says_what_each_image_is(finished, raw):
     output, _ = finished
     rows = listed(output)
     assert sorted(row["file"] for row in rows) == sorted(images_of(output))
@@ -426,7 +422,7 @@ def test_a_clip_that_has_become_bad_loses_its_image(tmp_path):
     paths[2].write_bytes(bytes(data))
     os.utime(paths[2], (1, 1))
     status = render_here(*arguments)
-    if status == 2:  # its header tells already that it is bad: it is another set of clips
+    if status == 2:  # its header shows already that it is bad: it is another set of clips
         status = render_here(*arguments, "--overwrite")
     assert status == 3
     assert not image.exists()
@@ -445,41 +441,26 @@ def test_a_replaced_recording_has_its_image_rendered_again(tmp_path):
     assert {name[-12:] for name in changed} == {"00000005.png"}
 
 
-class Rendering:
-    """The command as a process."""
-
-    def __init__(self, raw, output):
-        arguments = (raw, "--output", output, "--workers", 2, "--hop-length", 8)
-        self.process = subprocess.Popen(
-            command("render", *arguments),
-            env=environment(),
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_killed_at_any_moment_the_same_bytes_in_the_end(raw, tmp_path, victim):
-    whole, output = tmp_path / "whole", tmp_path / "out"
-    assert render_here(raw, "--output", whole, "--hop-length", 8) == 0
-    started = Rendering(raw, output).process
+    whole, output, how = tmp_path / "whole", tmp_path / "out", ("--hop-length", 8)
+    assert render_here(raw, "--output", whole, *how) == 0
     n_tasks = len(list((whole / "records").iterdir()))
     assert n_tasks > 10
-    wait_for(lambda: list(output.glob("records/*.json")), "the first record")
+    gate = Gate(tmp_path / "gate", sorted(raw.rglob("*.wav"), key=lambda path: path.parts)[-1:])
+    started = Run(raw, output, job="render", how=how, **gate.environment)
+    started.wait_for(lambda: list(output.glob("records/*.json")), "the first record")
     if victim == "worker":
-        children = psutil.Process(started.pid).children(recursive=True)
-        kill_one(list(filter(is_worker, children)))
-        assert started.wait(90) == 0
+        kill_one(started.workers())
+        gate.open()
+        assert started.wait() == 0, started.text()
     else:
         started.kill()
-        started.wait(30)
+        wait_for(lambda: not started.alive(), "the end of all workers")
         done = {path: path.stat().st_mtime_ns for path in output.glob("records/*.json")}
-        assert 0 < len(done) < n_tasks, "killed too late to show anything"
-        time.sleep(0.5)  # workers that have lost their driver end what they are at
-        assert render_here(raw, "--output", output, "--hop-length", 8) == 0
+        assert 0 < len(done) < n_tasks
+        assert render_here(raw, "--output", output, *how) == 0
         assert {path for path in done if path.stat().st_mtime_ns == done[path]} == set(done)
     assert_same_bytes(output, whole)
     assert partial_files(output) == []

@@ -53,7 +53,7 @@ def finished(tmp_path):
 
 
 def end(finished):
-    finished.finish(SimpleNamespace(wait=lambda: 0))
+    finished.finish(SimpleNamespace(ended=lambda: True, wait=lambda: 0))
     return finished.tally
 
 
@@ -71,7 +71,7 @@ def test_a_lost_file_a_torn_one_and_one_too_many_are_seen(finished):
     assert end(finished).wrong == ["1 files lost", "1 files too many", "1 files differ, first ['features/c.1.0']"]
 
 
-def test_a_task_that_is_done_again_after_a_run_went_on_is_counted(finished):
+def test_a_task_that_is_done_again_after_a_run_resumed_is_counted(finished):
     finished.resume()
     record = finished.output / "features" / "records" / "1.json"
     again = record.with_name("new")
@@ -82,6 +82,6 @@ def test_a_task_that_is_done_again_after_a_run_went_on_is_counted(finished):
 
 
 def test_a_run_that_fails_is_wrong(finished):
-    finished.finish(SimpleNamespace(wait=lambda: 1))
+    finished.finish(SimpleNamespace(ended=lambda: True, wait=lambda: 1))
     assert finished.tally.wrong == ["ended with 1"]
     assert contents(finished.output)
