@@ -178,7 +178,7 @@ def test_examples_name_a_class_and_say_how_to_use_them(path):
 def test_no_file_has_secrets_or_opens_a_dashboard_to_all(path):
     text = path.read_text()
     assert not SECRET.search(text)
-    if path.name != "cluster.yaml":  # in a pod nobody would get to it otherwise
+    if path.name != "cluster.yaml":  # in a pod it could not be used otherwise
         assert not ALL_ADDRESSES.search(text)
 
 
@@ -283,7 +283,7 @@ def test_the_image_has_the_versions_of_constraints_txt_checked_by_hash():
     assert "--no-index --find-links /wheels ." in install
 
 
-def test_the_image_is_small_runs_as_nobody_special_and_takes_python_as_an_argument():
+def test_the_image_is_small_runs_without_privileges_and_takes_python_as_an_argument():
     given = instructions()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [[python]] = [words for name, words in given if name == "ARG"]
@@ -317,7 +317,7 @@ class Stubborn(LocalCluster):
 """
 
 
-def test_a_cluster_that_does_not_stop_is_told_of_after_the_work(tmp_path):
+def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path):
     write_machines(tmp_path / "raw", 4)
     (tmp_path / "stubborn.py").write_text(STUBBORN)
     kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}

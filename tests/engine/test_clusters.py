@@ -153,7 +153,7 @@ def test_a_cluster_is_found_by_the_environment(raw, undisturbed, cluster, tmp_pa
     succeed(done, undisturbed, tmp_path / "table")
 
 
-def test_a_scheduler_and_a_worker_that_come_later_are_waited_for(raw, undisturbed, folder, tmp_path):
+def test_a_scheduler_and_a_worker_that_start_later_are_waited_for(raw, undisturbed, folder, tmp_path):
     with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as under_way:
         under_way.wait_for(lambda: "no scheduler answers there yet; waiting for it, 300 s" in under_way.text(), "waits")
         with running(start_scheduler(folder)):
@@ -166,7 +166,7 @@ def test_a_scheduler_and_a_worker_that_come_later_are_waited_for(raw, undisturbe
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_is_told_to(programs):
+def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_has_to(programs):
     processes = [process for program in programs[1] for process in program.processes()]
     assert len(processes) >= 5
     listening = {
@@ -178,17 +178,17 @@ def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_is
     assert listening == {HOST}
 
 
-def test_where_no_scheduler_comes_the_job_ends_in_words(raw, tmp_path):
+def test_without_a_scheduler_the_job_ends_in_words(raw, tmp_path):
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json", "--timeout", "0.5"))
     assert "none.json: no scheduler answers there within 0.5 s (--timeout)" in said
 
 
-def test_where_nobody_listens_the_job_ends_in_words(raw, tmp_path):
+def test_where_no_program_listens_the_job_ends_in_words(raw, tmp_path):
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", "tcp://127.0.0.1:1", "--timeout", "0.5"))
     assert "tcp://127.0.0.1:1: no scheduler answers there within 0.5 s (--timeout)" in said
 
 
-def test_where_no_worker_comes_the_job_ends_in_words(raw, folder, tmp_path):
+def test_without_a_worker_the_job_ends_in_words(raw, folder, tmp_path):
     with running(start_scheduler(folder)):
         address = address_of(folder)
         said = fail(featurize(raw, tmp_path / "table", "--scheduler", address, "--timeout", "0.5"))
@@ -214,7 +214,7 @@ def test_waiting_for_a_worker_ends_with_an_interrupt(raw, folder, tmp_path):
     assert "interrupted. Finished work is kept" in under_way.text()
 
 
-def test_an_interrupt_takes_effect_while_no_result_comes(raw, undisturbed, folder, tmp_path, gate):
+def test_an_interrupt_takes_effect_while_there_is_no_result(raw, undisturbed, folder, tmp_path, gate):
     with (
         dask_cluster(folder, 1, **gate.environment),
         job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
@@ -264,7 +264,7 @@ def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undist
         with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
             freeze_workers(it, gate, *workers)
             scheduler.kill()
-            it.wait_for(lambda: "is lost; connecting again" in it.text(), "sees that it is gone")
+            it.wait_for(lambda: "is lost; connecting again" in it.text(), "notices the loss")
         with dask_cluster(folder, 1):
             assert it.end() == 0, it.text()
     said = it.text()
@@ -273,7 +273,7 @@ def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undist
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-def test_where_the_scheduler_does_not_come_back_the_job_ends_in_words_and_resumes_later(
+def test_where_the_scheduler_stays_lost_the_job_ends_in_words_and_resumes_later(
     raw, undisturbed, folder, tmp_path, gate
 ):
     with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
@@ -368,13 +368,13 @@ def test_workers_on_this_machine_encrypt_too(raw, undisturbed, certificates, tmp
     succeed(done, undisturbed, tmp_path / "table")
 
 
-def test_a_client_that_does_not_encrypt_is_told_how(raw, encrypted, tmp_path):
+def test_a_client_that_does_not_encrypt_is_refused_with_how_to(raw, encrypted, tmp_path):
     address = address_of(encrypted)
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", address.replace("tls://", "tcp://")))
     assert f"it encrypts. Name it as {address}, and set distributed.comm.tls in Dask's configuration" in said
 
 
-def test_a_client_without_certificates_is_told_how(raw, encrypted, tmp_path):
+def test_a_client_without_certificates_is_refused_with_how_to(raw, encrypted, tmp_path):
     said = fail(featurize(raw, tmp_path / "table", "--scheduler", encrypted / "scheduler.json"))
     assert "it encrypts; set distributed.comm.tls in Dask's configuration" in said
 

@@ -1,4 +1,4 @@
-"""The whole job on a network: each part has an address of its own, and a link goes down while a worker is at work.
+"""The whole job on a network: each part has its own address, and a link goes down while a worker is at work.
 
 Each part is in a network namespace; a bridge in one more namespace links them. This machine's own network has no part
 in it.
@@ -184,7 +184,7 @@ def test_a_link_that_goes_down_costs_time_and_nothing_else(cut_off, undisturbed,
 
 
 def test_a_worker_that_is_cut_off_stops_none_but_its_own_tasks(network, cut_off, undisturbed, tmp_path):
-    job = cut_off()  # Dask gives a worker up after five minutes, unless told otherwise
+    job = cut_off()  # Dask gives a worker up after five minutes, unless configured otherwise
     n_shards = len(record_numbers(undisturbed))
     assert n_shards > 3 * partitions._TASKS_A_WORKER
     # A worker is sent one task beside the one that it is at; what it finishes without a link has a record, too.
@@ -195,7 +195,7 @@ def test_a_worker_that_is_cut_off_stops_none_but_its_own_tasks(network, cut_off,
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-def test_where_the_scheduler_cannot_be_reached_the_job_says_so(network, start_part, tmp_path):
+def test_a_scheduler_that_does_not_answer_ends_the_job_in_words(network, start_part, tmp_path):
     write_machines(tmp_path / "raw", 4)
     scheduler = start_scheduler(network, start_part)
     network.cut("scheduler")
@@ -205,7 +205,7 @@ def test_where_the_scheduler_cannot_be_reached_the_job_says_so(network, start_pa
     assert "Traceback" not in job.text()
 
 
-def test_namespaces_are_gone_in_the_end():
+def test_namespaces_are_removed_in_the_end():
     with ExitStack() as stack:
         made = Network(stack)
         assert made.hub in ip("netns", "list")

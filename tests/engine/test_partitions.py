@@ -69,7 +69,7 @@ def test_one_shard_is_one_task_with_a_short_name(plan, threads, tmp_path):
 
 
 @pytest.mark.parametrize("run", ["00000000", "abcdefab", "0a1b2c3d", "deadbeef", "12345678"])
-def test_the_dashboard_shows_the_steps_whatever_the_run(run):
+def test_the_dashboard_shows_the_steps_of_any_run(run):
     assert key_split((f"load-mel-db-shard-{run}", 3, 1)) == "load-mel-db-shard"
 
 

@@ -88,7 +88,7 @@ def test_a_run_over_a_finished_output_writes_nothing(output_of, tmp_path):
     assert not again.objects.written
 
 
-def test_a_run_tells_what_it_did(plan, tmp_path):
+def test_a_run_says_what_it_did(plan, tmp_path):
     done = engine.run(TableOutput(plan, DiskObjects(str(tmp_path / "out"))))
     assert done.computed == tuple(done.records) == (0, 1, 2, 3)
     assert done.location == str(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""What --scheduler may be: told apart without starting anything; all else is refused in words."""
+"""What --scheduler may be: distinguished without starting anything; all else is refused in words."""
 
 import argparse
 import json
@@ -91,13 +91,13 @@ def test_env_without_an_address_says_what_to_set(monkeypatch, value):
         check_scheduler("env")
 
 
-def test_a_manifest_of_the_operator_is_told_by_its_kind(tmp_path):
+def test_a_manifest_of_the_operator_is_known_by_its_kind(tmp_path):
     meant = read_cluster_file(write(tmp_path / "cluster.yaml", MANIFEST))
     assert isinstance(meant, Manifest)
     assert meant.document["metadata"] == {"name": "sounds"}
 
 
-def test_a_class_and_its_arguments_are_told_by_their_keys(tmp_path):
+def test_a_class_and_its_arguments_are_known_by_their_keys(tmp_path):
     text = "module: distributed\nclass: SSHCluster\nkwargs:\n  hosts: [a, b]\n  connect_options: {port: 2222}\n"
     meant = read_cluster_file(write(tmp_path / "ssh.yml", text))
     kwargs = {"hosts": ["a", "b"], "connect_options": {"port": 2222}}
@@ -147,7 +147,7 @@ def test_a_cluster_file_that_is_missing_is_named(tmp_path):
         check_scheduler(str(tmp_path / "nowhere.yaml"))
 
 
-def test_cluster_files_are_told_by_their_ending():
+def test_cluster_files_are_known_by_their_ending():
     assert [is_cluster_file(name) for name in ("a.yaml", "b.yml", "c.json", "local", "yaml")] == [
         True,
         True,
@@ -167,7 +167,7 @@ def test_a_scheduler_file_without_an_address_is_named(tmp_path, text):
         find_address(write(tmp_path / "scheduler.json", text))
 
 
-def test_a_scheduler_file_may_be_yet_to_come(tmp_path):
+def test_a_scheduler_file_may_be_missing_as_yet(tmp_path):
     path = str(tmp_path / "scheduler.json")
     assert check_scheduler(path) == path
     with pytest.raises(FileNotFoundError):
@@ -252,7 +252,7 @@ def greeter():
         yield serve
 
 
-def test_a_server_that_encrypts_is_told_from_one_that_does_not(tmp_path, greeter):
+def test_a_server_that_encrypts_differs_from_one_that_does_not(tmp_path, greeter):
     options = write_certificates(tmp_path / "tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options["--tls-cert"], options["--tls-key"])

@@ -1,4 +1,4 @@
-"""The whole job on machines that are reached by SSH: a real server on the loopback interface, with keys of its own."""
+"""The whole job on machines over SSH: a real server on the loopback interface, with its own keys."""
 
 import getpass
 import os
@@ -127,7 +127,7 @@ def write_cluster(path, connect_options, *, python=sys.executable):
 
 @pytest.fixture
 def remote_python(tmp_path):
-    """Return a Python that knows the project, and tells when it was started."""
+    """Return a Python that knows the project."""
     script = tmp_path / "python"
     script.write_text(f'#!/bin/sh\ncd {tmp_path}\nexec env PYTHONPATH={ROOT} {sys.executable} "$@"\n')
     script.chmod(0o755)
@@ -149,7 +149,7 @@ def undisturbed(raw, tmp_path_factory):
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_the_job_runs_on_machines_reached_by_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
+def test_the_job_runs_on_machines_over_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
     variables = dask_configuration(write_certificates(tmp_path / "tls")) if encrypted else {}
     path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python)
     done = featurize(raw, tmp_path / "table", "--scheduler", path, **variables)

@@ -1,4 +1,4 @@
-"""A mix of versions is refused with a table that tells who has what."""
+"""A mix of versions is refused with a table of what differs."""
 
 import pickle
 import sys
@@ -44,7 +44,7 @@ def test_each_version_counts_on_workers_and_scheduler(name):
     assert name in refusal(HERE, HERE | {name: "0.1"}, workers(2))
 
 
-def test_the_table_tells_who_has_what_and_nothing_else():
+def test_the_table_has_what_differs_and_nothing_else():
     message = refusal(HERE, HERE | {"dask": "2026.7.0"}, workers(2) | {"tls://10.0.0.9:1": HERE | {"zarr": "3.2"}})
     assert message.splitlines() == [
         "the parts of the cluster have different versions:",
@@ -55,7 +55,7 @@ def test_the_table_tells_who_has_what_and_nothing_else():
     ]
 
 
-def test_kinds_of_workers_that_are_as_many_are_told_apart():
+def test_kinds_of_workers_that_are_as_many_have_a_column_each():
     three = {f"tcp://10.0.1.{number}:1": HERE | {"numpy": "2.3"} for number in range(3)}
     others = {f"tcp://10.0.2.{number}:1": HERE | {"numpy": "2.2"} for number in range(3)}
     message = refusal(HERE, HERE, three | others)
@@ -65,7 +65,7 @@ def test_kinds_of_workers_that_are_as_many_are_told_apart():
     assert "2.2" in message
 
 
-def test_what_dask_tells_becomes_versions():
+def test_what_dask_reports_becomes_versions():
     versions = select_versions(get_versions(packages=PACKAGES))
     assert list(versions) == ["python", *PACKAGES]
     assert versions["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,7 +90,7 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_code_is_told_by_its_bytes(project):
+def test_code_is_known_by_its_bytes(project):
     ask = make_code_asker()
     before = ask()
     assert before == ask()
@@ -118,7 +118,7 @@ def test_the_same_code_is_good_and_other_code_is_named():
         check_code("code 00000000")
 
 
-def test_the_refusal_comes_back_from_a_worker_whole():
+def test_the_refusal_survives_the_way_from_a_worker():
     error = pickle.loads(pickle.dumps(MixError("a worker has other code")))
     assert str(error) == "a worker has other code"
 

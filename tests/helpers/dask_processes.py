@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Program:
-    """A program in a session of its own, with all that it starts."""
+    """A program in its own session, with all that it starts."""
 
     process: subprocess.Popen[bytes]
     log: Path

@@ -135,7 +135,7 @@ def cluster_file(**kwargs: object) -> str:
 
 
 class Run:
-    """A command as a process in a session of its own, so that what it started can be found when it is dead."""
+    """A command as a process in its own session, so that what it started can be found when it is dead."""
 
     def __init__(self, raw, output, *options, said=None, job="featurize", how=SHORT_HOP, **variables):
         size = ("--shard-mib", 1) if job == "featurize" else ()

@@ -74,7 +74,7 @@ def write_flac(path, seed, n_samples):
 
 
 def write_bad(folder):
-    """Write one clip for each of `REASONS`, and things that are no clips."""
+    """Write one clip for each of `REASONS`, and what is no clip."""
     folder.mkdir(parents=True)
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("This is a shopping list: milk, bread, a fan. " * 30)
@@ -297,7 +297,7 @@ def test_a_clip_that_changes_after_the_plan_is_bad_and_its_neighbours_are_right(
         np.testing.assert_allclose(rows[f"{index}.wav"], librosa_rows(paths[index]), atol=1e-3, rtol=0)
 
 
-def test_a_clip_that_comes_back_is_computed_by_the_next_run(tmp_path):
+def test_a_clip_that_is_there_again_is_computed_by_the_next_run(tmp_path):
     paths = [write_clip(tmp_path / f"raw/{index}.wav", index, 48_000) for index in range(3)]
     table, output = plan_table(tmp_path / "raw"), tmp_path / "out"
     data = paths[1].read_bytes()

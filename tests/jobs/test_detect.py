@@ -247,7 +247,7 @@ def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(tab
         with running(start(log, "jobs.detect", *arguments)) as it:
             wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome")
             scheduler.kill()
-            wait_for(lambda: "connecting again" in it.text(), "the job sees it")
+            wait_for(lambda: "connecting again" in it.text(), "the job notices the loss")
             kept = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
             with dask_cluster(folder, 1):
                 assert it.process.wait() == 0, it.text()
@@ -295,7 +295,7 @@ def test_a_machine_without_normal_clips_for_training_is_a_warning(raw, tmp_path,
         (("--score-only", "nowhere"), "name the recordings"),
         (("--score-only", "nowhere", "."), "no model there"),
         (("--score-only", "pyproject.toml.npz", "."), "there is no such model"),
-        (("--scheduler", "nobody"), "must be local"),
+        (("--scheduler", "nowhere"), "must be local"),
     ],
 )
 def test_wrong_options_end_with_2_and_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, said):
@@ -325,7 +325,7 @@ def test_new_recordings_score_as_they_do_in_a_table(found, raw, capsys):
         assert line["model"] == f"{old['machine_type']}-{old['machine_id']}-6dB"
 
 
-def test_one_model_scores_whatever_it_is_given(found, tmp_path, capsys):
+def test_one_model_scores_all_that_it_is_given(found, tmp_path, capsys):
     write_clip(tmp_path / "new/somewhere.wav", 1)
     model = found / "models/valve-id_00-6dB.npz"
     assert detect_here("--score-only", model, tmp_path / "new", "--output", tmp_path / "out") == 0
@@ -365,7 +365,7 @@ def test_from_s3_to_s3(found, table, rclone, use):
     theirs = {name.removeprefix("sound/detect/"): files.cat_file(name) for name in files.find("sound/detect")}
     ours = contents(found)
     assert theirs.keys() == ours.keys()
-    assert [name for name in ours if theirs[name] != ours[name]] == ["detect.json"]  # it tells where the table is
+    assert [name for name in ours if theirs[name] != ours[name]] == ["detect.json"]  # it says where the table is
 
 
 @pytest.mark.slow

@@ -374,7 +374,7 @@ def test_secrets_and_odd_places_on_the_command_line_are_refused(capsys):
         assert "s3://bucket/prefix" in capsys.readouterr().err
 
 
-def test_options_reach_s3fs(server, use, monkeypatch):
+def test_options_are_passed_to_s3fs(server, use, monkeypatch):
     use(server)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

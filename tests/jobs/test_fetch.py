@@ -229,7 +229,7 @@ SCRIPT = textwrap.dedent(
 
 @pytest.fixture
 def process(web, tmp_path):
-    """Return what starts the command as a process of its own."""
+    """Return what starts the command as a separate process."""
     known = archive("6_dB_fan", CONTENTS["6_dB_fan"])
 
     def start():
