@@ -62,7 +62,9 @@ def skip_sound(task: ShardTask) -> Record:
     }
     written = {key: Written(size, f"{number:064x}") for key, size in sizes.items()}
     for key, size in sizes.items():
-        with open(os.path.join(task.output.root, key), "wb") as file:
+        path = Path(task.output.root, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
             file.truncate(size)
     return Record(task.stamp, written, result=_some_sums(layout.n_features))
 

@@ -8,12 +8,11 @@ import importlib
 import logging
 import math
 import os
-import threading
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from distributed.client import ClosedClientError
 from distributed.comm.core import FatalCommClosedError
 from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
+from tornado import web
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
 from mimii.engine.interrupts import check_interrupts
@@ -60,7 +60,6 @@ SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": str(ME
 
 _STARTS = 3
 _SECONDS_TO_CLOSE = 10
-_SECONDS_TO_DASHBOARD = 2.0
 _SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
 _SECONDS_A_TRY = 5
@@ -184,25 +183,30 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     if where.adapt:
         local.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
     client = stack.enter_context(Client(local, set_as_default=False))
-    stack.callback(_open_dashboard_later(cast(Scheduler, local.scheduler)).cancel)
+    _offer_dashboard(cast(Scheduler, local.scheduler))
     return Cluster(
         client, first if where.adapt else n_workers, local.dashboard_link, where.adapt[1] if where.adapt else 0
     )
 
 
-def _open_dashboard_later(scheduler: Scheduler) -> threading.Timer:
-    """Open the dashboard when the work has begun: importing bokeh takes 0.4 s, and short runs need none."""
+class _OpenDashboard(web.RequestHandler):
+    """Opens Dask's dashboard when somebody asks for it: importing bokeh takes 0.4 s, which most runs can do without."""
 
-    def open_dashboard() -> None:
-        with suppress(ImportError):
+    def initialize(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def get(self) -> None:
+        application = self._scheduler.http_application
+        if self.application in application.applications:  # else a request at the same time has opened it
+            application.applications.remove(self.application)
             dashboard = importlib.import_module("distributed.dashboard.scheduler")
-            application, server = scheduler.http_application, scheduler.http_server
-            scheduler.loop.add_callback(dashboard.connect, application, server, scheduler, prefix="")
+            dashboard.connect(application, self._scheduler.http_server, self._scheduler, prefix="")
+        self.redirect(self.request.uri or "/status")
 
-    timer = threading.Timer(_SECONDS_TO_DASHBOARD, open_dashboard)
-    timer.daemon = True
-    timer.start()
-    return timer
+
+def _offer_dashboard(scheduler: Scheduler) -> None:
+    lazily = web.Application([(r"/.*", _OpenDashboard, {"scheduler": scheduler})])
+    scheduler.http_application.add_application(lazily)
 
 
 def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401

@@ -66,9 +66,10 @@ def _try(inputs: Sequence[Input], task: Task, memory: int | None) -> tuple[int, 
 def _start(task: Task, memory: int | None) -> _Trial:
     """Read the recordings of a task in a child, as far as it gets."""
     request = pickle.dumps((task, memory))
-    same_code = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    import_path = filter(None, [os.environ.get("PYTHONPATH"), *sys.path])  # the child is to have the same code
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(import_path)}
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, env=same_code, check=False)
+    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, env=environment, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
     reported = [Fault(*line) if line[0] else None for line in lines if isinstance(line, list)]
     error = next((str(line["error"]) for line in lines if isinstance(line, dict)), "")

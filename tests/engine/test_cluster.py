@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 import uuid
 from contextlib import suppress
 from functools import partial
@@ -235,3 +236,10 @@ def test_workers_are_spawned_where_the_temporary_folder_has_too_long_a_path(tmp_
     command = [sys.executable, str(tmp_path / "script.py")]
     done = subprocess.run(command, env=environment(TMPDIR=str(folder)), capture_output=True, text=True, check=False)
     assert done.stdout == "7\n", done.stderr
+
+
+def test_the_dashboard_is_opened_by_who_looks_at_it():
+    with connect(Where(n_workers=1)) as cluster:
+        for path in ("/status", "/", "/status"):
+            with urllib.request.urlopen(cluster.dashboard.replace("/status", path)) as page:  # noqa: S310  our own
+                assert b"Dask" in page.read()
