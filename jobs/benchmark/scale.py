@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def _run(output: SilentTable, where: Where) -> dict[str, float]:
     starting = time.perf_counter()
     with connect(where) as cluster:
         start_seconds = time.perf_counter() - starting
-        run_on(cluster, output, range(min(_WARM_UP_TASKS, n_tasks)))
+        elsewhere = replace(output, objects=DiskObjects(f"{output.objects.root}-warm-up"))
+        run_on(cluster, elsewhere, range(min(_WARM_UP_TASKS, n_tasks)))
         started = time.perf_counter()
         run(output, cluster.client, progress=watch)
     output.write_records(range(min(round(_SHARE_DONE * n_tasks), n_tasks - 1)))
