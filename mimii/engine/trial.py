@@ -85,11 +85,11 @@ def _fault(status: int) -> Fault:
 
 def _read_all() -> None:
     """Read the recordings that the parent process sends; report each to it."""
-    parent = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    parent = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not for the parent
 
     def report(what: Any) -> None:  # noqa: ANN401  any JSON value
-        print(json.dumps(what), file=parent, flush=True)
+        parent.write(json.dumps(what).encode() + b"\n")
 
     task, memory = pickle.load(sys.stdin.buffer)  # noqa: S301  from the parent process
     if memory:
@@ -104,4 +104,7 @@ def _read_all() -> None:
 
 
 if __name__ == "__main__":
-    _read_all()
+    try:
+        _read_all()
+    except BrokenPipeError:  # the parent process was killed: nobody waits for reports
+        sys.exit(1)

@@ -1,8 +1,11 @@
 """Recordings that kill the process that reads them: found after a few deaths, and bad clips from then on."""
 
 import os
+import pickle
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,3 +193,13 @@ def test_a_result_that_is_lost_with_its_worker_may_be_had_with_care(tmp_path):
             if process.pid not in before and is_worker(process):
                 process.kill()
         assert sorted([*taken, *results]) == [(number, number) for number in range(4)]
+
+
+def test_a_trial_whose_worker_is_gone_ends_without_a_traceback():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "mimii.engine.trial"]
+    request = pickle.dumps((None, 0))
+    with os.fdopen(write_end, "wb") as nobody:
+        done = subprocess.run(command, input=request, stdout=nobody, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
