@@ -182,7 +182,8 @@ class Round:
         )
         ours = {name: data for name, data in ours.items() if not (self.on_s3 and name.endswith(".partial"))}
         self.tally.check(ours.keys() >= theirs.keys(), f"{len(theirs.keys() - ours.keys())} files lost")
-        self.tally.check(theirs.keys() >= ours.keys(), f"{len(ours.keys() - theirs.keys())} files too many")
+        excess = sorted(ours.keys() - theirs.keys())
+        self.tally.check(not excess, f"{len(excess)} files too many, first {excess[:1]}")
         torn = [name for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]]
         self.tally.check(not torn, f"{len(torn)} files differ, first {torn[:1]}")
 
