@@ -209,7 +209,7 @@ def _offer_dashboard(scheduler: Scheduler) -> None:
     scheduler.http_application.add_application(lazily)
 
 
-def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401
+def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401  as LocalCluster
     """Start workers on this machine; where one is killed while it starts, Dask stops them all, so try again."""
     for _ in range(_STARTS - 1):
         try:
@@ -265,7 +265,7 @@ def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa:
     return cluster
 
 
-def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
+def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401  a KubeCluster
     operator = _import("dask_kubernetes.operator")
     _import("kr8s").api().version()  # fails where there is no Kubernetes, before half a cluster is left behind
     return operator.KubeCluster(
@@ -276,7 +276,7 @@ def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401
     )
 
 
-def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
+def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401  any class of clusters
     cluster = getattr(_import(meant.module), meant.name)(**meant.kwargs)
     if not hasattr(cluster, "scheduler_address"):
         msg = f"{meant.module}.{meant.name} is not a class of Dask clusters"
@@ -284,7 +284,7 @@ def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401
     return cluster
 
 
-def _import(module: str) -> Any:  # noqa: ANN401
+def _import(module: str) -> Any:  # noqa: ANN401  a module of a package that may be missing
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -293,7 +293,7 @@ def _import(module: str) -> Any:  # noqa: ANN401
         raise ModuleNotFoundError(msg) from error
 
 
-def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401
+def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401  any class of clusters
     if where.adapt:
         cluster.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
     elif where.n_workers:

