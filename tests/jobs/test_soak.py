@@ -68,7 +68,11 @@ def test_a_lost_file_a_torn_one_and_one_too_many_are_seen(finished):
     (shards / "c.0.0").unlink()
     (shards / "c.1.0").write_text("half a sh")
     (shards / "partial").touch()
-    assert end(finished).wrong == ["1 files lost", "1 files too many", "1 files differ, first ['features/c.1.0']"]
+    assert end(finished).wrong == [
+        "1 files lost",
+        "1 files too many, first ['features/partial']",
+        "1 files differ, first ['features/c.1.0']",
+    ]
 
 
 def test_a_task_that_is_done_again_after_a_run_resumed_is_counted(finished):

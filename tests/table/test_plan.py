@@ -156,11 +156,12 @@ def test_rows_beyond_32_bits_are_counted():
 
 MILLION = textwrap.dedent(
     """
-    import resource, sys, time
+    import sys, time
     from mimii.features import FeatureSpec, Header
     from mimii.recordings import Clip, baseline_split, identify, make_catalogue, no_split
     from mimii.storage import DiskObjects, Place
     from mimii.table import make_table_plan, shard_task
+    from tests.helpers.memory import peak_resident_bytes
 
     header, clips = Header(16_000, 8, 160_000, 80), []
     for index in range(1_000_000):
@@ -176,7 +177,7 @@ MILLION = textwrap.dedent(
         n_inputs += len(shard_task(plan, shard, DiskObjects("out")).inputs)
         if time.monotonic() - started > 60:
             sys.exit(f"after 60 s, {shard} of {plan.rows.n_shards} shards are planned")
-    print(n_inputs, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(n_inputs, peak_resident_bytes())
     """
 )
 
