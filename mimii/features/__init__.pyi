@@ -17,9 +17,9 @@ from .mel import mel_spectrogram as mel_spectrogram
 from .mel import power_to_db as power_to_db
 from .mel import stack_frames as stack_frames
 from .mel import unstack_rows as unstack_rows
+from .scales import SCALES as SCALES
 from .single import log_mel as log_mel
 from .spec import PRESETS as PRESETS
-from .spec import TOP_DB as TOP_DB
 from .spec import FeatureSpec as FeatureSpec
 from .spec import SpecError as SpecError
 from .spec import n_frames as n_frames

@@ -14,7 +14,8 @@ import scipy.fft
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
-from mimii.features.spec import TOP_DB, FeatureSpec, n_frames
+from mimii.features.scales import SCALES
+from mimii.features.spec import FeatureSpec, n_frames
 from mimii.storage import AudioError
 
 FloatArray = NDArray[np.float32]
@@ -22,8 +23,6 @@ FloatArray = NDArray[np.float32]
 _BLOCK_FRAMES = 80
 _MOST_WEIGHTS_A_GROUP = 1024
 _QUIET = 1e-5
-_LEAST_POWER = np.float32(1e-10)
-_EPS = np.float32(np.finfo(np.float64).eps)
 
 _MEL_HZ, _LOG_HZ, _LOG_STEP = 200.0 / 3, 1000.0, np.log(6.4) / 27.0
 
@@ -317,23 +316,12 @@ def _sum_bands(power: NDArray[np.floating], groups: tuple[_Group, ...], out: Flo
 
 
 def power_to_db(mel: FloatArray, spec: FeatureSpec) -> FloatArray:
-    """Convert a mel spectrogram to dB.
-
-    ==========  =====================================================================================
-    scale       formula
-    ==========  =====================================================================================
-    `ref_max`   ``10 log10(max(M, 1e-10)) - 10 log10(max(M.max(), 1e-10))``, at least -80 dB;
-                ``librosa.power_to_db(M, ref=np.max)``
-    `add_eps`   ``20 / power * log10(M + eps)``; the baseline published with MIMII
-    `max_eps`   ``20 / power * log10(max(M, eps))``; the baseline of DCASE 2020 task 2
-    ==========  =====================================================================================
-
-    with eps the float64 epsilon, 2.2e-16.
+    """Convert a mel spectrogram to dB; the formulas are in `mimii.features.scales`.
 
     Parameters
     ----------
     mel : ndarray of float32, shape (n_frames, n_mels)
-        A whole clip: the reference is its maximum.
+        A whole clip: the reference may be its maximum.
     spec : FeatureSpec
         Uses scale and power.
 
@@ -343,19 +331,7 @@ def power_to_db(mel: FloatArray, spec: FeatureSpec) -> FloatArray:
         dB.
 
     """
-    if spec.is_relative:
-        return _relative_db(mel)
-    power = {"add_eps": np.add, "max_eps": np.maximum}[spec.scale](mel, _EPS)
-    return np.multiply(np.log10(power, out=power), np.float32(20 / spec.power), out=power)
-
-
-def _relative_db(mel: FloatArray) -> FloatArray:
-    decibel = np.maximum(mel, _LEAST_POWER)
-    np.log10(decibel, out=decibel)
-    np.multiply(decibel, np.float32(10), out=decibel)
-    peak = decibel.max(initial=-np.inf)
-    np.subtract(decibel, peak, out=decibel)
-    return np.maximum(decibel, np.float32(-TOP_DB), out=decibel)
+    return SCALES[spec.scale].kernel(mel, spec.power)
 
 
 def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:

@@ -5,12 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
-Scale = Literal["ref_max", "add_eps", "max_eps"]
-"""How mel power becomes dB; see `mimii.features.mel.power_to_db`."""
-
-TOP_DB = 80.0
+from mimii.features.scales import SCALES
 
 
 class SpecError(ValueError):
@@ -37,8 +34,8 @@ class FeatureSpec:
         Successive frames stacked into one row.
     power : float
         Exponent of the magnitude spectrogram: 1 for magnitude, 2 for power.
-    scale : {"ref_max", "add_eps", "max_eps"}
-        How mel power becomes dB; see `mimii.features.mel.power_to_db`.
+    scale : str
+        How mel power becomes dB, one of `mimii.features.scales.SCALES`: ref_max, add_eps, max_eps.
 
     Raises
     ------
@@ -54,7 +51,7 @@ class FeatureSpec:
     n_mels: int = 64
     frames: int = 5
     power: float = 2.0
-    scale: Scale = "ref_max"
+    scale: str = "ref_max"
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -68,8 +65,8 @@ class FeatureSpec:
         if not (math.isfinite(self.power) and self.power > 0):
             msg = f"power must be a positive number, not {self.power}"
             raise SpecError(msg)
-        if self.scale not in get_args(Scale):
-            msg = f"scale must be one of {', '.join(get_args(Scale))}, not {self.scale!r}"
+        if self.scale not in SCALES:
+            msg = f"scale must be one of {', '.join(SCALES)}, not {self.scale!r}"
             raise SpecError(msg)
 
     @classmethod
@@ -109,9 +106,9 @@ class FeatureSpec:
         return self.frames * self.n_mels
 
     @property
-    def is_relative(self) -> bool:
-        """Whether 0 dB is the maximum of a clip: then dB are from -80 to 0."""
-        return self.scale == "ref_max"
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest value that a feature can have, in dB; None where there are none."""
+        return SCALES[self.scale].bounds
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters by name, as JSON takes them."""

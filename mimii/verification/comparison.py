@@ -3,14 +3,13 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from sys import float_info
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
-from mimii.features import TOP_DB, FeatureSpec
+from mimii.features import SCALES, FeatureSpec
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
@@ -142,21 +141,10 @@ def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> 
         n_mels=spec.n_mels,
         power=spec.power,
     )
-    decibel = _to_db(mel, spec)
+    decibel = SCALES[spec.scale].published(mel, spec.power)
     n_rows = max(0, decibel.shape[1] - spec.frames + 1)
     rows = [decibel[:, row : row + spec.frames].T.ravel() for row in range(n_rows)]
     return np.array(rows).reshape(n_rows, spec.n_features)
-
-
-def _to_db(mel: NDArray[np.floating], spec: FeatureSpec) -> NDArray[np.floating]:
-    """Convert to dB as librosa does, or by the formula of the publication."""
-    import librosa  # noqa: PLC0415  see above
-
-    if spec.is_relative:
-        decibel: NDArray[np.floating] = librosa.power_to_db(mel, ref=np.max, top_db=TOP_DB)
-        return decibel
-    power = {"add_eps": np.add, "max_eps": np.maximum}[spec.scale](mel, float_info.epsilon)
-    return np.asarray(20.0 / spec.power * np.log10(power))
 
 
 def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.floating]) -> Difference:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Record, Written, from_json, record_key
-from mimii.features import TOP_DB, FloatArray
+from mimii.features import FloatArray
 from mimii.table import FEATURES, RECORDS, ROW_CLIP, RowSpan, Sums, add_sums, from_values, no_sums
 from mimii.verification.contents import Contents, Store
 from mimii.verification.metadata import MOST_STATISTICS_DB, Checked, Finding, merge, shard_keys
@@ -201,8 +201,8 @@ def _check_values(task: ShardCheck, first: int, values: FloatArray, of_rows: NDA
         "nan": _nan_findings(task, first, values, of_rows),
         "frames": _frame_findings(task, first, values, of_rows["clip"]),
     }
-    if task.store.spec.is_relative:  # absolute dB have no bounds
-        found["range"] = _range_findings(task, first, values)
+    if bounds := task.store.spec.bounds:
+        found["range"] = _range_findings(task, first, values, bounds)
     return [Checked(check, len(values), tuple(findings)) for check, findings in found.items()]
 
 
@@ -217,14 +217,15 @@ def _nan_findings(task: ShardCheck, first: int, values: FloatArray, of_rows: NDA
         yield task.finding("nan", f"clip {clip}", f"{len(at)} rows {what}, the first is row {first + at[0]}", clip)
 
 
-def _range_findings(task: ShardCheck, first: int, values: FloatArray) -> Found:
-    """Find dB above the clip's maximum or below the floor."""
-    if not (np.fmax.reduce(values, axis=None) > 0 or np.fmin.reduce(values, axis=None) < -TOP_DB):
+def _range_findings(task: ShardCheck, first: int, values: FloatArray, bounds: tuple[float, float]) -> Found:
+    """Find dB beyond what the scale can give."""
+    least, most = bounds
+    if not (np.fmax.reduce(values, axis=None) > most or np.fmin.reduce(values, axis=None) < least):
         return
-    outside = np.argwhere((values > 0) | (values < -TOP_DB))
+    outside = np.argwhere((values > most) | (values < least))
     row, feature = outside[0]
     where = f"the first in row {first + int(row)}: {values[row, feature]:g}"
-    problem = f"{len(outside)} values above 0 or below {-TOP_DB:g} dB, {where}"
+    problem = f"{len(outside)} values above {most:g} or below {least:g} dB, {where}"
     yield task.finding("range", shard_keys(task.shard)[0], problem)
 
 

@@ -239,7 +239,7 @@ def _why_skipped(name: str, contents: Contents, matches: Matches | None) -> str:
         return "--complete names no archives"
     if contents.rows is None:
         return "columns and plan must be correct first"
-    if name == "range" and not contents.store.spec.is_relative:
+    if name == "range" and contents.store.spec.bounds is None:
         return "dB are absolute, and have no bounds"
     return "no shard could be read" if contents.n_shards else "there are no rows"
 
