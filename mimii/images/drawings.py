@@ -31,6 +31,10 @@ _CHARACTERS_A_COLUMN = 55
 _DPI, _FINE_DPI = 80, 130
 _INK = "#123456"  # becomes the colour of the text around an SVG, see _svg
 _SMALL = (4.2, 3.0)
+# Margins of fixed size: matplotlib takes longer to lay a figure out than to draw it.
+_CHART = {"left": 0.13, "right": 0.98, "bottom": 0.16, "top": 0.9}
+_SPECTROGRAM = {"left": 0.16, "right": 0.83, "bottom": 0.14, "top": 0.97}
+_BAR = (0.855, 0.14, 0.03, 0.83)
 _BINS = 30
 
 NORMAL_COLOUR, ABNORMAL_COLOUR = "#3a87c8", "#d9622b"
@@ -67,7 +71,6 @@ def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style
     top_margin = _TOP + _LINE * len(lines)
     width, height = _LEFT + _CELL_WIDTH * columns + _RIGHT, top_margin + _CELL_HEIGHT * rows + _BOTTOM
     figure = Figure(figsize=(width, height))
-    # Margins of fixed size: matplotlib takes longer to lay a figure out than to draw it.
     left, right, bottom, top = _LEFT / width, 1 - _RIGHT / width, _BOTTOM / height, 1 - top_margin / height
     margins = {"left": left, "right": right, "bottom": bottom, "top": top, "wspace": 0.12, "hspace": 0.6}
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True, gridspec_kw=margins)
@@ -108,7 +111,7 @@ def draw_errors(normal: Sequence[float], abnormal: Sequence[float], threshold: f
     if math.isfinite(threshold):
         axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=_INK)
+    figure.legend(loc="upper center", ncols=3, fontsize=8, frameon=False, labelcolor=_INK)
     return _svg(figure)
 
 
@@ -117,12 +120,12 @@ def draw_spectrogram(decibel: FloatArray, spec: FeatureSpec, db_range: tuple[flo
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SMALL, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=_SMALL)
+    axes = figure.subplots(gridspec_kw=_SPECTROGRAM)
     colours = ScalarMappable(_scale([decibel], db_range), "magma")
     _draw(axes, Panel("", decibel), spec, colours)
     axes.set_ylabel("frequency (Hz)", fontsize=8)
-    bar = figure.colorbar(colours, ax=axes)
+    bar = figure.colorbar(colours, cax=figure.add_axes(_BAR))
     bar.set_label("dB", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return _png(figure, _FINE_DPI)
@@ -131,8 +134,8 @@ def draw_spectrogram(decibel: FloatArray, spec: FeatureSpec, db_range: tuple[flo
 def _small_figure(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SMALL, layout="constrained", facecolor="none")
-    axes = figure.subplots()
+    figure = Figure(figsize=_SMALL, facecolor="none")
+    axes = figure.subplots(gridspec_kw=_CHART)
     axes.set_facecolor("none")
     axes.tick_params(colors=_INK, labelsize=8)
     for side in axes.spines:
