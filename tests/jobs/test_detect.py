@@ -116,12 +116,12 @@ def test_models_of_all_kinds_find_what_is_abnormal(table, tmp_path, kind):
     assert float(mean["auc"]) > 0.9
 
 
-def average_auc(raw, tmp_path, name, *how):
+def average_auc(source, tmp_path):
     """Featurize and detect; return the average AUC."""
-    store, output = tmp_path / f"{name}.zarr", tmp_path / name
-    done = run("featurize", *raw, "--output", store, "--quiet")
+    store, output = tmp_path / "features.zarr", tmp_path / "detect"
+    done = run("featurize", *source, "--output", store, "--quiet")
     assert done.returncode == 0, done.stderr
-    done = run("detect", store, "--output", output, *how)
+    done = run("detect", store, "--output", output, "--model", "pca")
     assert done.returncode == 0, done.stderr
     assert f"look at   {output}/report.html" in done.stdout
     *_, mean = read_csv((output / "results.csv").read_text())
@@ -131,11 +131,9 @@ def average_auc(raw, tmp_path, name, *how):
 
 
 @pytest.mark.slow
-def test_at_the_size_of_the_demo_abnormal_clips_are_found_and_with_shuffled_labels_nothing_is(tmp_path):
-    # With the autoencoder: tests/test_readme.py.
+def test_with_shuffled_labels_nothing_is_found(tmp_path):
     raw = tmp_path / "raw"
     assert synthesize.main([str(raw)]) == 0
-    assert average_auc([raw], tmp_path, "as_it_is", "--model", "pca") > 0.9
     shuffled = ["path,label"]
     for folder in sorted(raw.glob("*/*/*")):
         paths = sorted(folder.rglob("*.wav"))
@@ -145,7 +143,7 @@ def test_at_the_size_of_the_demo_abnormal_clips_are_found_and_with_shuffled_labe
     assert len(shuffled) == 161
     (tmp_path / "shuffled.csv").write_text("\n".join(shuffled) + "\n")
     # Eight AUCs of five against five clips: by chance their average is 0.5, with a deviation of 0.07.
-    assert 0.25 < average_auc(["--list", tmp_path / "shuffled.csv"], tmp_path, "shuffled", "--model", "pca") < 0.75
+    assert 0.25 < average_auc(["--list", tmp_path / "shuffled.csv"], tmp_path) < 0.75
 
 
 @pytest.mark.slow
@@ -241,17 +239,8 @@ def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(fou
     folder, output = tmp_path / "cluster", tmp_path / "out"
     log, gate = tmp_path / "said", Gate(tmp_path / "gate", [Path(ONE_OUTCOME)])
     with dask_cluster(folder, 2, **gate.environment) as (scheduler, _):
-        arguments = (
-            table,
-            "--model",
-            "pca",
-            "--output",
-            output,
-            "--scheduler",
-            folder / "scheduler.json",
-            "--timeout",
-            120,
-        )
+        where = ("--output", output, "--scheduler", folder / "scheduler.json")
+        arguments = (table, "--model", "pca", *where, "--timeout", 120)
         with running(start(log, "jobs.detect", *arguments)) as it:
             wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome")
             scheduler.kill()
