@@ -98,10 +98,10 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[S3Address], S3Add
     """Return what makes this process use an S3 server: credentials are looked for once, and forgotten again."""
 
     def use(address: S3Address) -> S3Address:
-        s3.filesystem.cache_clear()
+        s3.open_filesystem.cache_clear()
         for name, value in address.environment.items():
             monkeypatch.setenv(name, value)
         return address
 
     yield use
-    s3.filesystem.cache_clear()
+    s3.open_filesystem.cache_clear()

@@ -55,6 +55,7 @@ _TRANSIENT_CODES = {
 }
 
 _log = logging.getLogger(__name__)
+_opening = threading.Lock()
 
 Result = TypeVar("Result")
 
@@ -87,9 +88,15 @@ class Found:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@lru_cache(maxsize=8)
 def filesystem(options: Options) -> "s3fs.S3FileSystem":
-    """Return the file system of these options, one for a process."""
+    """Return the file system of these options, one for a process: one that is dropped would leave open connections."""
+    with _opening:
+        return open_filesystem(options)
+
+
+@lru_cache(maxsize=8)
+def open_filesystem(options: Options) -> "s3fs.S3FileSystem":
+    """Open a file system; called by `filesystem` alone."""
     import s3fs
 
     settings = nest_options(options)

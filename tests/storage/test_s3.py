@@ -3,6 +3,8 @@
 import asyncio
 import os
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -341,3 +343,15 @@ def test_a_file_system_that_is_collected_within_an_event_loop_is_closed_without_
 
     assert asyncio.run(collect()) == 1
     assert closed == [True]
+
+
+def test_many_threads_at_once_have_one_file_system():
+    n, options = 16, parse_options(["endpoint_url=http://127.0.0.1:9"])
+    start = threading.Barrier(n)
+
+    def open_it(_):
+        start.wait()
+        return s3.filesystem(options)
+
+    with ThreadPoolExecutor(n) as pool:
+        assert len(set(map(id, pool.map(open_it, range(n))))) == 1
