@@ -311,6 +311,7 @@ def fill_memory(round_: Round) -> None:
     for index, moment in enumerate(round_.fault.moments):
         if not round_.is_under_way(run, moment):
             break
+        round_.wait_for(lambda: run.ended() or len(round_.workers_of_cluster()) >= 2, "both workers")
         before = {process.pid for process in round_.workers_of_cluster()}
         round_.ask(_HOG, index % 2, LIMIT / 2)
         gone = before - {process.pid for process in round_.workers_of_cluster()}
