@@ -119,7 +119,7 @@ def test_argparse_ends_at_the_commands():
 @pytest.mark.parametrize(
     ("package", "only"),
     [
-        ("soundfile", {"mimii.features.decode"}),
+        ("soundfile", {"mimii.features.sndfile"}),
         ("zarr", {"mimii.table.store", "mimii.table.reading"}),
         ("s3fs", {"mimii.storage.s3"}),
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),

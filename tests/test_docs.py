@@ -22,7 +22,9 @@ ALL_FILES = sorted(
 )
 DECISION_HEADINGS = ["Context", "Decision", "Consequences", "What would change it"]
 REASONS_ARE_IN = (
+    "features/containers",
     "features/decode",
+    "features/sndfile",
     "features/loading",
     "features/mel",
     "recordings/catalogue",

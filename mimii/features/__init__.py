@@ -1,8 +1,9 @@
 """Samples to rows: decode, mel spectrogram, dB, stacked frames. Pure functions, right to 1e-3 dB of librosa.
 
-`spec` says what is computed, `decode` reads one channel, `mel` and `scales` have the kernels. `loading` holds what
-becomes of a clip on its way: its samples, its spectrogram, or the reason why it failed. Resampling, once there is any,
-belongs into `loading`, between decoding and the mel spectrogram.
+`spec` says what is computed. `decode` reads one channel: `containers` knows where the samples are, `sndfile` decodes
+them. `mel` and `scales` have the kernels. `loading` holds what becomes of a clip on its way: its samples, its
+spectrogram, or the reason why it failed. Resampling, once there is any, belongs into `loading`, between decoding and
+the mel spectrogram.
 
 It may import `mimii.storage`. Other rooms may use what ``__init__.pyi`` lists.
 """

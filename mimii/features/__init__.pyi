@@ -1,5 +1,5 @@
 from .decode import Header as Header
-from .decode import encode_flac as encode_flac
+from .decode import count_samples as count_samples
 from .decode import read_channel as read_channel
 from .decode import read_header as read_header
 from .loading import ClipResult as ClipResult
@@ -19,6 +19,8 @@ from .mel import stack_frames as stack_frames
 from .mel import unstack_rows as unstack_rows
 from .scales import SCALES as SCALES
 from .single import log_mel as log_mel
+from .sndfile import UNKNOWN_LENGTH as UNKNOWN_LENGTH
+from .sndfile import encode_flac as encode_flac
 from .spec import PRESETS as PRESETS
 from .spec import FeatureSpec as FeatureSpec
 from .spec import SpecError as SpecError

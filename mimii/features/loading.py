@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, Protocol
 
 from mimii.features.decode import Header, read_blocks, read_header
 from mimii.features.mel import FloatArray, SampleBlocks
+from mimii.features.sndfile import UNKNOWN_LENGTH
 from mimii.features.spec import FeatureSpec
 from mimii.storage import AudioError, Opener, Place, ReadOptions, StorageError, unreadable
 
@@ -160,6 +161,8 @@ def load(opener: Opener, n_samples: int, spec: FeatureSpec) -> SampleBlocks:
     file = opener()
     try:
         header = read_header(file)
+        if header.n_samples == UNKNOWN_LENGTH:  # counted for the plan; after the last block it is compared
+            header = replace(header, n_samples=n_samples)
         _check_planned(header, n_samples, spec)
     except BaseException:
         file.close()

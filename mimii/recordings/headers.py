@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from mimii.features import read_header
+from mimii.features import UNKNOWN_LENGTH, count_samples, read_header
 from mimii.recordings.clips import Clip
 from mimii.storage import (
     DEFAULT_ACCESS,
     MAX_REQUESTS,
     Access,
     AudioError,
+    Place,
+    ReadOptions,
     StorageError,
     is_remote,
+    open_all,
     open_part,
     unreadable,
 )
@@ -25,19 +28,29 @@ _OF_ONE_SIZE = frozenset((".wav", ".wave"))
 def read_clip_header(clip: Clip, access: Access = DEFAULT_ACCESS) -> Clip:
     """Return a clip with its header, or with the problem; one that has a problem already is not read.
 
+    A recording whose header does not say how long it is, such as MP3 without a Xing or Info frame, is decoded to count.
+
     Raises StorageError if S3 cannot be used: the clip is not to blame.
     """
     if clip.problem:
         return clip
     try:
         with open_part(clip.place, access) as file:
-            return replace(clip, header=read_header(file))
+            header = read_header(file)
+        if header.n_samples == UNKNOWN_LENGTH:
+            header = replace(header, n_samples=_count(clip.place, access))
+        return replace(clip, header=header)
     except AudioError as error:
         return replace(clip, problem=str(error))
     except StorageError:
         raise
     except OSError as error:
         return replace(clip, problem=unreadable(error))
+
+
+def _count(place: Place, access: Access) -> int:
+    with next(open_all([place], ReadOptions(access)))() as file:
+        return count_samples(file)
 
 
 def read_all_headers(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> tuple[list[Clip], int]:

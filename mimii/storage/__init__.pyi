@@ -40,4 +40,5 @@ from .reading import open_archive as open_archive
 from .reading import open_part as open_part
 from .s3 import MAX_REQUESTS as MAX_REQUESTS
 from .s3 import StorageError as StorageError
+from .seekable import SeekableFile as SeekableFile
 from .zips import ArchiveError as ArchiveError

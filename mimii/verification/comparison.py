@@ -1,17 +1,21 @@
 """Rows of a store compared with those that librosa computes from the recordings, and records with both."""
 
+import os
 import random
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
-from mimii.features import SCALES, FeatureSpec
+from mimii.features import SCALES, FeatureSpec, read_channel
 from mimii.recordings import GOOD
-from mimii.storage import Place, ReadOptions, StorageError, open_all
+from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
@@ -126,16 +130,9 @@ def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> 
     """Compute the rows of a recording with librosa; shape (n_rows, n_features)."""
     import librosa  # noqa: PLC0415  heavy, and only this needs it
 
-    with next(open_all([place], read_options))() as file:
-        samples, sample_rate = librosa.load(file, sr=None, mono=False)
-    samples = np.atleast_2d(samples)
-    if sample_rate != spec.sample_rate or spec.channel >= len(samples):
-        expected = f"expected are channel {spec.channel} and {spec.sample_rate} Hz"
-        msg = f"{len(samples)} channels at {sample_rate} Hz; {expected}"
-        raise ValueError(msg)
     mel = librosa.feature.melspectrogram(
-        y=samples[spec.channel],
-        sr=sample_rate,
+        y=_load(place, spec, read_options),
+        sr=spec.sample_rate,
         n_fft=spec.n_fft,
         hop_length=spec.hop_length,
         n_mels=spec.n_mels,
@@ -145,6 +142,35 @@ def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> 
     n_rows = max(0, decibel.shape[1] - spec.frames + 1)
     rows = [decibel[:, row : row + spec.frames].T.ravel() for row in range(n_rows)]
     return np.array(rows).reshape(n_rows, spec.n_features)
+
+
+def _load(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
+    """Load a channel with librosa; without, where librosa misses its end, as the header does not say how long it is."""
+    import librosa  # noqa: PLC0415  see above
+
+    with next(open_all([place], read_options))() as file, _named(place, file) as path:
+        header, ours = read_channel(file, spec.channel)
+        if header.sample_rate != spec.sample_rate:
+            msg = f"it has {header.sample_rate} Hz; expected are {spec.sample_rate} Hz"
+            raise ValueError(msg)
+        try:
+            theirs = np.atleast_2d(librosa.load(path, sr=None, mono=False)[0])[spec.channel]
+        except Exception:  # noqa: BLE001  librosa and what it builds on raise many types
+            return ours
+    return ours if len(ours) > len(theirs) else theirs
+
+
+@contextmanager
+def _named(place: Place, file: BinaryIO) -> Iterator[str]:
+    """Give a recording a name: libsndfile reads a file by its name beyond tags in front of it, and an open one not."""
+    if place.member is None and not is_remote(place.url):
+        yield place.url
+        return
+    with NamedTemporaryFile(suffix=os.path.splitext(str(place))[1].lower()) as copy:
+        file.seek(0)
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        yield copy.name
 
 
 def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.floating]) -> Difference:

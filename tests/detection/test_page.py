@@ -15,7 +15,7 @@ from mimii.detection.listening import Sound, read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import MOST_SHOWN, find_hardest, write_page
 from mimii.detection.study import Outcome
-from mimii.features.decode import encode_flac
+from mimii.features.sndfile import encode_flac
 from mimii.features.spec import FeatureSpec
 from mimii.storage.access import DEFAULT_ACCESS
 from mimii.table import Columns, RowSpan

@@ -1,0 +1,277 @@
+"""Where the samples are in a file: tags in front of it, the chunks of a RIFF file, lengths that were never written.
+
+libsndfile reads a file by its name beyond a tag in front of it, but drops as many bytes at its end when it is given an
+open file. It is given what is behind the tag here, and lengths that are true.
+"""
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from mimii.storage import AudioError, SeekableFile
+
+PCM, EXTENSIBLE = 0x0001, 0xFFFE
+_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+_CONTAINERS = {
+    b"RIFF": ("<", b"data"),
+    b"RF64": ("<", b"data"),
+    b"BW64": ("<", b"data"),
+    b"RIFX": (">", b"data"),
+    b"FORM": (">", b"SSND"),
+}
+_MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
+_FMT_BYTES = 16
+_SEE_DS64 = 0xFFFFFFFF
+_MOST_CHUNKS = 1000
+_MOST_TAGS = 100
+_ID3V1_BYTES = 128
+_MOST_MISSING_FRAMES = 4
+_BEHIND_SAMPLES = (b"LIST", b"list", b"ID3", b"id3 ", b"TAG", b"bext", b"APET", b"afsp", b"cue ", b"fact")
+
+# What programs write that do not know the length yet: sox 0x7FFFF000, arecord 0x80000000, ffmpeg and others 0xFFFFFFFF,
+# each also less their header.
+_UNKNOWN_LENGTHS = (range(2**31 - 0x1100, 2**31 + 0x100), range(2**32 - 0x1100, 2**32))
+
+_MPEG_SEARCHED = 1 << 16
+_MPEG_FRAMES_IN_A_ROW = 3
+_MPEG_KBIT = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wav:
+    """The chunks of a RIFF file that matter.
+
+    Attributes
+    ----------
+    magic : bytes
+        The first four bytes.
+    data_offset : int
+        Where the samples begin.
+    data_size : int
+        Bytes of samples that are there.
+    claimed_size : int
+        What the header says of them.
+    riff_end : int
+        Where the file ends, as its header says.
+
+    """
+
+    magic: bytes
+    format_tag: int
+    n_channels: int
+    sample_rate: int
+    block_align: int
+    bits: int
+    data_offset: int
+    data_size: int
+    claimed_size: int
+    riff_end: int
+
+    @property
+    def is_pcm16(self) -> bool:
+        """Whether samples are 16-bit little-endian integers."""
+        return (
+            self.magic != b"RIFX"
+            and self.format_tag == PCM
+            and self.bits == 16
+            and self.n_channels > 0
+            and self.sample_rate > 0
+            and self.block_align == 2 * self.n_channels
+        )
+
+
+class FileView(SeekableFile):
+    """A file from some byte on, with some of its bytes replaced.
+
+    Parameters
+    ----------
+    start, stop : int
+        Which byte is the first, and which is the first that is left out.
+    replaced : dict of int to bytes
+        By their place in the view.
+
+    """
+
+    def __init__(
+        self, file: BinaryIO, start: int = 0, replaced: dict[int, bytes] | None = None, stop: int | None = None
+    ) -> None:
+        super().__init__((file.seek(0, os.SEEK_END) if stop is None else stop) - start)
+        self._file, self._start, self._replaced = file, start, replaced or {}
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
+        """Read from the position on."""
+        self._file.seek(self._start + self._position)
+        data = bytearray(self._file.read(min(len(buffer), max(0, self._size - self._position))))
+        for place, other in self._replaced.items():
+            begin = place - self._position
+            for index in range(max(begin, 0), min(begin + len(other), len(data))):
+                data[index] = other[index - begin]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def skip_tags(file: BinaryIO) -> int:
+    """Return where a file begins behind the ID3v2 tags in front of it: 0 where there is none.
+
+    Source: the ID3v2.4 structure, section 3.1; the length has seven bits a byte, and does not count header and footer.
+    """
+    start = 0
+    for _ in range(_MOST_TAGS):
+        file.seek(start)
+        tag = file.read(10)
+        if len(tag) < 10 or tag[:3] != b"ID3" or max(tag[6:10]) > 0x7F:
+            break
+        length = (tag[6] << 21) + (tag[7] << 14) + (tag[8] << 7) + tag[9]
+        start += 10 + length + (10 if tag[5] & 0x10 else 0)
+    return start
+
+
+def without_last_tag(file: BinaryIO) -> BinaryIO:
+    """Return a FLAC file without an ID3v1 tag at its end, on which its decoder stumbles; another file as it is."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(4) != b"fLaC" or size < _ID3V1_BYTES:
+        return file
+    file.seek(size - _ID3V1_BYTES)
+    if file.read(3) != b"TAG":
+        return file
+    return cast(BinaryIO, io.BufferedReader(FileView(file, stop=size - _ID3V1_BYTES)))
+
+
+def find_mpeg(file: BinaryIO) -> int:
+    """Return where MPEG audio begins behind padding or other bytes: 0 where there are not several frames in a row."""
+    file.seek(0)
+    data = file.read(_MPEG_SEARCHED)
+    start = -1 if data.startswith(_MAGICS) else data.find(b"\xff")
+    while start > 0 and _count_mpeg_frames(data, start) < _MPEG_FRAMES_IN_A_ROW:
+        start = data.find(b"\xff", start + 1)
+    return max(start, 0)
+
+
+def _count_mpeg_frames(data: bytes, start: int) -> int:
+    count = 0
+    while count < _MPEG_FRAMES_IN_A_ROW and (length := _mpeg_frame_bytes(data[start : start + 4])):
+        count, start = count + 1, start + length
+    return count
+
+
+def _mpeg_frame_bytes(head: bytes) -> int:
+    """Return the bytes of an MPEG audio frame, from the first four of them; 0 where it is none. ISO 11172-3, 2.4.1."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = (head[1] >> 3) & 3, 4 - ((head[1] >> 1) & 3)
+    rate, kbit, padding = (head[2] >> 2) & 3, head[2] >> 4, (head[2] >> 1) & 1
+    if version == 1 or layer == 4 or rate == 3 or kbit in (0, 15):
+        return 0
+    hz = (44_100, 48_000, 32_000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    bits = 1000 * _MPEG_KBIT[1 if version == 3 else 2, layer][kbit - 1]
+    if layer == 1:
+        return (12 * bits // hz + padding) * 4
+    return (72 if layer == 3 and version != 3 else 144) * bits // hz + padding
+
+
+def read_wav(file: BinaryIO, size: int) -> Wav | None:
+    """Find the format and the samples of a WAV file, and where those of an AIFF file are; None of something else.
+
+    Raises
+    ------
+    AudioError
+        If the header promises more samples than there are.
+
+    """
+    file.seek(0)
+    magic, riff_size = file.read(4), file.read(4)
+    if magic not in _CONTAINERS:
+        return None
+    order, samples = _CONTAINERS[magic]
+    fmt, long_length = b"", 0
+    for name, claimed, offset in _chunks(file, size, order):
+        if name == samples:
+            (riff_end,) = struct.unpack(order + "I", riff_size)
+            is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
+            length = size - offset if is_unfinished else _known_length(claimed, long_length, size - offset)
+            return _wav(magic, fmt, (offset, claimed, length), size, riff_end + 8)
+        if name == b"fmt ":
+            fmt = file.read(min(claimed, 40))
+        if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
+            (long_length,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
+    return None
+
+
+def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
+    """Return a file with the lengths that are true, and without another one behind it, on which libsndfile stumbles.
+
+    A length is not true that was never written, or is beyond the end.
+    """
+    if wav is None or wav.magic not in (b"RIFF", b"RIFX", b"FORM"):
+        return file
+    size, replaced = file.seek(0, os.SEEK_END), {}
+    data_end = wav.data_offset + wav.data_size
+    if wav.claimed_size != wav.data_size and wav.magic != b"FORM":
+        order, _ = _CONTAINERS[wav.magic]
+        lengths = {4: data_end - 8, wav.data_offset - 4: wav.data_size}
+        replaced = {place: struct.pack(order + "I", min(length, 2**32 - 1)) for place, length in lengths.items()}
+    stop = size
+    if data_end <= wav.riff_end:
+        file.seek(wav.riff_end)
+        stop = wav.riff_end if file.read(4) in _CONTAINERS else size
+    return cast(BinaryIO, io.BufferedReader(FileView(file, 0, replaced, stop))) if replaced or stop < size else file
+
+
+def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, length and place of each chunk of a RIFF file; the file stands there."""
+    offset = 12
+    for _ in range(_MOST_CHUNKS):
+        if offset + 8 > size:
+            return
+        file.seek(offset)
+        name, length = struct.unpack(order + "4sI", file.read(8))
+        yield name, length, offset + 8
+        offset += 8 + length + (length & 1)
+
+
+def _is_unfinished(riff_end: int, data_offset: int, next_bytes: bytes) -> bool:
+    """Return whether a recorder died before it wrote the lengths: those of the file end before the samples begin."""
+    is_known = data_offset < riff_end and not _is_placeholder(riff_end - 8)
+    return not is_known and len(next_bytes) > 0 and not next_bytes.startswith(_BEHIND_SAMPLES)
+
+
+def _is_placeholder(length: int) -> bool:
+    return any(length in lengths for lengths in _UNKNOWN_LENGTHS)
+
+
+def _known_length(length: int, long_length: int, there: int) -> int:
+    """Return how many bytes of samples the header promises; those that are there, where it does not know."""
+    if length == _SEE_DS64 and long_length:
+        return long_length
+    return there if length > there and _is_placeholder(length) else length
+
+
+def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, riff_end: int) -> Wav | None:
+    """Gather what was found; ``samples`` are their place, and their bytes: what the header says, what must be there."""
+    offset, claimed, length = samples
+    there = size - offset
+    order, _ = _CONTAINERS[magic]
+    is_wav = magic != b"FORM" and len(fmt) >= _FMT_BYTES
+    values = struct.unpack(order + "HHIIHH", fmt[:_FMT_BYTES]) if is_wav else (0,) * 6
+    tag, n_channels, sample_rate, _, block_align, bits = values
+    if length > there + _MOST_MISSING_FRAMES * block_align:
+        msg = f"truncated: the header promises {length} bytes of samples, the file holds {there}"
+        raise AudioError(msg)
+    if tag == EXTENSIBLE and fmt[24:40] == _PCM_GUID:
+        tag = PCM
+    if not is_wav and magic != b"FORM":
+        return None
+    shape = (n_channels, sample_rate, block_align, bits)
+    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end)

@@ -1,0 +1,188 @@
+"""What libsndfile decodes, block by block. The only file that knows soundfile.
+
+A decoder such as MP3's, Opus's or Vorbis's has a state from one frame to the next. soundfile seeks after each block
+that it reads, which spoils that state, and FLAC files with a wrong block size then cannot be read: here, a file is read
+from its beginning to its end and nothing else. Then the values are those of ``soundfile.read`` for the whole file, bit
+for bit, at any length of block.
+"""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mimii.storage import AudioError
+
+UNKNOWN_LENGTH = -1
+"""Samples of a recording whose header does not say how many there are."""
+
+_LOUDEST = 0.9
+_UNKNOWN_FRAMES = 2**63 - 1
+_PIPE_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 17
+
+Samples = NDArray[np.float32]
+
+
+class _Onward(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
+    """A file that is read in one direction."""
+
+    def seekable(self) -> bool:
+        """Return False: soundfile then does not seek after each block."""
+        return False
+
+
+class _Quiet:
+    """A file that raises nothing while libsndfile, written in C, calls it back: exceptions would only be printed.
+
+    Sent somewhere impossible, as damaged headers do, it stays where it is; an error of disk or archive is kept.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell = file, file.tell
+        self.error: OSError | AudioError | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except (OSError, AudioError) as error:
+            self.error = error
+            return b""
+
+
+@contextmanager
+def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
+    """Open a file to decode it from its first sample on; `n_frames` says how many there are.
+
+    Raises
+    ------
+    AudioError
+        If libsndfile does not know it, or cannot decode it further.
+
+    """
+    file.seek(0)
+    quiet = _Quiet(file)
+    try:
+        with _Onward(quiet) as sound:
+            if not _is_mpeg(sound):
+                yield sound
+            elif _knows_length(quiet):
+                sound.seek(0)  # as soundfile.read does: it changes the last bit of what mpg123 decodes
+                yield sound
+            else:
+                with _piped(quiet) as sound_of_pipe:
+                    yield sound_of_pipe
+    except (soundfile.LibsndfileError, TypeError) as error:
+        msg = f"not audio, or damaged at its beginning (libsndfile: {_words(error)})"
+        raise quiet.error or AudioError(msg) from error
+    if quiet.error:
+        raise quiet.error
+
+
+def n_frames(sound: soundfile.SoundFile) -> int:
+    """Return samples of each channel; `UNKNOWN_LENGTH` where only decoding can tell."""
+    return UNKNOWN_LENGTH if sound.frames == _UNKNOWN_FRAMES else sound.frames
+
+
+def read_frames(sound: soundfile.SoundFile) -> Iterator[Samples]:
+    """Yield blocks of all channels, shape (any, n_channels), to the end; each is gone with the next.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be decoded further.
+
+    """
+    block = np.empty((max(_BLOCK_BYTES // (4 * sound.channels), 1), sound.channels), np.float32)
+    done = 0
+    try:
+        # Not beyond what is promised: where something else is behind, FLAC loses all of the last block.
+        while len(frames := sound.read(out=block[: sound.frames - done])):
+            yield frames
+            done += len(frames)
+    except soundfile.LibsndfileError as error:
+        msg = f"damaged: it cannot be decoded beyond {done} samples (libsndfile: {_words(error)})"
+        raise AudioError(msg) from error
+
+
+def _is_mpeg(sound: soundfile.SoundFile) -> bool:
+    return str(sound.subtype).startswith("MPEG_LAYER")
+
+
+def _knows_length(file: _Quiet) -> bool:
+    """Return whether MPEG audio says how long it is; of a file that can seek, libsndfile gives a guess else."""
+    with _piped(file) as sound:
+        return bool(sound.frames != _UNKNOWN_FRAMES)
+
+
+@contextmanager
+def _piped(file: _Quiet) -> Iterator[soundfile.SoundFile]:
+    """Open a file as a stream; afterwards it stands where it stood."""
+    place = file.tell()
+    file.seek(0)
+    end, start = os.pipe()
+    feeder = threading.Thread(target=_feed, args=(file, start), daemon=True)
+    feeder.start()
+    try:
+        with _Onward(end) as sound:  # closes its end of the pipe
+            yield sound
+    finally:
+        feeder.join()
+        file.seek(place)
+
+
+def _feed(file: _Quiet, start: int) -> None:
+    with io.FileIO(start, "w") as pipe:
+        try:
+            while data := memoryview(file.read(_PIPE_BYTES)):
+                while data:
+                    data = data[pipe.write(data) :]
+        except BrokenPipeError:
+            pass  # no more was wanted
+
+
+def encode_flac(samples: Samples, sample_rate: int) -> bytes:
+    """Write samples as a FLAC file of 16 bits, as loud as it can be, for people to listen to.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n_samples,)
+        Any scale.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    AudioError
+        If FLAC does not have this sample rate.
+
+    """
+    file = io.BytesIO()
+    peak = np.abs(samples).max(initial=0) or 1
+    try:
+        soundfile.write(file, samples / peak * _LOUDEST, sample_rate, format="FLAC", subtype="PCM_16")
+    except soundfile.LibsndfileError as error:
+        msg = f"FLAC does not take {sample_rate} Hz"
+        raise AudioError(msg) from error
+    return file.getvalue()
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "error_string", str(error)).strip().rstrip(".")
