@@ -17,6 +17,7 @@ from mimii.engine.records import Record, Stamp, from_json, is_in_place, is_valid
 from mimii.storage import PARTIAL, Objects
 
 _RECORDS_AT_ONCE = 256
+_LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
     "Where the recordings are of MIMII: Purohit, Tanabe, Ichige, Endo, Nikaido, Suefusa, Kawaguchi: MIMII Dataset, "
@@ -156,7 +157,7 @@ def look(objects: Objects, head: Head) -> Existing | None:
     """
     data = objects.get(head.key)
     try:
-        if data is None and all(name == PARTIAL for name in objects.names()):
+        if data is None and all(map(_is_nothing, objects.names())):
             return None
         values = json.loads(data or objects.get(head.key) or b"")  # another run may have begun between the looks
         attributes, finished = head.read(values)
@@ -166,6 +167,11 @@ def look(objects: Objects, head: Head) -> Existing | None:
         pass
     msg = f"{objects.root}: there is something that is not a {head.kind}; it is left alone. Choose another --output"
     raise StoreError(msg)
+
+
+def _is_nothing(name: str) -> bool:
+    """Return whether a name is of temporary files, or of what systems leave in any folder."""
+    return name in _LEFT_BY_SYSTEMS or name.startswith("._")
 
 
 def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:

@@ -1,7 +1,10 @@
 """Find recordings: in folders, in zip archives, below prefixes on S3."""
 
+import logging
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,13 +12,20 @@ from dataclasses import replace
 from mimii.recordings.clips import Clip, identify
 from mimii.storage import DEFAULT_ACCESS, Access, ArchiveError, Place, is_remote, open_archive, s3, unreadable, zips
 
-_UNCOMPRESSED = (".aif", ".aifc", ".aiff", ".au", ".caf", ".rf64", ".snd", ".w64", ".wav", ".wave")
+_UNCOMPRESSED = (".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".rf64", ".snd", ".w64", ".wav", ".wave")
 _COMPRESSED = (".flac", ".mp3", ".oga", ".ogg", ".opus")
 AUDIO_SUFFIXES = frozenset(_UNCOMPRESSED + _COMPRESSED)
 """Suffixes, in lower case, of the files in a folder that are taken for recordings."""
 
 _ARCHIVE = ".zip"
 _SUFFIXES = AUDIO_SUFFIXES | {_ARCHIVE}
+_IN_ARCHIVE = re.compile(r"(.*?\.zip)/.", re.IGNORECASE | re.DOTALL)
+_OTHER_AUDIO = frozenset(
+    (".3gp", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".mka", ".mkv", ".mp4", ".sph", ".tta", ".wma", ".wv")
+)
+_OTHER_ARCHIVES = frozenset((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"))
+_LEFT_OUT = _OTHER_AUDIO | _OTHER_ARCHIVES
+_log = logging.getLogger(__name__)
 
 
 class SourceError(ValueError):
@@ -27,14 +37,26 @@ def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[
 
     Files are taken by their suffix (`AUDIO_SUFFIXES`), zip archives are searched; hidden files (``._*``,
     ``.DS_Store``) and ``__MACOSX`` are skipped. Links are followed, each real folder once, so loops end. What cannot
-    be listed or accessed becomes a clip with a `problem`, so that it is never dropped silently.
+    be listed or accessed becomes a clip with a `problem`, so that it is never dropped silently. Recordings and archives
+    of formats that are not read are warned of, with how many there are.
     """
+    left_out: Counter[str] = Counter()
+    clips = _find_clips(sources, access, left_out)
+    _warn_of_left_out(left_out)
+    return clips
+
+
+def _find_clips(sources: Sequence[str], access: Access, left_out: Counter[str]) -> list[Clip]:
     visited: set[tuple[int, int]] = set()
     found: dict[str, Clip] = {}
     for source in sorted(source.rstrip("/") if is_remote(source) else os.path.normpath(source) for source in sources):
-        for clip in _find_objects(source, access) if is_remote(source) else _find_files(source, visited):
+        if is_remote(source):
+            listed = _find_objects(source, access, left_out)
+        else:
+            listed = _find_files(source, visited, left_out)
+        for clip in listed:
             is_archive = _suffix(clip.path) == _ARCHIVE and not clip.problem
-            for one in _find_members(clip, access) if is_archive else (clip,):
+            for one in _find_members(clip, access, left_out) if is_archive else (clip,):
                 found.setdefault(str(one.place), one)
     return sorted(found.values(), key=lambda clip: clip.path)
 
@@ -42,36 +64,38 @@ def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[
 def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
     archives = {archive for archive in map(_archive_of, paths) if archive}
-    members = {clip.path: clip for clip in find_clips(sorted(archives), access)}
+    members = {clip.path: clip for clip in _find_clips(sorted(archives), access, Counter())}
     with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
 
 def _archive_of(path: str) -> str:
     """Return the part of a path that names an archive with the recording in it; empty where there is none."""
-    archive, separator, _ = path.partition(f"{_ARCHIVE}/")
-    return archive + _ARCHIVE if separator else ""
+    match = _IN_ARCHIVE.match(path)
+    return match[1] if match else ""
 
 
-def _find_files(source: str, visited: set[tuple[int, int]]) -> Iterator[Clip]:
+def _find_files(source: str, visited: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Clip]:
     if not os.path.exists(source):
         msg = f"{source}: no such file or folder"
         raise SourceError(msg)
     if os.path.isdir(source):
-        yield from _walk(source, visited)
+        yield from _walk(source, visited, left_out)
     else:
         yield _file(source)
 
 
-def _find_objects(source: str, access: Access) -> Iterator[Clip]:
+def _find_objects(source: str, access: Access, left_out: Counter[str]) -> Iterator[Clip]:
     """Find the object of that name, or else those below."""
     found = _named_object(source, access) or list(s3.find(source, access))
     if not found:
         msg = f"{source}: no such object or prefix"
         raise SourceError(msg)
     for item in found:
-        if _suffix(item.url) in _SUFFIXES and not _is_hidden(item.url[len(source) :]):
-            yield Clip(item.url, _object_place(item), identify(item.url))
+        if not _is_hidden(item.url[len(source) :]):
+            if _suffix(item.url) in _SUFFIXES:
+                yield Clip(item.url, _object_place(item), identify(item.url))
+            _count_left_out(item.url, left_out)
 
 
 def _named_object(source: str, access: Access) -> list[s3.Found]:
@@ -89,7 +113,7 @@ def _object_place(found: s3.Found) -> Place:
     return Place(found.url, found.size, found.version, modified=found.modified)
 
 
-def _find_members(archive: Clip, access: Access) -> Iterator[Clip]:
+def _find_members(archive: Clip, access: Access, left_out: Counter[str]) -> Iterator[Clip]:
     place = archive.place
     try:
         with open_archive(place.url, place.size, access) as file:
@@ -101,11 +125,13 @@ def _find_members(archive: Clip, access: Access) -> Iterator[Clip]:
         raise SourceError(msg) from error
     for member, problem in members:
         name = str(member)[len(place.url) + 1 :]
-        if _suffix(name) in AUDIO_SUFFIXES and not _is_hidden(name):
-            yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem)
+        if not _is_hidden(name):
+            if _suffix(name) in AUDIO_SUFFIXES:
+                yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem)
+            _count_left_out(name, left_out, _LEFT_OUT | {_ARCHIVE})
 
 
-def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[Clip]:
+def _walk(folder: str, visited: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Clip]:
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
@@ -120,9 +146,30 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[Clip]:
         if _is_hidden(entry.name):
             continue
         if _is_folder(entry):
-            yield from _walk(entry.path, visited)
+            yield from _walk(entry.path, visited, left_out)
         elif _suffix(entry.name) in _SUFFIXES:
             yield _file(entry.path)
+        else:
+            _count_left_out(entry.name, left_out)
+
+
+def _count_left_out(name: str, left_out: Counter[str], suffixes: frozenset[str] = _LEFT_OUT) -> None:
+    if (suffix := _suffix(name)) in suffixes:
+        is_packed_tar = _suffix(name.removesuffix(suffix)) == ".tar" and suffix != ".tar"
+        left_out[f".tar{suffix}" if is_packed_tar else suffix] += 1
+
+
+def _warn_of_left_out(left_out: Counter[str]) -> None:
+    """Warn of recordings and archives that are not read; of zip archives, those within another."""
+    for suffixes, advice in (
+        (_OTHER_AUDIO, "convert them to WAV or FLAC, such as with ffmpeg -i"),
+        (_OTHER_ARCHIVES | {_ARCHIVE}, "unpack them"),
+    ):
+        if counts := [
+            f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if _suffix(f"any{kind}") in suffixes
+        ]:
+            within = " (within another archive)" if _ARCHIVE in left_out and _ARCHIVE in suffixes else ""
+            _log.warning("left out, as files of this kind are not read: %s%s; %s", ", ".join(counts), within, advice)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

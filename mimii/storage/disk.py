@@ -4,18 +4,23 @@ An object is written to a temporary file beside the others, synced to disk, and 
 failure at any moment, there is the old object or the new one.
 """
 
+import errno
+import logging
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PARTIAL = ".partial"
 """The folder of temporary files."""
 
 _TRIES = 5
+_NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,29 @@ class DiskObjects:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's list of files, safely to disk."""
+    """Bring a file's content, or a folder's list of files, safely to disk.
+
+    Some file systems (SMB shares, shares in WSL, some of FUSE) refuse it for a folder: that is warned of once.
+    """
+    try:
+        _sync(path)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NOT_FOR_FOLDERS):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        _warn_of_folders()
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@cache
+def _warn_of_folders() -> None:
+    _log.warning("this file system does not sync folders: after a power failure, run the same command again")
 
 
 def _files(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

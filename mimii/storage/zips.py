@@ -64,7 +64,7 @@ def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
     for entry, stop in zip(ordered, stops, strict=False):
         if not entry.is_dir():
             place = _place(entry, archive, stop)
-            found[entry.filename] = place, _problem(entry, stop) or _clash(place, found.get(entry.filename))
+            found[_name(entry)] = place, _problem(entry, stop) or _clash(place, found.get(entry.filename))
     return list(found.values())
 
 
@@ -104,7 +104,7 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
     stored, size = entry.compress_size, entry.file_size
     method = entry.compress_type
     problems = {
-        "an unsafe name in its archive (absolute, with .. or with backslashes)": _is_unsafe(entry.orig_filename)
+        "an unsafe name in its archive (absolute, or with ..)": _is_unsafe(entry.orig_filename)
         or _is_unsafe(entry.filename),
         "a link, in an archive": stat.S_ISLNK(entry.external_attr >> 16),
         "encrypted in its archive": bool(entry.flag_bits & _ENCRYPTED),
@@ -129,14 +129,19 @@ def _may_inflate(entry: zipfile.ZipInfo) -> bool:
 
 def _is_unsafe(name: str) -> bool:
     parts = name.replace("\\", "/").split("/")
-    return ".." in parts or "\\" in name or "\0" in name or parts[0] == "" or parts[0].endswith(":")
+    return ".." in parts or "\0" in name or parts[0] == "" or parts[0].endswith(":")
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """Return the path within the archive; programs of Windows write backslashes between folders."""
+    return entry.filename.replace("\\", "/")
 
 
 def _place(entry: zipfile.ZipInfo, archive: Place, stop: int) -> Place:
     most = _LOCAL_BYTES + 2 * _MOST_EXTRA_BYTES + entry.compress_size
     length = max(0, min(stop - entry.header_offset, most))
     where = (entry.header_offset, length, entry.compress_size)
-    member = Member(entry.filename, *where, entry.CRC, entry.compress_type, archive.version)
+    member = Member(_name(entry), *where, entry.CRC, entry.compress_type, archive.version)
     return Place(archive.url, entry.file_size, f"{entry.CRC:08x}", member, archive.modified)
 
 

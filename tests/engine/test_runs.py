@@ -12,7 +12,7 @@ from mimii.engine.cluster import LostError
 from mimii.images import AlbumOutput, Style, album
 from mimii.storage import DiskObjects
 from mimii.table import TableOutput
-from tests.helpers.commands import assert_same_bytes, contents, plan_table
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, plan_table
 from tests.helpers.recordings import write_machines
 
 
@@ -215,3 +215,13 @@ def test_progress_is_of_the_cluster_that_does_the_work(plan, tmp_path):
 
     engine.run(TableOutput(plan, DiskObjects(str(tmp_path / "out"))), progress=Notes())
     assert seen == [(4, 12, Cluster(None, 1))]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "lost+found", "._x", "desktop.ini"])
+def test_a_folder_with_nothing_but_what_systems_leave_there_is_empty(tmp_path, name):
+    raw, output = tmp_path / "raw", tmp_path / "out"
+    write_machines(raw, 4, n_samples=4000)
+    output.mkdir()
+    (output / name).touch()
+    assert featurize_here(raw, "--output", output) == 0
+    assert (output / name).exists()

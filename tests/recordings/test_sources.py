@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mimii.recordings.sources import SourceError, find_clips
 from mimii.storage.access import Access
 from mimii.storage.places import Place
 from mimii.storage.reading import open_part
+from tests.helpers.archives import pack_folder
 from tests.helpers.recordings import write_clip, write_machines
 
 
@@ -338,6 +340,85 @@ def test_a_list_that_is_not_there_is_refused_by_name(tmp_path):
 def test_a_folder_is_not_a_list(tmp_path):
     with pytest.raises(SourceError, match="cannot be read"):
         read_list(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("columns", "line", "expected"),
+    [
+        ("path,label,number", "a.wav,0.0,17.0", (NORMAL, 17)),
+        ("path,label,number", "a.wav,1.0,", (ABNORMAL, -1)),
+        ("path;label;number", "a.wav;-1,0;3,00", (UNKNOWN, 3)),
+        ("path\tlabel\tnumber", "a.wav\tnormal\t5", (NORMAL, 5)),
+    ],
+)
+def test_numbers_and_separators_are_as_pandas_and_excel_write_them(tmp_path, columns, line, expected):
+    write_clip(tmp_path / "a.wav", 1, 50)
+    (clip,) = read_list(write_list(tmp_path, columns, line))
+    assert (clip.identity.label, clip.identity.number, clip.problem) == (*expected, "")
+
+
+@pytest.mark.parametrize(("cell", "decibel"), [("-6,5", -6.5), ("6.5", 6.5), ("0,0", 0.0), ("-6", -6.0)])
+def test_an_snr_may_have_a_decimal_comma(tmp_path, cell, decibel):
+    (clip,) = read_list(write_list(tmp_path, "path;snr_db", f"a.wav;{cell}"))
+    assert clip.identity.snr_db == decibel
+
+
+def test_blank_rows_and_excels_line_of_the_separator_are_passed_over_and_lines_keep_their_numbers(tmp_path):
+    write_clip(tmp_path / "a.wav", 1, 50)
+    (clip,) = read_list(write_list(tmp_path, "sep=;", "path;label", "a.wav;normal", ";", "", " ; "))
+    assert (clip.path, clip.identity.label) == (str(tmp_path / "a.wav"), NORMAL)
+    with pytest.raises(SourceError, match="line 4: label must be"):
+        read_list(write_list(tmp_path, "sep=;", "path;label", "a.wav;normal", "b.wav;loud"))
+
+
+def test_a_path_may_have_the_backslashes_of_windows(tmp_path):
+    write_clip(tmp_path / "fan" / "a.wav", 1, 50)
+    write_clip(tmp_path / "odd\\name.wav", 2, 50)
+    pack_folder(tmp_path / "FAN.ZIP", tmp_path / "fan")
+    clips = read_list(write_list(tmp_path, "path", "fan\\a.wav", "odd\\name.wav", "FAN.ZIP\\a.wav"))
+    assert paths(clips) == [str(tmp_path / name) for name in ("FAN.ZIP/a.wav", "fan/a.wav", "odd\\name.wav")]
+    assert [clip.problem for clip in clips] == [""] * 3
+
+
+@pytest.mark.parametrize("host", ["", "localhost", socket.gethostname()])
+def test_a_path_may_be_a_url_of_a_file(tmp_path, host):
+    path = write_clip(tmp_path / "with space.wav", 1, 50)
+    (clip,) = read_list(write_list(tmp_path, "path", f"file://{host}{tmp_path}/with%20space.wav"))
+    assert (clip.path, clip.problem) == (str(path), "")
+
+
+def test_a_url_of_a_file_on_another_machine_is_refused_with_its_line(tmp_path):
+    with pytest.raises(SourceError, match=r"list.csv, line 2: .* is on the machine elsewhere"):
+        read_list(write_list(tmp_path, "path", "file://elsewhere/a.wav"))
+
+
+@pytest.mark.parametrize("lines", [['"a.wav,normal', "b.wav,abnormal"], ['"a.wav,normal', '"b.wav",abnormal']])
+def test_a_quote_that_is_not_closed_is_refused_with_the_line_where_it_begins(tmp_path, lines):
+    with pytest.raises(SourceError, match=r"list.csv, line 3: a quote"):
+        read_list(write_list(tmp_path, "path,label", "c.wav,normal", *lines))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"list.csv: there are several columns 'label'"):
+        read_list(write_list(tmp_path, "path,label,Label", "a.wav,normal,abnormal"))
+
+
+def test_files_of_kinds_that_are_not_read_are_counted_and_what_to_do_is_said(tmp_path, caplog):
+    write_clip(tmp_path / "raw" / "a.wav", 1, 50)
+    write_clip(tmp_path / "raw" / "broadcast.BWF", 2, 50)
+    (tmp_path / "inner").mkdir()
+    pack_folder(tmp_path / "inner" / "inner.zip", tmp_path / "raw")
+    pack_folder(tmp_path / "raw" / "outer.zip", tmp_path / "inner")
+    for name in ("1.m4a", "2.M4A", "3.wma", "b.tar.gz", "c.7z", "notes.txt", "._4.m4a"):
+        (tmp_path / "raw" / name).touch()
+    (tmp_path / "raw" / "folder.mp4").mkdir()
+    with caplog.at_level(logging.WARNING):
+        clips = find_clips([str(tmp_path / "raw")])
+    assert [Path(clip.path).name for clip in clips] == ["a.wav", "broadcast.BWF"]
+    audio, archives = [record.getMessage() for record in caplog.records]
+    assert "2 .m4a, 1 .wma" in audio
+    assert "FLAC" in audio
+    assert "1 .7z, 1 .tar.gz, 1 .zip (within another archive); unpack them" in archives
 
 
 def test_two_lines_for_one_file_through_a_longer_path_are_noticed(tmp_path):

@@ -1,6 +1,9 @@
 """Whole objects: the old one or the new one, and nothing in between."""
 
+import errno
+import logging
 import os
+import stat
 import threading
 
 import pytest
@@ -172,3 +175,40 @@ def test_files_of_killed_writers_are_deleted(tmp_path):
     DiskObjects(str(tmp_path)).delete_partial()
     assert DiskObjects(str(tmp_path)).names() == ["a"]
     assert DiskObjects(str(tmp_path)).get("a/b") == b"x"
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """Have fsync of a folder, or of a file, fail with an error."""
+    real = os.fsync
+
+    def refuse(number, *, of_folders):
+        def fsync(descriptor):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode) == of_folders:
+                raise OSError(number, os.strerror(number))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        disk._warn_of_folders.cache_clear()
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES])
+def test_a_file_system_that_does_not_sync_folders_is_used_with_one_warning(tmp_path, refusing, caplog, number):
+    refusing(number, of_folders=True)
+    with caplog.at_level(logging.WARNING):
+        for key in ("a/1", "b/2", "c/3"):
+            DiskObjects(str(tmp_path)).put(key, key.encode())
+    assert DiskObjects(str(tmp_path)).get("c/3") == b"c/3"
+    assert [record.getMessage() for record in caplog.records if "sync" in record.getMessage()] == [
+        "this file system does not sync folders: after a power failure, run the same command again"
+    ]
+
+
+@pytest.mark.parametrize("of_folders", [True, False])
+def test_a_disk_that_fails_is_an_error_with_the_path(tmp_path, refusing, of_folders):
+    refusing(errno.EIO, of_folders=of_folders)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        DiskObjects(str(tmp_path)).put("a/1", b"1")
+    assert str(tmp_path) in str(caught.value)

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -509,3 +510,20 @@ def test_seeking_back_a_little_does_not_inflate_all_again(tmp_path, monkeypatch)
     archive = pack_folder(tmp_path / "a.zip", tmp_path / "made")
     assert featurize_here(archive, "--output", tmp_path / "out") == 0
     assert len(n_rewinds) < 15
+
+
+def test_backslashes_between_folders_are_those_of_windows(tmp_path):
+    folder = tmp_path / "raw" / "6_dB_fan"
+    write_machines(folder, 8, n_samples=50)
+    entries = [
+        Entry(str(path.relative_to(folder)).replace("/", "\\"), path.read_bytes()) for path in folder.rglob("*.wav")
+    ]
+    clips = find_clips([str(write(tmp_path / "6_dB_fan.ZIP", entries))])
+    expected = find_clips([str(folder)])
+    assert [clip.path.partition(".ZIP/")[2] for clip in clips] == [
+        str(Path(clip.path).relative_to(folder)) for clip in expected
+    ]
+    assert [clip.identity.machine_id for clip in clips] == [clip.identity.machine_id for clip in expected]
+    for clip, other in zip(clips, expected, strict=True):
+        assert clip.problem == ""
+        assert read_all(clip) == Path(other.path).read_bytes()
