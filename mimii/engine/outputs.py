@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, from_json, is_in_place, is_valid
-from mimii.storage import PARTIAL, Objects
+from mimii.storage import PARTIAL, Objects, path_to_text
 
 _RECORDS_AT_ONCE = 256
 _LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
@@ -232,7 +232,7 @@ def head_document(values: Mapping[str, Any]) -> bytes:
 def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> dict[str, Any]:
     """Return where results come from: sources without credentials, software, licence, attribution."""
     return {
-        "sources": [_without_credentials(as_unicode(source)) for source in sources],
+        "sources": [_without_credentials(as_unicode(path_to_text(source))) for source in sources],
         "software": {"sound-features": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         "license": _LICENSE.format(what=what),

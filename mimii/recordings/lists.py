@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from mimii.recordings.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity
 from mimii.recordings.sources import SourceError, find_listed
-from mimii.storage import DEFAULT_ACCESS, Access, is_remote
+from mimii.storage import DEFAULT_ACCESS, Access, is_remote, path_to_text, text_to_path
 
 _log = logging.getLogger(__name__)
 
@@ -104,9 +104,10 @@ def _location(path: str, name: str, where: str) -> str:
             msg = f"{where}: {name} is on the machine {url.netloc}; name a path on this one"
             raise SourceError(msg)
         name = unquote(url.path)
-    location = os.path.normpath(os.path.join(os.path.dirname(path), name))
-    if "\\" in name and "\0" not in name and not os.path.exists(location):
-        location = os.path.normpath(os.path.join(os.path.dirname(path), name.replace("\\", "/")))
+    folder = path_to_text(os.path.dirname(path))
+    location = os.path.normpath(os.path.join(folder, name))
+    if "\\" in name and "\0" not in name and not os.path.exists(text_to_path(location)):
+        location = os.path.normpath(os.path.join(folder, name.replace("\\", "/")))
     return location
 
 

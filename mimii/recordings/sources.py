@@ -10,7 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mimii.recordings.clips import Clip, identify
-from mimii.storage import DEFAULT_ACCESS, Access, ArchiveError, Place, is_remote, open_archive, s3, unreadable, zips
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    Access,
+    ArchiveError,
+    Place,
+    is_remote,
+    open_archive,
+    path_to_text,
+    s3,
+    text_to_path,
+    unreadable,
+    zips,
+)
 
 _UNCOMPRESSED = (".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".rf64", ".snd", ".w64", ".wav", ".wave")
 _COMPRESSED = (".flac", ".mp3", ".oga", ".ogg", ".opus")
@@ -64,7 +76,8 @@ def _find_clips(sources: Sequence[str], access: Access, left_out: Counter[str]) 
 def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
     archives = {archive for archive in map(_archive_of, paths) if archive}
-    members = {clip.path: clip for clip in _find_clips(sorted(archives), access, Counter())}
+    places = sorted(archive if is_remote(archive) else text_to_path(archive) for archive in archives)
+    members = {clip.path: clip for clip in _find_clips(places, access, Counter())}
     with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
@@ -181,7 +194,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _listed(path: str, access: Access) -> Clip:
     if not is_remote(path):
-        return _file(path)
+        return _file(text_to_path(path))
     clip = Clip(path, Place(path), identify(path))
     if _archive_of(path):
         return replace(clip, problem="cannot be read: no such recording in the archive")
@@ -202,13 +215,13 @@ def _file(path: str) -> Clip:
     if not stat.S_ISREG(status.st_mode):
         return _clip(path, "not a regular file")
     place = Place(os.path.abspath(path), status.st_size, str(status.st_mtime_ns), modified=status.st_mtime)
-    return Clip(os.path.normpath(path), place, identify(place.url))
+    return Clip(path_to_text(os.path.normpath(path)), place, identify(str(place)))
 
 
 def _clip(path: str, problem: str) -> Clip:
     """Return a clip on a disk that cannot be read."""
     place = Place(os.path.abspath(path))
-    return Clip(os.path.normpath(path), place, identify(place.url), problem)
+    return Clip(path_to_text(os.path.normpath(path)), place, identify(str(place)), problem)
 
 
 def _suffix(name: str) -> str:

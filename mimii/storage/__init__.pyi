@@ -27,7 +27,9 @@ from .objects import with_timeout as with_timeout
 from .places import Member as Member
 from .places import Place as Place
 from .places import is_remote as is_remote
+from .places import path_to_text as path_to_text
 from .places import split_url as split_url
+from .places import text_to_path as text_to_path
 from .problems import AudioError as AudioError
 from .problems import missing_channel as missing_channel
 from .problems import printable as printable

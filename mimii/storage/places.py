@@ -1,5 +1,6 @@
 """Where the bytes of a recording are: a file, an S3 object, or a block of a zip archive."""
 
+import os
 from dataclasses import dataclass
 
 _S3 = "s3://"
@@ -61,13 +62,24 @@ class Place:
     modified: float = 0.0
 
     def __str__(self) -> str:
-        """Return the URL, with the path within the archive behind it."""
-        return f"{self.url}/{self.member.name}" if self.member else self.url
+        """Return the URL, with the path within the archive behind it; the same in every locale."""
+        url = self.url if is_remote(self.url) else path_to_text(self.url)
+        return f"{url}/{self.member.name}" if self.member else url
 
     @property
     def fetched(self) -> int:
         """Bytes that are read to have all of the recording."""
         return self.member.length if self.member else self.size
+
+
+def path_to_text(path: str) -> str:
+    """Return a path as it reads in UTF-8, though the locale of this process has another encoding."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def text_to_path(text: str) -> str:
+    """Return what opens a path that reads like this in UTF-8."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def is_remote(url: str) -> bool:

@@ -1,6 +1,8 @@
 """The front door of recordings: sources and lists to one list, with headers; the same as a table."""
 
 import logging
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import mimii
 from mimii.recordings import SPLITS, Recordings, baseline_split, no_split, split_clips, stratified_split
 from tests.helpers.archives import pack_folder
+from tests.helpers.commands import environment
 from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import client
 
@@ -188,3 +191,27 @@ def test_a_split_has_a_name(tmp_path):
     assert split_clips(clips, "none") == no_split(clips)
     assert split_clips(clips, "stratified", 0.5, 3) == stratified_split(clips, 0.5, 3)
     assert len({tuple(split_clips(clips, name)) for name in SPLITS}) == 3
+
+
+def test_what_is_found_and_digested_does_not_depend_on_the_locale(tmp_path):
+    raw = tmp_path / "raw"
+    for seed, name in enumerate(("gerät.wav", "工場.wav", "plain.wav")):
+        write_clip(raw / "6_dB_fän" / "fän" / "id_00" / "normal" / name, seed, 4000)
+    (tmp_path / "list.csv").write_text("path,label\nraw/6_dB_fän/fän/id_00/normal/gerät.wav,1\n", encoding="utf-8")
+    script = (
+        "import sys; from mimii.recordings import *; from mimii.features import FeatureSpec;"
+        "clips = find_recordings('raw') + find_recordings(lists=['list.csv']);"
+        "found = digest_clips(make_catalogue(clips, [''] * 4, FeatureSpec()));"
+        "said = ascii([(c.path, c.problem, c.identity.machine_type) for c in clips]);"
+        "print(sys.getfilesystemencoding(), found, said)"
+    )
+    said = []
+    for locale in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}):
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment(**locale), capture_output=True, check=True
+        )
+        said.append(done.stdout.decode().partition(" ")[::2])
+    (first, one), (second, other) = said
+    assert (first, second) == ("utf-8", "ascii")
+    assert "'', 'f\\xe4n'" in one
+    assert one == other
