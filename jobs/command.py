@@ -5,26 +5,33 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from io import TextIOWrapper
 
 from mimii import detection, engine, features, recordings
 
 OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
+_STANDARD_STREAMS = 3
 EXIT_STATUS = """\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
 than --max-bad; 130 interrupted."""
 
 
+class ConfigurationError(ValueError):
+    """The user's configuration of Dask cannot be read; the message names the file."""
+
+
 def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse.Namespace], int]) -> int:
     """Run what a command does and return the exit status; errors are said in words."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    _open_streams()
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _interrupt)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return body(options)
+        return _run(body, options)
+    except ConfigurationError as error:  # the first to be compared: what the others name imports Dask
+        return fail(name, USAGE, str(error))
     except (
         *(recordings.SourceError, features.SpecError, engine.StoreError, engine.SchedulerError),
         detection.LearningError,
@@ -37,6 +44,27 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
         return fail(name, FAILED, f"{error}\nWhen that is fixed, run the same command again: finished work is kept.")
     except KeyboardInterrupt:
         return fail(name, INTERRUPTED, "interrupted. Finished work is kept: run the same command again to resume.")
+
+
+def _open_streams() -> None:
+    """Have standard streams that take any name: services and pythonw have none, and closed ones fail."""
+    while os.open(os.devnull, os.O_RDWR) < _STANDARD_STREAMS:  # what is opened next would be taken for one of them
+        pass
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the rest of the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+
+
+def _run(body: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    try:
+        return body(options)
+    except ValueError as error:  # raised while Dask is imported
+        if not str(error).startswith("A dask config file"):
+            raise
+        raise ConfigurationError(" ".join(str(error).split())) from None
 
 
 def fail(name: str, status: int, message: str) -> int:

@@ -34,4 +34,5 @@ from .table import TablePlan as TablePlan
 from .table import count_for_statistics as count_for_statistics
 from .table import fingerprint as fingerprint
 from .table import make_table_plan as make_table_plan
+from .table import read_attributes as read_attributes
 from .table import shard_task as shard_task

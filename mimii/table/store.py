@@ -38,7 +38,7 @@ from mimii.table.encoding import ZSTD_LEVEL
 from mimii.table.keys import RECORDS
 from mimii.table.reading import read_column
 from mimii.table.shards import write_shard
-from mimii.table.table import FORMAT, HEAD, ShardTask, TablePlan, shard_stamp, shard_task
+from mimii.table.table import FORMAT, HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
 
 if TYPE_CHECKING:
     import zarr
@@ -180,7 +180,7 @@ def _documents(
         # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
         warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
         warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
-        group = zarr.create_group(memory, attributes=_attributes(plan) | digests)
+        group = zarr.create_group(memory, attributes=write_attributes(_attributes(plan) | digests))
         _create_rows(group, plan)
         for name, values in columns.items():
             _create_column(group, name, values, SCHEMA[name][0][0])

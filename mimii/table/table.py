@@ -22,8 +22,20 @@ FORMAT = 1
 """Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
 
 
+def write_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as they are stored: those of several values are JSON, since netCDF has none of that kind."""
+    return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in values.items()}
+
+
+def read_attributes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored attributes as values; earlier versions stored them as they are."""
+    stored = dict(stored)  # a TypeError where it is none
+    is_json = {name for name, value in stored.items() if isinstance(value, str) and value.startswith(("{", "["))}
+    return {name: json.loads(value) if name in is_json else value for name, value in stored.items()}
+
+
 def _read_head(group: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    return group["attributes"], bool(group.get("consolidated_metadata"))
+    return read_attributes(group["attributes"]), bool(group.get("consolidated_metadata"))
 
 
 def _unfinish(group: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from mimii.table import (
     fingerprint,
     mean_and_std,
     plan_rows,
+    read_attributes,
     row_clip_key,
     shard_key,
 )
@@ -170,7 +171,9 @@ def read_metadata(documents: Mapping[str, bytes]) -> Metadata:
     group = json.loads(documents[HEAD.key])
     own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
     consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
-    return Metadata(group["attributes"], consolidated, {name: value for name, value in own.items() if value})
+    return Metadata(
+        read_attributes(group["attributes"]), consolidated, {name: value for name, value in own.items() if value}
+    )
 
 
 def check_metadata(metadata: Metadata) -> Checked:

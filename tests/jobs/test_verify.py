@@ -135,6 +135,11 @@ def rewrite_column(store, name, at, value):
     array[:] = values
 
 
+def another_spec(group):
+    attributes = group["attributes"]
+    attributes["spec"] = json.dumps(json.loads(attributes["spec"]) | {"n_fft": 1024})
+
+
 def rewrite_json(path, change):
     document = json.loads(path.read_bytes())
     change(document)
@@ -262,7 +267,7 @@ DAMAGES = {
         {"metadata": 1},
     ),
     "another spec": (
-        lambda store: rewrite_json(store / "zarr.json", lambda group: group["attributes"]["spec"].update(n_fft=1024)),
+        lambda store: rewrite_json(store / "zarr.json", another_spec),
         {"metadata": 1},
     ),
     "a shard too many": (lambda store: shutil.copy(shard(store, 0), shard(store, 4)), {"objects": 1}),

@@ -19,12 +19,14 @@ from mimii.engine.outputs import begin, finish
 from mimii.features import FeatureSpec
 from mimii.recordings import no_split
 from mimii.storage import PARTIAL, DiskObjects
-from mimii.table import HEAD
+from mimii.table import HEAD, read_attributes
+from mimii.table.table import write_attributes
 from tests.helpers.commands import (
     MIB,
     assert_same_bytes,
     build,
     contents,
+    featurize_here,
     fill,
     librosa_rows,
     open_table,
@@ -152,10 +154,10 @@ def test_features_are_sharded_into_chunks_of_a_mebibyte_or_more(output, planned)
 
 
 def test_attributes_say_what_was_computed_with_what_and_under_which_licence(table, planned):
-    assert table.attrs["spec"] == FeatureSpec().as_dict()
+    assert json.loads(table.attrs["spec"]) == FeatureSpec().as_dict()
     assert table.attrs["fingerprint"] == planned.fingerprint
-    assert table.attrs["sources"] == ["recordings"]
-    assert table.attrs["software"]["numpy"] == np.__version__
+    assert json.loads(table.attrs["sources"]) == ["recordings"]
+    assert json.loads(table.attrs["software"])["numpy"] == np.__version__
     assert "CC BY-SA 4.0" in table.attrs["license"]
     assert "Purohit" in table.attrs["attribution"]
 
@@ -428,3 +430,21 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     else:
         record.write_text(json.dumps(json.loads(record.read_text()) | {"result": {"count": 3}}))
     assert list(records_at(plan, output)) == [0]
+
+
+def test_a_table_that_xarray_opened_can_be_written_as_netcdf(tmp_path):
+    write_machines(tmp_path / "raw", 8, n_samples=4000)
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 0
+    table = xarray.open_zarr(tmp_path / "out").load()
+    table.to_netcdf(tmp_path / "out.nc", engine="scipy")
+    again = xarray.open_dataset(tmp_path / "out.nc", engine="scipy")
+    assert again.attrs == table.attrs
+    np.testing.assert_array_equal(again.features.values, table.features.values)
+    assert [path.decode() if isinstance(path, bytes) else path for path in again.path.values] == list(table.path.values)
+
+
+def test_attributes_are_read_as_earlier_versions_stored_them():
+    values = {"title": "Stacked", "spec": {"n_fft": 2048}, "sources": ["a", "b"], "format": 1, "fingerprint": "ab"}
+    stored = write_attributes(values)
+    assert all(isinstance(value, str | int) for value in stored.values())
+    assert read_attributes(stored) == read_attributes(values) == values

@@ -1,0 +1,66 @@
+"""What all commands share: they run without streams, in any thread, and say what is wrong with Dask's configuration."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from jobs import featurize
+from tests.helpers.commands import command, environment, featurize_here, open_table, run
+from tests.helpers.recordings import write_clip
+
+
+@pytest.fixture
+def raw(tmp_path):
+    write_clip(tmp_path / "raw" / "a.wav", 1, 8000)
+    return tmp_path / "raw"
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+@pytest.mark.parametrize("how", [("--scheduler", "sync"), ("--workers", 1)], ids=["sync", "workers"])
+def test_a_command_without_standard_streams_works_and_its_status_tells(raw, tmp_path, closed, how):
+    ends = {"stdout": ">&-", "stderr": "2>&-", "both": "<&- >&- 2>&-"}[closed]
+    for source, status in ((raw, 0), (tmp_path / "nowhere", 2)):
+        words = command("featurize", source, "--output", tmp_path / "out", *how)
+        done = subprocess.run(["/bin/sh", "-c", f'exec "$@" {ends}', "sh", *words], env=environment(), check=False)
+        assert done.returncode == status
+    assert open_table(tmp_path / "out").sizes["clip"] == 1
+
+
+def test_a_command_works_where_python_has_no_streams(raw, tmp_path):
+    script = (
+        "import os, sys; sys.stdout = sys.stderr = None; from jobs import featurize;"
+        f"os._exit(featurize.main([{str(raw)!r}, '--output', {str(tmp_path / 'out')!r}]))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], env=environment(), check=False).returncode == 0
+    assert open_table(tmp_path / "out").sizes["clip"] == 1
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "local"])
+def test_a_command_works_in_any_thread(raw, tmp_path, scheduler):
+    arguments = [str(raw), "--output", str(tmp_path / "out"), "--scheduler", scheduler, "--workers", "1", "--quiet"]
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(featurize.main(arguments)))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+
+
+def test_a_configuration_of_dask_that_cannot_be_read_is_named_in_one_line(raw, tmp_path):
+    (tmp_path / "broken.yaml").write_text("distributed: [unclosed\n")
+    done = run("featurize", raw, "--output", tmp_path / "out", DASK_CONFIG=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("featurize: ")
+    assert str(tmp_path / "broken.yaml") in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert run("featurize", "--help", DASK_CONFIG=str(tmp_path)).returncode == 0
+
+
+def test_other_errors_of_values_are_not_taken_for_it(raw, tmp_path, monkeypatch):
+    def wrong(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(featurize, "_featurize", wrong)
+    with pytest.raises(ZeroDivisionError):
+        featurize_here(raw, "--output", tmp_path / "out")
