@@ -6,7 +6,9 @@ It does so inside functions: workers render images without it. Never pyplot, whi
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,31 @@ def colour_table(name: str) -> bytes:
 
 def draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style: Style, caption: str) -> bytes:
     """Draw an overview as PNG: pairs of clips in columns, the first above the second, with axes in seconds and Hz."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.family": _families([panel.title for pair in pairs for panel in pair])}):
+        return _draw_overview(pairs, spec, style, caption)
+
+
+def _families(texts: Sequence[str]) -> list[str]:
+    """Return families of fonts that together have all signs of some texts, if any has; matplotlib's own first."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    own = "DejaVu Sans"
+    families = [own]
+    missing = set(map(ord, "".join(texts))) - set(get_font(findfont(own)).get_charmap())
+    plain_first = sorted(fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400, font.name))
+    for font in plain_first:
+        if not missing:
+            break
+        with suppress(OSError, RuntimeError):  # one that cannot be read
+            if not font.name.startswith("Last Resort") and (found := missing & set(get_font(font.fname).get_charmap())):
+                families.append(font.name)
+                missing -= found
+    return families
+
+
+def _draw_overview(pairs: Sequence[tuple[Panel, Panel]], spec: FeatureSpec, style: Style, caption: str) -> bytes:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
@@ -159,7 +186,9 @@ def _svg(figure: "Figure") -> str:
 
 def _png(figure: "Figure", dpi: int) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # no installed font has it
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -182,10 +211,12 @@ def _draw(axes: "Axes", panel: Panel, spec: FeatureSpec, colours: "ScalarMappabl
     """Draw one clip: time to the right in seconds, mel bands upwards, labelled in Hz."""
     decibel = panel.decibel
     if decibel is None:
-        axes.text(0.5, 0.5, panel.title, ha="center", va="center", transform=axes.transAxes, fontsize=9)
+        axes.text(
+            0.5, 0.5, panel.title, ha="center", va="center", transform=axes.transAxes, fontsize=9, parse_math=False
+        )
         return
     axes.set_axis_on()
-    axes.set_title(panel.title, fontsize=9)
+    axes.set_title(panel.title, fontsize=9, parse_math=False)
     axes.set_xlabel("time (s)", fontsize=8, labelpad=1)
     ticks = _ticks(mel_frequencies(spec.n_mels + 2, spec.sample_rate)[1:-1])
     axes.set_yticks([place for _, place in ticks], [f"{hz:,}" for hz, _ in ticks])

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-_S3 = "s3://"
+S3 = "s3://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ def text_to_path(text: str) -> str:
 
 def is_remote(url: str) -> bool:
     """Return whether a place is on S3, not on a disk of this machine."""
-    return url.startswith(_S3)
+    return url.startswith(S3)
 
 
 def split_url(url: str) -> tuple[str, str]:
     """Split an S3 URL into bucket and key."""
-    bucket, _, key = url.removeprefix(_S3).partition("/")
+    bucket, _, key = url.removeprefix(S3).partition("/")
     return bucket, key

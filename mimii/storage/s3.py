@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mimii.storage.access import DEFAULT_ACCESS, Access, Options, nest_options
 from mimii.storage.disk import PARTIAL
-from mimii.storage.places import split_url
+from mimii.storage.places import S3, split_url
 
 if TYPE_CHECKING:
     import s3fs
@@ -106,6 +106,7 @@ def open_filesystem(options: Options) -> "s3fs.S3FileSystem":
     opened = s3fs.S3FileSystem(**settings, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     opened.retries = 1
     opened.close_session = _close_session
+    opened.split_path = lambda path: (*split_url(f"{S3}{path.removeprefix(S3)}"), None)  # it would cut off ?versionId=
     return opened
 
 
@@ -391,5 +392,9 @@ def _code(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
+    """Return what an error says; where S3 sends a code and no words, as Ceph does, the code and what was asked for."""
+    cause = error if hasattr(error, "response") else error.__cause__
+    if (code := _code(error)) and not cause.response["Error"].get("Message"):  # type: ignore[union-attr]
+        return f"{code}, in answer to {getattr(cause, 'operation_name', 'a request')}"
     text = " ".join(str(error.strerror or error).split() if isinstance(error, OSError) else str(error).split())
     return text or type(error).__name__

@@ -32,10 +32,12 @@ class Answer:
 
     status: int
     code: str
+    has_words: bool = True
 
     def message(self, request: "Request") -> tuple[bytes, bytes]:
         """Return the head and the body."""
-        error = f"<Error><Code>{self.code}</Code><Message>{self.code}, says the proxy.</Message></Error>"
+        words = f"<Message>{self.code}, says the proxy.</Message>" if self.has_words else ""
+        error = f"<Error><Code>{self.code}</Code>{words}</Error>"
         body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'.encode()
         head = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",

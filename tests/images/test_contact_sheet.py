@@ -117,3 +117,24 @@ def test_low_frequencies_are_at_the_bottom_of_an_overview():
     assert 10 < len(band) < 20
     assert band[0] - frame > 6 * len(band)
     assert band == list(range(band[0], band[-1] + 1))
+
+
+def overview(title):
+    decibel = np.random.default_rng(1).normal(-40, 5, (30, 64)).astype(np.float32)
+    return draw_overview([(Panel(title, decibel), Panel("", None))], SPEC, Style(), "caption")
+
+
+@pytest.mark.parametrize(
+    "title", ["x$_{$.wav", "$\\frac{1$", "a\\b.wav", "工場ファン.wav", "مصنع.wav", "🏭.wav", "f\ufffdn", "\u0301", ""]
+)
+def test_any_name_is_drawn_as_it_is_without_a_warning(title, recwarn):
+    with Image.open(io.BytesIO(overview(title))) as image:
+        image.verify()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_signs_that_the_usual_font_lacks_are_drawn_from_another_one_that_has_them():
+    circled, lacking = pixels_of(overview("\u24b6\u24b7\u24b8")), pixels_of(overview("\U000e0000" * 3))
+    assert circled.shape == lacking.shape
+    assert (circled != lacking).any()
+    assert (pixels_of(overview("\u24b6\u24b7\u24b8")) != pixels_of(overview("\u24b8\u24b7\u24b6"))).any()

@@ -527,3 +527,15 @@ def test_the_real_clips_in_colour_are_the_formula_of_librosa(real_recordings, tm
         pixels = pixels_of(tmp_path / "out" / row["file"])
         assert pixels.shape == expected.shape
         assert (pixels != expected).any(axis=-1).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    "name", [b"x$_{$.wav", b"f\xffn.wav", "工場ファン.wav".encode(), b"a\\b.wav", "🏭.wav".encode()]
+)
+def test_recordings_of_any_name_are_rendered_with_all_documents(tmp_path, name, capsys):
+    (tmp_path / "raw").mkdir()
+    clip = write_clip(tmp_path / "clip.wav", 1, 8000)
+    shutil.copy(clip, os.path.join(os.fsencode(tmp_path / "raw"), name))
+    assert render_here(tmp_path / "raw", "--split", "none", "--output", tmp_path / "out") == 0
+    assert {"images.csv", "overview.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert "Warning" not in capsys.readouterr().err

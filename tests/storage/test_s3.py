@@ -18,6 +18,7 @@ from tests.helpers.proxy import (
     INTERNAL_ERROR,
     INVALID_ACCESS_KEY,
     SLOW_DOWN,
+    Answer,
     CutAnswer,
     CutRequest,
     Stall,
@@ -355,3 +356,18 @@ def test_many_threads_at_once_have_one_file_system():
 
     with ThreadPoolExecutor(n) as pool:
         assert len(set(map(id, pool.map(open_it, range(n))))) == 1
+
+
+def test_an_error_without_words_is_said_by_its_code_and_what_was_asked_for(faulty):
+    faulty.spoil(Answer(403, "AccessDenied", has_words=False), path="list-type")
+    with pytest.raises(StorageError, match=r"cannot be listed: AccessDenied, in answer to ListObjectsV2"):
+        list(find(f"s3://{faulty.bucket}", quick()))
+
+
+@pytest.mark.parametrize("key", ["a?versionId=1.wav", "plain?x=1&versionId=2", "fan/b?versionId="])
+def test_a_key_with_a_question_mark_is_that_key(bucket, key):
+    objects = S3Objects(f"s3://{bucket}", quick())
+    objects.put_all({key: b"this one", key.partition("?")[0]: b"another"})
+    assert objects.get(key) == b"this one"
+    assert describe(f"s3://{bucket}/{key}", quick()).size == len(b"this one")
+    assert read(f"s3://{bucket}/{key}", 5, 8, quick()) == b"one"
