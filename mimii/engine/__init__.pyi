@@ -3,7 +3,6 @@ from .bag import tasks_to_results as tasks_to_results
 from .bag import windows_to_partitions as windows_to_partitions
 from .cluster import Cluster as Cluster
 from .cluster import LostError as LostError
-from .cluster import WorkError as WorkError
 from .cluster import connect as connect
 from .early import ONE_THREAD as ONE_THREAD
 from .early import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
@@ -47,6 +46,7 @@ from .schedulers import TASKS_FAR_AWAY as TASKS_FAR_AWAY
 from .schedulers import TIMEOUT as TIMEOUT
 from .schedulers import SchedulerError as SchedulerError
 from .schedulers import Where as Where
+from .schedulers import WorkError as WorkError
 from .schedulers import check_scheduler as check_scheduler
 from .schedulers import default_workers as default_workers
 from .schedulers import is_cluster_file as is_cluster_file

@@ -26,12 +26,14 @@ from tornado import web
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
 from mimii.engine.interrupts import check_interrupts
+from mimii.engine.limits import allow_workers
 from mimii.engine.schedulers import (
     HERE,
     ClusterClass,
     Manifest,
     SchedulerError,
     Where,
+    WorkError,
     check_scheduler,
     default_workers,
     find_address,
@@ -81,10 +83,6 @@ _NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 
 _HOW_TO_ENCRYPT = "set distributed.comm.tls in Dask's configuration"
 _LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
-
-
-class WorkError(RuntimeError):
-    """Work that cannot be finished; the message says why and what to do."""
 
 
 class LostError(WorkError):
@@ -162,6 +160,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
     if processes:
+        allow_workers(max(n_workers, *(where.adapt or (0,))))
         # The server that workers are forked from may be older than a variable of this process.
         environment = dict(os.environ) | WORKER_ENVIRONMENT
         forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}

@@ -24,9 +24,11 @@ from distributed import Client, Future, KilledWorker, get_worker
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 
-from mimii.engine.cluster import Cluster, WorkError, lost
+from mimii.engine.cluster import Cluster, lost
 from mimii.engine.interrupts import check_interrupts
 from mimii.engine.pipeline import Pipeline
+from mimii.engine.schedulers import WorkError
+from mimii.engine.silence import Silence
 from mimii.engine.trial import find_fatal
 from mimii.engine.versions import MixError, check_code, code_here
 
@@ -114,7 +116,7 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
     client, results = cluster.client, queue.SimpleQueue[tuple[Future[Any], Any]]()
     assert client is not None
     under_way, again, windows = dict[Future[Any], Attempt](), list[Attempt](), _windows(client, cluster.most)
-    is_idle = False
+    is_idle, silence = False, Silence(client)
     try:
         while True:
             window = next(windows)
@@ -129,7 +131,9 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
             found = _next(results)
             is_idle = found is None
             if found is None:
+                silence.look(len(under_way))
                 continue
+            silence.end()
             future, result = found
             attempt = under_way.pop(future)
             if isinstance(result, KilledWorker):

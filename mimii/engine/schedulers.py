@@ -36,6 +36,10 @@ class SchedulerError(ValueError):
     """A scheduler that cannot be meant; the message names it and says what may be."""
 
 
+class WorkError(RuntimeError):
+    """Work that cannot be finished; the message says why and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where work runs.
