@@ -49,6 +49,8 @@ NO_REASONS = {
     " (within another archive)",
     "unpack them",
     "left out, as files of this kind are not read: %s%s; %s",
+    "possibly a pipe",  # of libsndfile, and what is said in its place
+    "no MPEG audio that can be decoded",
     # parts of reasons
     "{} samples at {} Hz",
     "to more than",

@@ -5,6 +5,7 @@ are compared; whether a cluster encrypts is found out before Dask tries, since i
 """
 
 import importlib
+import inspect
 import logging
 import math
 import os
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from tornado import web
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
-from mimii.engine.interrupts import check_interrupts
+from mimii.engine.interrupts import check_interrupts, same_handlers
 from mimii.engine.limits import allow_workers
 from mimii.engine.schedulers import (
     HERE,
@@ -285,7 +286,8 @@ def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401  any class of clus
 
 def _import(module: str) -> Any:  # noqa: ANN401  a module of a package that may be missing
     try:
-        return importlib.import_module(module)
+        with same_handlers():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0].replace("_", "-")
         msg = f"{module} is not installed: pip install '{package}'"
@@ -351,7 +353,7 @@ def _check_encryption(address: str, security: Security) -> None:
     if encrypted and not security.get_connection_args("client").get("ssl_context"):
         msg = f"{address}: it encrypts; {_HOW_TO_ENCRYPT}"
         raise WorkError(msg)
-    if security.require_encryption and not encrypted:
+    if getattr(security, "require_encryption", False) and not encrypted:  # that of a gateway has no such choice
         msg = f"{address}: it does not encrypt, which Dask's configuration asks for; start it with TLS"
         raise WorkError(msg)
 
@@ -419,7 +421,10 @@ def _close(cluster: LocalCluster) -> None:
 def _close_elsewhere(cluster: Any, path: str) -> None:  # noqa: ANN401  any class of clusters
     """Stop a cluster; warn where that fails, since machines that stay on cost money."""
     try:
-        cluster.close(timeout=_SECONDS_TO_CLOSE_ELSEWHERE)
+        if "timeout" in inspect.signature(cluster.close).parameters:
+            cluster.close(timeout=_SECONDS_TO_CLOSE_ELSEWHERE)
+        else:  # as that of a gateway
+            cluster.close()
     except Exception as error:  # noqa: BLE001  the work is done
         reason = error or type(error).__name__
         _log.warning("%s: the cluster was not stopped; look whether any of it still runs: %s", path, reason)

@@ -33,6 +33,18 @@ def deferred_interrupts() -> Iterator[None]:
         _received.clear()
 
 
+@contextmanager
+def same_handlers() -> Iterator[None]:
+    """Leave handlers of signals as they are: dask-jobqueue takes over Ctrl-C when it is imported."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def check_interrupts() -> None:
     """Raise KeyboardInterrupt if one was deferred."""
     if _received:

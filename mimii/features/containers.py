@@ -22,9 +22,9 @@ _CONTAINERS = {
     b"RIFX": (">", b"data"),
     b"FORM": (">", b"SSND"),
 }
+_FORMS = (b"WAVE", b"AIFF", b"AIFC")
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
 _FMT_BYTES = 16
-_SEE_DS64 = 0xFFFFFFFF
 _MOST_CHUNKS = 1000
 _MOST_TAGS = 100
 _ID3V1_BYTES = 128
@@ -126,14 +126,17 @@ def skip_tags(file: BinaryIO) -> int:
 
     Source: the ID3v2.4 structure, section 3.1; the length has seven bits a byte, and does not count header and footer.
     """
-    start = 0
+    start, size = 0, file.seek(0, os.SEEK_END)
     for _ in range(_MOST_TAGS):
         file.seek(start)
         tag = file.read(10)
         if len(tag) < 10 or tag[:3] != b"ID3" or max(tag[6:10]) > 0x7F:
             break
         length = (tag[6] << 21) + (tag[7] << 14) + (tag[8] << 7) + tag[9]
-        start += 10 + length + (10 if tag[5] & 0x10 else 0)
+        behind = start + 10 + length + (10 if tag[5] & 0x10 else 0)
+        if behind >= size:
+            break
+        start = behind
     return start
 
 
@@ -191,8 +194,8 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
 
     """
     file.seek(0)
-    magic, riff_size = file.read(4), file.read(4)
-    if magic not in _CONTAINERS:
+    magic, riff_size, form = file.read(4), file.read(4), file.read(4)
+    if magic not in _CONTAINERS or form not in _FORMS:
         return None
     order, samples = _CONTAINERS[magic]
     fmt, long_length = b"", 0
@@ -253,7 +256,7 @@ def _is_placeholder(length: int) -> bool:
 
 def _known_length(length: int, long_length: int, there: int) -> int:
     """Return how many bytes of samples the header promises; those that are there, where it does not know."""
-    if length == _SEE_DS64 and long_length:
+    if long_length:  # also where the chunk has another one: libsndfile believes it, too
         return long_length
     return there if length > there and _is_placeholder(length) else length
 

@@ -33,6 +33,9 @@ Samples = NDArray[np.float32]
 class _Onward(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
     """A file that is read in one direction."""
 
+    is_guess = False
+    """Whether its number of frames is one of libsndfile."""
+
     def seekable(self) -> bool:
         """Return False: soundfile then does not seek after each block."""
         return False
@@ -76,14 +79,11 @@ def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
     quiet = _Quiet(file)
     try:
         with _Onward(quiet) as sound:
-            if not _is_mpeg(sound):
-                yield sound
-            elif _knows_length(quiet):
-                sound.seek(0)  # as soundfile.read does: it changes the last bit of what mpg123 decodes
-                yield sound
+            if str(sound.subtype).startswith("MPEG_LAYER"):
+                with _open_mpeg(sound, quiet) as mpeg:
+                    yield mpeg
             else:
-                with _piped(quiet) as sound_of_pipe:
-                    yield sound_of_pipe
+                yield sound
     except (soundfile.LibsndfileError, TypeError) as error:
         msg = f"not audio, or damaged at its beginning (libsndfile: {_words(error)})"
         raise quiet.error or AudioError(msg) from error
@@ -93,7 +93,7 @@ def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
 
 def n_frames(sound: soundfile.SoundFile) -> int:
     """Return samples of each channel; `UNKNOWN_LENGTH` where only decoding can tell."""
-    return UNKNOWN_LENGTH if sound.frames == _UNKNOWN_FRAMES else sound.frames
+    return UNKNOWN_LENGTH if sound.is_guess or sound.frames == _UNKNOWN_FRAMES else sound.frames
 
 
 def read_frames(sound: soundfile.SoundFile) -> Iterator[Samples]:
@@ -115,16 +115,29 @@ def read_frames(sound: soundfile.SoundFile) -> Iterator[Samples]:
     except soundfile.LibsndfileError as error:
         msg = f"damaged: it cannot be decoded beyond {done} samples (libsndfile: {_words(error)})"
         raise AudioError(msg) from error
+    if sound.is_guess and done >= sound.frames:
+        msg = f"damaged: it does not say how long it is, and may have more than {done} samples"
+        raise AudioError(msg)
 
 
-def _is_mpeg(sound: soundfile.SoundFile) -> bool:
-    return str(sound.subtype).startswith("MPEG_LAYER")
+@contextmanager
+def _open_mpeg(sound: soundfile.SoundFile, file: _Quiet) -> Iterator[soundfile.SoundFile]:
+    """Yield MPEG audio that says how long it is as it was opened, other as a stream.
 
-
-def _knows_length(file: _Quiet) -> bool:
-    """Return whether MPEG audio says how long it is; of a file that can seek, libsndfile gives a guess else."""
-    with _piped(file) as sound:
-        return bool(sound.frames != _UNKNOWN_FRAMES)
+    Of a file that can seek, libsndfile guesses the length and decodes no more than that. Of a stream it does not, but
+    some that are damaged it opens only as a file that can seek.
+    """
+    try:
+        with _piped(file) as stream:
+            is_known = stream.frames != _UNKNOWN_FRAMES
+    except soundfile.LibsndfileError:
+        is_known = sound.is_guess = True
+    if is_known:
+        sound.seek(0)  # as soundfile.read does: it changes the last bit of what mpg123 decodes
+        yield sound
+        return
+    with _piped(file) as stream:
+        yield stream
 
 
 @contextmanager
@@ -185,4 +198,6 @@ def encode_flac(samples: Samples, sample_rate: int) -> bytes:
 
 
 def _words(error: Exception) -> str:
-    return getattr(error, "error_string", str(error)).strip().rstrip(".")
+    words: str = getattr(error, "error_string", str(error)).strip().rstrip(".")
+    # What libsndfile says where its decoder of MPEG audio gives up has nothing to do with it.
+    return "no MPEG audio that can be decoded" if "possibly a pipe" in words else words

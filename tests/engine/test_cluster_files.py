@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import signal
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from dask.utils import parse_bytes
 from distributed import LocalCluster, Nanny, Scheduler, SSHCluster, Worker
 
+from mimii.engine import cluster
 from mimii.engine.cluster import SCHEDULER_ENVIRONMENT, WORKER_ENVIRONMENT
 from mimii.engine.schedulers import ClusterClass, Manifest, read_cluster_file
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here
@@ -328,3 +330,50 @@ def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"WARNING: {path}: the cluster was not stopped; look whether any of it still runs: machine 7" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+GATEWAY = """
+import signal
+from distributed import LocalCluster, Security
+
+signal.signal(signal.SIGINT, lambda *_: print("taken over", flush=True))  # as dask-jobqueue does
+
+
+class GatewayLikeSecurity(Security):
+    def __init__(self):
+        pass
+
+    def get_connection_args(self, role):
+        return {}
+
+
+class GatewayLike(LocalCluster):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.security = GatewayLikeSecurity()
+
+    def close(self):
+        super().close()
+"""
+
+
+def test_a_cluster_of_another_kind_is_used_closed_and_takes_no_signal_over(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    (tmp_path / "gateway_like.py").write_text(GATEWAY)
+    kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"module": "gateway_like", "class": "GatewayLike", "kwargs": kwargs}))
+    variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert "was not stopped" not in done.stderr
+
+
+def test_a_module_that_is_imported_for_its_class_does_not_take_signals_over(tmp_path, monkeypatch):
+    (tmp_path / "takes_over.py").write_text(
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); LOADED = True"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = signal.getsignal(signal.SIGINT)
+    assert cluster._import("takes_over").LOADED
+    assert signal.getsignal(signal.SIGINT) == before

@@ -1,0 +1,33 @@
+"""A short run of the fuzz: no damaged file is read differently than by libsndfile, and none ends the program."""
+
+import subprocess
+import sys
+
+from tests import fuzz
+from tests.helpers.commands import ROOT, environment
+
+
+def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
+    command = [sys.executable, "-m", "tests.fuzz", "--files", "600", "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    counts = {
+        line.strip().partition("  ")[2]: int(line.split()[0].replace(",", "")) for line in done.stdout.splitlines()
+    }
+    assert sum(counts.values()) == 600
+    assert counts["the same"] > 100
+    assert counts["both refuse"] > 100
+
+
+def test_a_difference_is_seen():
+    ours, theirs = fuzz.samples_of(fuzz.noise(1, 50)), fuzz.samples_of(fuzz.noise(2, 50))
+    assert fuzz.judge(ours, theirs) == "DIFFERENT"
+    assert fuzz.judge(ours, ours.copy()) == "the same"
+    assert fuzz.judge(ours[:40], ours) == "DIFFERENT"
+
+
+def test_every_kind_is_whole_before_it_is_damaged(tmp_path):
+    for number, (suffix, data) in enumerate(fuzz.whole_files()):
+        path = tmp_path / f"{number}.{suffix}"
+        path.write_bytes(data)
+        assert fuzz.judge(fuzz.read_ours(path), fuzz.read_by_name(path)) == "the same", fuzz.KINDS[number]
