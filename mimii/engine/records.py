@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimii.features import ClipResult
+from mimii.features import ClipResult, kernels_here
 from mimii.storage import Objects, Place
 
 
@@ -59,6 +59,8 @@ class Record:
         Those of them that the next run tries again: the disk may be to blame.
     result : dict
         What else the task found: sums of a shard, scores of a machine. Lists of numbers are arrays.
+    kernels : str
+        Which kernels computed it; empty where an earlier version wrote the record.
 
     """
 
@@ -67,6 +69,7 @@ class Record:
     bad: dict[int, str] = field(default_factory=dict)
     unread: tuple[int, ...] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
+    kernels: str = field(default_factory=kernels_here)
 
     @property
     def size(self) -> int:
@@ -120,6 +123,7 @@ def from_json(data: bytes) -> Record | None:
             bad={int(clip): reason for clip, reason in values["bad"].items()},
             unread=tuple(values["unread"]),
             result={key: _as_array(value) for key, value in values["result"].items()},
+            kernels=str(values.get("kernels", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

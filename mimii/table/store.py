@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -135,7 +136,9 @@ class TableOutput:
                 problems[clip] = problem
             part = statistics.from_values(record.result)
             sums = statistics.add_sums((sums, part) if part else (sums,), sums.total.size)
-        return _documents(self.plan, [problem or GOOD for problem in problems], statistics.mean_and_std(sums))
+        kernels = sorted({record.kernels for record in records.values() if record.kernels})
+        results = ([problem or GOOD for problem in problems], statistics.mean_and_std(sums), {"kernels": kernels})
+        return _documents(self.plan, *results)
 
     def is_whole(self, _existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
         """Say whether all small objects are there."""
@@ -166,6 +169,7 @@ def _documents(
     plan: TablePlan,
     status: Sequence[str] | None = None,
     statistics: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    found: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """Write the whole group but its shards in memory; with results, also their digests and consolidated metadata."""
     import zarr
@@ -180,7 +184,7 @@ def _documents(
         # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
         warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
         warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
-        group = zarr.create_group(memory, attributes=write_attributes(_attributes(plan) | digests))
+        group = zarr.create_group(memory, attributes=write_attributes(_attributes(plan) | dict(found) | digests))
         _create_rows(group, plan)
         for name, values in columns.items():
             _create_column(group, name, values, SCHEMA[name][0][0])

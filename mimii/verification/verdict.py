@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mimii.engine import SILENT, Pipeline, Progress, Scheduler, StoreError, Work, do_tasks, tasks_to_results
+from mimii.features import kernels_here
 from mimii.recordings import Clip, find_clips, select
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote, open_objects
 from mimii.table import DIGESTS, Sums, add_sums, no_sums
@@ -249,6 +250,11 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
         yield f"not part of the table, and left alone: {', '.join(foreign)}"
     if DIGESTS not in contents.attributes:
         yield "made by an earlier version, without digests of the columns: changes of columns may not be found"
+    if others := [kind for kind in contents.attributes.get("kernels") or () if kind != kernels_here()]:
+        yield (
+            f"computed on CPUs of another kind than this one's ({'; '.join(others)}, here {kernels_here()}): the same "
+            "recordings give values that differ by up to 2e-5 dB there; docs/clusters.md says how to have none of that"
+        )
     if matches is not None:
         yield f"recordings: {matches.describe()}"
     if n_unknown:
