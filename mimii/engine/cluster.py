@@ -8,6 +8,7 @@ import importlib
 import inspect
 import logging
 import math
+import multiprocessing
 import os
 import time
 import warnings
@@ -26,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from tornado import web
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
-from mimii.engine.interrupts import check_interrupts, same_handlers
+from mimii.engine.interrupts import check_interrupts, interruptible, same_handlers
 from mimii.engine.limits import allow_workers
 from mimii.engine.schedulers import (
     HERE,
@@ -157,6 +158,9 @@ def _hushed() -> Iterator[None]:
 
 def _start_here(where: Where, stack: ExitStack) -> Cluster:
     n_workers, processes = where.n_workers or default_workers(), where.scheduler == "local"
+    if processes and multiprocessing.current_process().daemon:
+        _log.warning("this is a daemonic process of multiprocessing, which may start no others: workers are threads")
+        processes = False
     first = where.adapt[0] if where.adapt else n_workers
     security = Security()
     stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
@@ -167,19 +171,19 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}
         if start_early():
             stack.enter_context(dask.config.set(forked))
-    with deaf_to_interrupts():
-        local = _start_local(
-            n_workers=first if processes else 1,
-            threads_per_worker=where.tasks_a_worker * (1 if processes else n_workers),
-            processes=processes,
-            host="127.0.0.1",
-            protocol="tls://" if security.require_encryption else "tcp://",
-            security=security,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        )
-        stack.callback(_close, local)
+    how = {
+        "n_workers": first if processes else 1,
+        "threads_per_worker": where.tasks_a_worker * (1 if processes else n_workers),
+        "processes": processes,
+        "host": "127.0.0.1",
+        "protocol": "tls://" if security.require_encryption else "tcp://",
+        "security": security,
+        "dashboard_address": "127.0.0.1:0",
+        "scheduler_kwargs": {"dashboard": False},
+        "silence_logs": logging.CRITICAL,
+    }
+    local = interruptible(lambda: _start_local(how), _close)
+    stack.callback(_close, local)
     if where.adapt:
         local.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
     client = stack.enter_context(Client(local, set_as_default=False))
@@ -209,15 +213,20 @@ def _offer_dashboard(scheduler: Scheduler) -> None:
     scheduler.http_application.add_application(lazily)
 
 
-def _start_local(**how: Any) -> LocalCluster:  # noqa: ANN401  as LocalCluster
+def _start_deaf(how: dict[str, Any]) -> LocalCluster:
+    with deaf_to_interrupts():
+        return LocalCluster(**how)
+
+
+def _start_local(how: dict[str, Any]) -> LocalCluster:
     """Start workers on this machine; where one is killed while it starts, Dask stops them all, so try again."""
     for _ in range(_STARTS - 1):
         try:
-            return LocalCluster(**how)
+            return _start_deaf(how)
         except RuntimeError as error:
             _log.warning("workers do not start: %s; once more", error.__cause__ or error)
     try:
-        return LocalCluster(**how)
+        return _start_deaf(how)
     except RuntimeError as error:
         msg = f"workers do not start on this machine, tried {_STARTS} times: {error.__cause__ or error}"
         raise WorkError(msg) from error

@@ -7,10 +7,15 @@ Signals belong to the process, and so does what is noted of them here.
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
+Started = TypeVar("Started")
+
+_SECONDS_BETWEEN_CHECKS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
 _log = logging.getLogger(__name__)
@@ -43,6 +48,26 @@ def same_handlers() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def interruptible(start: Callable[[], Started], undo: Callable[[Started], object]) -> Started:
+    """Start something that takes long in a thread of its own; an interrupt takes effect meanwhile, and it is undone."""
+    future: Future[Started] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(start())
+        except BaseException as error:  # noqa: BLE001  it is raised by who waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([future], timeout=_SECONDS_BETWEEN_CHECKS).done:
+        try:
+            check_interrupts()
+        except KeyboardInterrupt:
+            future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+            raise
+    return future.result()
 
 
 def check_interrupts() -> None:

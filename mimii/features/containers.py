@@ -25,6 +25,7 @@ _CONTAINERS = {
 _FORMS = (b"WAVE", b"AIFF", b"AIFC")
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
 _FMT_BYTES = 16
+_NEVER_WRITTEN = 2**62
 _MOST_CHUNKS = 1000
 _MOST_TAGS = 100
 _ID3V1_BYTES = 128
@@ -256,7 +257,7 @@ def _is_placeholder(length: int) -> bool:
 
 def _known_length(length: int, long_length: int, there: int) -> int:
     """Return how many bytes of samples the header promises; those that are there, where it does not know."""
-    if long_length:  # also where the chunk has another one: libsndfile believes it, too
+    if 0 < long_length < _NEVER_WRITTEN:  # also where the chunk has another one: libsndfile believes it, too
         return long_length
     return there if length > there and _is_placeholder(length) else length
 

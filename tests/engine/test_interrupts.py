@@ -7,7 +7,7 @@ import threading
 import pytest
 from distributed import Client, LocalCluster
 
-from mimii.engine import Where, connect
+from mimii.engine import Where, cluster, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from tests.helpers.dask_processes import run_tasks
 
@@ -89,3 +89,33 @@ def test_waiting_for_a_result_ends_with_an_interrupt():
             next(results)
         finally:
             ENDED.set()
+
+
+def test_an_interrupt_ends_the_start_of_workers_and_what_has_started_is_closed(monkeypatch):
+    begun, let, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, **_):
+            begun.set()
+            let.wait()
+
+        def close(self, **_):
+            closed.set()
+
+    monkeypatch.setattr(cluster, "LocalCluster", Slow)
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
+        threading.Thread(target=lambda: (begun.wait(), os.kill(os.getpid(), signal.SIGINT))).start()
+        with connect(Where("local")):
+            pass
+    assert not closed.is_set()
+    let.set()
+    assert closed.wait()
+
+
+def test_what_fails_to_start_raises_its_own_error(monkeypatch):
+    def fail(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cluster, "LocalCluster", fail)
+    with pytest.raises(OSError, match="No space left"), connect(Where("local")):
+        pass

@@ -235,3 +235,15 @@ def sources_of(files, place, folder, request):
             client(server).put_object(Bucket="odd", Key=f"raw/{file}", Body=data)
         return "s3://odd/raw"
     return str(folder / "raw")
+
+
+@pytest.mark.parametrize("length", [0, 2**64 - 1, 2**63])
+def test_an_rf64_file_whose_length_was_never_written_is_read_to_its_end(length):
+    pcm = noise(6, 3000)
+    data = bytearray(encoded(pcm, "RF64", "PCM_16"))
+    at = data.index(b"ds64") + 16
+    assert int.from_bytes(data[at : at + 8], "little") == 6000
+    data[at : at + 8] = length.to_bytes(8, "little")
+    place = data.index(b"data") + 4
+    data[place : place + 4] = b"\xff" * 4
+    assert np.array_equal(read_all(bytes(data)), samples_of(pcm))

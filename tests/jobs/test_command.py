@@ -64,3 +64,38 @@ def test_other_errors_of_values_are_not_taken_for_it(raw, tmp_path, monkeypatch)
     monkeypatch.setattr(featurize, "_featurize", wrong)
     with pytest.raises(ZeroDivisionError):
         featurize_here(raw, "--output", tmp_path / "out")
+
+
+ELSEWHERE = """
+import asyncio, multiprocessing, sys
+from jobs import featurize
+
+
+def work(how, output):
+    sys.exit(featurize.main([sys.argv[1], "--output", output, "--scheduler", how, "--workers", "1", "--quiet"]))
+
+
+async def in_a_loop(how, output):
+    work(how, output)
+
+
+if __name__ == "__main__":
+    _, _, where, how, output = sys.argv
+    if where == "loop":
+        asyncio.run(in_a_loop(how, output))
+    process = multiprocessing.get_context(where).Process(target=work, args=(how, output), daemon=True)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["sync", "local"])
+@pytest.mark.parametrize("where", ["loop", "spawn", "fork"])
+def test_a_command_works_in_an_event_loop_and_under_multiprocessing(raw, tmp_path, where, how):
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    words = [sys.executable, tmp_path / "elsewhere.py", raw, where, how, str(tmp_path / "out")]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert open_table(tmp_path / "out").sizes["clip"] == 1
