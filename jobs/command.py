@@ -48,8 +48,9 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
 
 def _open_streams() -> None:
     """Have standard streams that take any name: services and pythonw have none, and closed ones fail."""
-    while os.open(os.devnull, os.O_RDWR) < _STANDARD_STREAMS:  # what is opened next would be taken for one of them
+    while (opened := os.open(os.devnull, os.O_RDWR)) < _STANDARD_STREAMS:  # what is opened next would be taken for one
         pass
+    os.close(opened)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or stream.closed:
