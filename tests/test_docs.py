@@ -46,9 +46,9 @@ NO_REASONS = {
     "FLAC does not take {} Hz",  # of the sound in a report
     # of files that are left out
     "convert them to WAV or FLAC, such as with ffmpeg -i",
-    " (within another archive)",
+    "{} within another archive",
     "unpack them",
-    "left out, as files of this kind are not read: %s%s; %s",
+    "left out, as files of this kind are not read: %s; %s",
     "possibly a pipe",  # of libsndfile, and what is said in its place
     "no MPEG audio that can be decoded",
     # parts of reasons

@@ -47,7 +47,8 @@ def same_handlers() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # as where a program of C has set it
+                    signal.signal(number, handler)
 
 
 def interruptible(start: Callable[[], Started], undo: Callable[[Started], object]) -> Started:
@@ -57,16 +58,16 @@ def interruptible(start: Callable[[], Started], undo: Callable[[Started], object
     def run() -> None:
         try:
             future.set_result(start())
-        except BaseException as error:  # noqa: BLE001  it is raised by who waits
+        except BaseException as error:  # noqa: BLE001  raised again in the thread that waits
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    while not wait([future], timeout=_SECONDS_BETWEEN_CHECKS).done:
-        try:
+    try:
+        while not wait([future], timeout=_SECONDS_BETWEEN_CHECKS).done:
             check_interrupts()
-        except KeyboardInterrupt:
-            future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
-            raise
+    except KeyboardInterrupt:
+        future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+        raise
     return future.result()
 
 

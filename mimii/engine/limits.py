@@ -23,6 +23,6 @@ def allow_workers(n_workers: int) -> None:
     except (OSError, ValueError) as error:
         msg = (
             f"--workers {n_workers} needs up to {needed} open files at once, and the system allows {hard}: "
-            f"raise that (ulimit -n {needed}), or take fewer, or --scheduler sync"
+            f"raise that (ulimit -n {needed}), or take fewer workers, or --scheduler sync"
         )
         raise WorkError(msg) from error

@@ -4,6 +4,7 @@ from .decode import Header as Header
 from .decode import count_samples as count_samples
 from .decode import read_channel as read_channel
 from .decode import read_header as read_header
+from .decode import repaired as repaired
 from .loading import ClipResult as ClipResult
 from .loading import ClipTask as ClipTask
 from .loading import Fault as Fault

@@ -30,7 +30,24 @@ _MOST_CHUNKS = 1000
 _MOST_TAGS = 100
 _ID3V1_BYTES = 128
 _MOST_MISSING_FRAMES = 4
-_BEHIND_SAMPLES = (b"LIST", b"list", b"ID3", b"id3 ", b"TAG", b"bext", b"APET", b"afsp", b"cue ", b"fact")
+_BEHIND_SAMPLES = (
+    *(
+        b"LIST",
+        b"list",
+        b"ID3",
+        b"id3 ",
+        b"TAG",
+        b"bext",
+        b"APET",
+        b"afsp",
+        b"cue ",
+        b"fact",
+        b"smpl",
+        b"iXML",
+        b"PEAK",
+    ),
+    *(b"PAD ", b"JUNK", b"junk", b"RIFF", b"RIFX", b"RF64", b"FORM", b"inst", b"plst", b"_PMX", b"axml", b"chna"),
+)
 
 # What programs write that do not know the length yet: sox 0x7FFFF000, arecord 0x80000000, ffmpeg and others 0xFFFFFFFF,
 # each also less their header.
@@ -205,7 +222,8 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
             (riff_end,) = struct.unpack(order + "I", riff_size)
             is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
             length = size - offset if is_unfinished else _known_length(claimed, long_length, size - offset)
-            return _wav(magic, fmt, (offset, claimed, length), size, riff_end + 8)
+            written = long_length if 0 < long_length < _NEVER_WRITTEN else claimed
+            return _wav(magic, fmt, (offset, written, length), size, riff_end + 8)
         if name == b"fmt ":
             fmt = file.read(min(claimed, 40))
         if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
@@ -218,7 +236,7 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
 
     A length is not true that was never written, or is beyond the end.
     """
-    if wav is None or wav.magic not in (b"RIFF", b"RIFX", b"FORM"):
+    if wav is None:
         return file
     size, replaced = file.seek(0, os.SEEK_END), {}
     data_end = wav.data_offset + wav.data_size
@@ -226,6 +244,8 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
         order, _ = _CONTAINERS[wav.magic]
         lengths = {4: data_end - 8, wav.data_offset - 4: wav.data_size}
         replaced = {place: struct.pack(order + "I", min(length, 2**32 - 1)) for place, length in lengths.items()}
+        if wav.magic in (b"RF64", b"BW64"):  # with lengths of 32 bits, it is a WAV file
+            replaced[0] = b"RIFF"
     stop = size
     if data_end <= wav.riff_end:
         file.seek(wav.riff_end)

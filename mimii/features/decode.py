@@ -8,9 +8,8 @@ No memory is set aside on the word of a header alone.
 import io
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -79,7 +78,7 @@ def read_header(file: BinaryIO) -> Header:
     wav = read_wav(_behind(file, start), size - start)
     if wav is not None and wav.is_pcm16:
         return Header(wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align, start + wav.data_offset)
-    with _open_sound(file) as sound:
+    with open_sound(repaired(file)) as sound:
         header = Header(sound.samplerate, sound.channels, n_frames(sound))
     if header.n_samples > size * _MOST_SAMPLES_PER_BYTE:
         msg = f"the header claims {header.n_samples} samples, more than a file of {size} bytes can hold"
@@ -108,7 +107,7 @@ def count_samples(file: BinaryIO) -> int:
         If it cannot be read.
 
     """
-    with _open_sound(file) as sound:
+    with open_sound(repaired(file)) as sound:
         return sum(map(len, read_frames(sound)))
 
 
@@ -178,12 +177,12 @@ def _behind(file: BinaryIO, start: int) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(FileView(file, start))) if start else file
 
 
-def _open_sound(file: BinaryIO) -> AbstractContextManager[Any]:
-    """Open a file for libsndfile: without tags in front, with true lengths, from the first frame of MPEG audio on."""
+def repaired(file: BinaryIO) -> BinaryIO:
+    """Return a file as libsndfile can read it: without tags in front, with true lengths, from MPEG's first frame on."""
     view = without_last_tag(_behind(file, skip_tags(file)))
     size = view.seek(0, os.SEEK_END)
     view = with_true_length(view, read_wav(view, size))
-    return open_sound(_behind(view, find_mpeg(view)))
+    return _behind(view, find_mpeg(view))
 
 
 def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
@@ -205,18 +204,18 @@ def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Sample
 
 def _read_sound(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
     """Decode by libsndfile; of all channels only a block at a time is in memory."""
-    done, blocks = 0, [np.empty(0, np.float32)]
-    with _open_sound(file) as sound:
+    done, n_waiting, waiting = 0, 0, list[Samples]()
+    with open_sound(repaired(file)) as sound:
         for frames in read_frames(sound):
-            blocks.append(_finite(frames[:, channel].copy()))
-            done += len(frames)
-            if sum(map(len, blocks)) >= BLOCK_SAMPLES:
-                yield np.concatenate(blocks)
-                blocks = [np.empty(0, np.float32)]
-    if len(rest := np.concatenate(blocks)):
-        yield rest
+            if n_waiting + len(frames) > BLOCK_SAMPLES:
+                yield np.concatenate(waiting)
+                n_waiting, waiting = 0, []
+            waiting.append(_finite(frames[:, channel].copy()))
+            n_waiting, done = n_waiting + len(frames), done + len(frames)
+    if waiting:
+        yield np.concatenate(waiting)
     if header.n_samples not in (done, UNKNOWN_LENGTH):
-        msg = f"truncated: the header promises {header.n_samples} samples, {done} could be decoded"
+        msg = f"truncated or damaged: {header.n_samples} samples were expected, {done} could be decoded"
         raise AudioError(msg)
 
 

@@ -78,17 +78,25 @@ def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
     file.seek(0)
     quiet = _Quiet(file)
     try:
-        with _Onward(quiet) as sound:
+        with _open(quiet) as sound:
             if str(sound.subtype).startswith("MPEG_LAYER"):
                 with _open_mpeg(sound, quiet) as mpeg:
                     yield mpeg
             else:
                 yield sound
-    except (soundfile.LibsndfileError, TypeError) as error:
+    except soundfile.LibsndfileError as error:
         msg = f"not audio, or damaged at its beginning (libsndfile: {_words(error)})"
         raise quiet.error or AudioError(msg) from error
     if quiet.error:
         raise quiet.error
+
+
+def _open(file: _Quiet) -> soundfile.SoundFile:
+    try:
+        return _Onward(file)
+    except TypeError as error:  # of a file that is taken for one without a header
+        msg = f"not audio, or damaged at its beginning (libsndfile: {error})"
+        raise file.error or AudioError(msg) from error
 
 
 def n_frames(sound: soundfile.SoundFile) -> int:

@@ -46,7 +46,7 @@ def _lines(path: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     file.seek(0)
     for _ in range(skipped):
         file.readline()
-    delimiter = separator[1] if separator else next((mark for mark in ",;\t" if mark in head), ",")
+    delimiter = separator[1] if separator else max(",;\t", key=re.sub('"[^"]*"', "", head).count)
     lines = csv.reader(file, delimiter=delimiter, strict=True)
     while True:
         number = lines.line_num + 1 + skipped
@@ -80,12 +80,15 @@ def _rows(path: str, file: TextIO) -> Iterator[tuple[str, dict[str, str], str]]:
     for number, cells in lines:
         if not any(cells):
             continue
-        row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
         where = f"{path}, line {number}"
+        if any(cells[len(columns) :]):
+            msg = f"{where}: {len(cells)} cells, and {len(columns)} columns; a cell that has the separator needs quotes"
+            raise SourceError(msg)
+        row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
         name = row["path"]
         location = _location(path, name, where)
         problem = f"{name} is listed twice" if location in seen else ""
-        if not name or "\0" in name:
+        if not name or "\0" in location:
             problem = "a path with a zero byte" if name else "no path"
         if problem:
             msg = f"{where}: {problem}"
@@ -94,16 +97,24 @@ def _rows(path: str, file: TextIO) -> Iterator[tuple[str, dict[str, str], str]]:
         yield location, row, where
 
 
+def _path_of_url(name: str, where: str) -> str:
+    try:
+        url = urlsplit(name)
+    except ValueError as error:
+        msg = f"{where}: {name} is not a URL of a file: {error}"
+        raise SourceError(msg) from error
+    if url.netloc not in ("", "localhost", socket.gethostname()):
+        msg = f"{where}: {name} is on the machine {url.netloc}; name a path on this one"
+        raise SourceError(msg)
+    return unquote(url.path, errors="surrogateescape")
+
+
 def _location(path: str, name: str, where: str) -> str:
     """Return where a recording is, from a cell of a list: relative to the list, with backslashes, or as a URL."""
     if is_remote(name):
         return name
     if name.lower().startswith("file:"):
-        url = urlsplit(name)
-        if url.netloc not in ("", "localhost", socket.gethostname()):
-            msg = f"{where}: {name} is on the machine {url.netloc}; name a path on this one"
-            raise SourceError(msg)
-        name = unquote(url.path)
+        name = _path_of_url(name, where)
     folder = path_to_text(os.path.dirname(path))
     location = os.path.normpath(os.path.join(folder, name))
     if "\\" in name and "\0" not in name and not os.path.exists(text_to_path(location)):
@@ -142,7 +153,7 @@ def _decibel(text: str) -> float:
 
 
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
-_WHOLE = re.compile(r"^(-?\d+)[.,]0+$")
+_WHOLE = re.compile(r"^(-?\d+)[.,]00?$")  # not 1,000 or 1.000
 _LABELS = {
     **dict.fromkeys(("", "unknown", "-1"), UNKNOWN),
     **dict.fromkeys(("normal", "0"), NORMAL),

@@ -137,7 +137,7 @@ def _find_members(archive: Clip, access: Access, left_out: Counter[str]) -> Iter
         msg = f"{archive.path}: {error}. Remove it, or resume an interrupted download: python -m jobs.fetch"
         raise SourceError(msg) from error
     for member, problem in members:
-        name = str(member)[len(place.url) + 1 :]
+        name = member.member.name if member.member else ""
         if not _is_hidden(name):
             if _suffix(name) in AUDIO_SUFFIXES:
                 yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem)
@@ -168,7 +168,7 @@ def _walk(folder: str, visited: set[tuple[int, int]], left_out: Counter[str]) ->
 
 def _count_left_out(name: str, left_out: Counter[str], suffixes: frozenset[str] = _LEFT_OUT) -> None:
     if (suffix := _suffix(name)) in suffixes:
-        is_packed_tar = _suffix(name.removesuffix(suffix)) == ".tar" and suffix != ".tar"
+        is_packed_tar = _suffix(name[: -len(suffix)]) == ".tar" and suffix != ".tar"
         left_out[f".tar{suffix}" if is_packed_tar else suffix] += 1
 
 
@@ -181,8 +181,8 @@ def _warn_of_left_out(left_out: Counter[str]) -> None:
         if counts := [
             f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if _suffix(f"any{kind}") in suffixes
         ]:
-            within = " (within another archive)" if _ARCHIVE in left_out and _ARCHIVE in suffixes else ""
-            _log.warning("left out, as files of this kind are not read: %s%s; %s", ", ".join(counts), within, advice)
+            found = ", ".join(counts).replace(_ARCHIVE, f"{_ARCHIVE} within another archive")
+            _log.warning("left out, as files of this kind are not read: %s; %s", found, advice)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -99,18 +99,13 @@ def sync(path: Path) -> None:
 
     Some file systems (SMB shares, shares in WSL, some of FUSE) refuse it for a folder: that is warned of once.
     """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        _sync(path)
+        os.fsync(descriptor)
     except OSError as error:
         if not (path.is_dir() and error.errno in _NOT_FOR_FOLDERS):
             raise type(error)(error.errno, error.strerror, str(path)) from error
         _warn_of_folders()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mimii.storage.access import DEFAULT_ACCESS, Access, Options, nest_options
 from mimii.storage.disk import PARTIAL
-from mimii.storage.places import S3, split_url
+from mimii.storage.places import split_url
 
 if TYPE_CHECKING:
     import s3fs
@@ -106,7 +106,7 @@ def open_filesystem(options: Options) -> "s3fs.S3FileSystem":
     opened = s3fs.S3FileSystem(**settings, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     opened.retries = 1
     opened.close_session = _close_session
-    opened.split_path = lambda path: (*split_url(f"{S3}{path.removeprefix(S3)}"), None)  # it would cut off ?versionId=
+    opened.split_path = lambda path: (*split_url(path), None)  # it would cut off ?versionId=
     return opened
 
 

@@ -64,7 +64,7 @@ def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
     for entry, stop in zip(ordered, stops, strict=False):
         if not entry.is_dir():
             place = _place(entry, archive, stop)
-            found[_name(entry)] = place, _problem(entry, stop) or _clash(place, found.get(entry.filename))
+            found[_name(entry)] = place, _problem(entry, stop) or _clash(place, found.get(_name(entry)))
     return list(found.values())
 
 

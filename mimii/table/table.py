@@ -18,6 +18,8 @@ from mimii.table.plan import Layout, RowPlan, RowSpan, choose_layout, plan_rows
 SHARD_BYTES = 32 << 20
 """The uncompressed size of a shard where nothing else is asked for."""
 
+_OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests")
+
 FORMAT = 1
 """Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
 
@@ -30,7 +32,7 @@ def write_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
 def read_attributes(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored attributes as values; earlier versions stored them as they are."""
     stored = dict(stored)  # a TypeError where it is none
-    is_json = {name for name, value in stored.items() if isinstance(value, str) and value.startswith(("{", "["))}
+    is_json = {name for name in _OF_SEVERAL_VALUES if isinstance(stored.get(name), str)}
     return {name: json.loads(value) if name in is_json else value for name, value in stored.items()}
 
 

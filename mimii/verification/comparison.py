@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_inputs, record_key
-from mimii.features import SCALES, FeatureSpec, read_channel
+from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channel, read_header, repaired
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
@@ -145,30 +145,41 @@ def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> 
 
 
 def _load(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Load a channel with librosa; without, where librosa misses its end, as the header does not say how long it is."""
+    """Return a channel as librosa loads it; as we decode it, where only decoding tells how long it is."""
+    with next(open_all([place], read_options))() as file:
+        if read_header(file).n_samples == UNKNOWN_LENGTH:  # libsndfile guesses, and librosa stops there or fails
+            header, samples = read_channel(file, spec.channel)
+            n_channels, sample_rate = header.n_channels, float(header.sample_rate)
+        else:
+            n_channels, samples, sample_rate = _load_with_librosa(place, file, spec.channel)
+    if sample_rate != spec.sample_rate:
+        msg = f"{n_channels} channels at {sample_rate:g} Hz; expected are {spec.sample_rate} Hz"
+        raise ValueError(msg)
+    return samples
+
+
+def _load_with_librosa(place: Place, file: BinaryIO, channel: int) -> tuple[int, NDArray[np.float32], float]:
     import librosa  # noqa: PLC0415  see above
 
-    with next(open_all([place], read_options))() as file, _named(place, file) as path:
-        header, ours = read_channel(file, spec.channel)
-        if header.sample_rate != spec.sample_rate:
-            msg = f"it has {header.sample_rate} Hz; expected are {spec.sample_rate} Hz"
-            raise ValueError(msg)
-        try:
-            theirs = np.atleast_2d(librosa.load(path, sr=None, mono=False)[0])[spec.channel]
-        except Exception:  # noqa: BLE001  librosa and what it builds on raise many types
-            return ours
-    return ours if len(ours) > len(theirs) else theirs
+    with _named(place, file) as path:
+        loaded, sample_rate = librosa.load(path, sr=None, mono=False)
+    samples = np.atleast_2d(loaded)
+    if channel >= len(samples):
+        msg = f"{len(samples)} channels; expected is channel {channel}"
+        raise ValueError(msg)
+    return len(samples), samples[channel], sample_rate
 
 
 @contextmanager
 def _named(place: Place, file: BinaryIO) -> Iterator[str]:
-    """Give a recording a name: libsndfile reads a file by its name beyond tags in front of it, and an open one not."""
-    if place.member is None and not is_remote(place.url):
+    """Return the name of a file with the recording: of a copy, where it is elsewhere or librosa needs it repaired."""
+    view = repaired(file)
+    if view is file and place.member is None and not is_remote(place.url):
         yield place.url
         return
     with NamedTemporaryFile(suffix=os.path.splitext(str(place))[1].lower()) as copy:
-        file.seek(0)
-        shutil.copyfileobj(file, copy)
+        view.seek(0)
+        shutil.copyfileobj(view, copy)
         copy.flush()
         yield copy.name
 

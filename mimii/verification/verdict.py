@@ -252,8 +252,8 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
         yield "made by an earlier version, without digests of the columns: changes of columns may not be found"
     if others := [kind for kind in contents.attributes.get("kernels") or () if kind != kernels_here()]:
         yield (
-            f"computed on CPUs of another kind than this one's ({'; '.join(others)}, here {kernels_here()}): the same "
-            "recordings give values that differ by up to 2e-5 dB there; docs/clusters.md says how to have none of that"
+            f"computed with other kernels of BLAS or NumPy ({'; '.join(others)}) than this process uses "
+            f"({kernels_here()}): values may differ by up to 2e-5 dB. docs/clusters.md says how to choose the same ones"
         )
     if matches is not None:
         yield f"recordings: {matches.describe()}"

@@ -247,3 +247,24 @@ def test_an_rf64_file_whose_length_was_never_written_is_read_to_its_end(length):
     place = data.index(b"data") + 4
     data[place : place + 4] = b"\xff" * 4
     assert np.array_equal(read_all(bytes(data)), samples_of(pcm))
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_24", "PCM_16"])
+@pytest.mark.parametrize("length", [0, 2**64 - 1])
+def test_rf64_of_any_kind_whose_length_was_never_written_is_read_to_its_end(subtype, length):
+    data = bytearray(encoded(samples_of(noise(7, 3000)), "RF64", subtype))
+    expected = read_all(bytes(data))
+    at, place = data.index(b"ds64") + 16, data.index(b"data") + 4
+    data[at : at + 8], data[place : place + 4] = length.to_bytes(8, "little"), b"\xff" * 4
+    assert np.array_equal(read_all(bytes(data)), expected)
+
+
+@pytest.mark.parametrize("name", [b"RIFF", b"smpl", b"iXML", b"LIST"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_what_is_behind_an_empty_recording_is_not_taken_for_samples(name, bits):
+    assert len(read_all(wav(noise(1, 0), 36, 0, bits) + name + b"\x04\0\0\0abcd" * 20)) == 0
+
+
+def test_an_error_of_the_one_who_reads_is_not_taken_for_a_damaged_recording():
+    with pytest.raises(TypeError, match="mine"), sndfile.open_sound(io.BytesIO(encoded(noise(1, 9), "FLAC", "PCM_16"))):
+        raise TypeError("mine")  # noqa: EM101

@@ -197,11 +197,12 @@ def test_what_is_found_and_digested_does_not_depend_on_the_locale(tmp_path):
     raw = tmp_path / "raw"
     for seed, name in enumerate(("gerät.wav", "工場.wav", "plain.wav")):
         write_clip(raw / "6_dB_fän" / "fän" / "id_00" / "normal" / name, seed, 4000)
+    pack_folder(tmp_path / "raw" / "zürich.zip", tmp_path / "raw" / "6_dB_fän")
     (tmp_path / "list.csv").write_text("path,label\nraw/6_dB_fän/fän/id_00/normal/gerät.wav,1\n", encoding="utf-8")
     script = (
         "import sys; from mimii.recordings import *; from mimii.features import FeatureSpec;"
         "clips = find_recordings('raw') + find_recordings(lists=['list.csv']);"
-        "found = digest_clips(make_catalogue(clips, [''] * 4, FeatureSpec()));"
+        "found = digest_clips(make_catalogue(clips, [''] * 7, FeatureSpec()));"
         "said = ascii([(c.path, c.problem, c.identity.machine_type) for c in clips]);"
         "print(sys.getfilesystemencoding(), found, said)"
     )

@@ -418,7 +418,7 @@ def test_files_of_kinds_that_are_not_read_are_counted_and_what_to_do_is_said(tmp
     audio, archives = [record.getMessage() for record in caplog.records]
     assert "2 .m4a, 1 .wma" in audio
     assert "FLAC" in audio
-    assert "1 .7z, 1 .tar.gz, 1 .zip (within another archive); unpack them" in archives
+    assert "1 .7z, 1 .tar.gz, 1 .zip within another archive; unpack them" in archives
 
 
 def test_two_lines_for_one_file_through_a_longer_path_are_noticed(tmp_path):
@@ -426,3 +426,29 @@ def test_two_lines_for_one_file_through_a_longer_path_are_noticed(tmp_path):
     path = write_list(tmp_path, "path", "a.wav", str(tmp_path / "a.wav"))
     with pytest.raises(SourceError, match="listed twice"):
         read_list(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"), [("path,number,label", "a.wav,17,0,abnormal"), ("path,snr_db", "a.wav,-6,5")]
+)
+def test_a_line_of_more_cells_than_columns_is_refused(tmp_path, columns, line):
+    with pytest.raises(SourceError, match=r"list.csv, line 2: \d cells, and \d columns"):
+        read_list(write_list(tmp_path, columns, line))
+
+
+@pytest.mark.parametrize("number", ["1.000", '"1,000"', "1.5"])
+def test_a_number_that_may_mean_a_thousand_is_refused(tmp_path, number):
+    with pytest.raises(SourceError, match="line 2: number must be"):
+        read_list(write_list(tmp_path, "path,number", f"a.wav,{number}"))
+
+
+@pytest.mark.parametrize("url", ["file:///a%00.wav", "file://[x/a.wav"])
+def test_a_url_that_names_no_file_is_refused_with_its_line(tmp_path, url):
+    with pytest.raises(SourceError, match=r"list.csv, line 2: "):
+        read_list(write_list(tmp_path, "path", url))
+
+
+def test_a_separator_within_quotes_does_not_count(tmp_path):
+    write_clip(tmp_path / "a.wav", 1, 50)
+    (clip,) = read_list(write_list(tmp_path, 'path;"x, y, z";number', "a.wav;1;7"))
+    assert clip.identity.number == 7

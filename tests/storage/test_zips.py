@@ -527,3 +527,10 @@ def test_backslashes_between_folders_are_those_of_windows(tmp_path):
     for clip, other in zip(clips, expected, strict=True):
         assert clip.problem == ""
         assert read_all(clip) == Path(other.path).read_bytes()
+
+
+def test_two_recordings_of_one_name_with_backslashes_are_a_problem(tmp_path):
+    first, other = wav(1, 100), wav(2, 200)
+    archive = write(tmp_path / "a.zip", [Entry("s\\a.wav", first), Entry("s/a.wav", other)])
+    [clip] = find_clips([str(archive)])
+    assert clip.problem == "there are several recordings of this name in the archive"
