@@ -154,6 +154,7 @@ def _decibel(text: str) -> float:
 
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
 _WHOLE = re.compile(r"^(-?\d+)[.,]00?$")  # not 1,000 or 1.000
+_FLOAT = re.compile(r"^(\d+)\.0$")  # of a column of numbers in which pandas misses some
 _LABELS = {
     **dict.fromkeys(("", "unknown", "-1"), UNKNOWN),
     **dict.fromkeys(("normal", "0"), NORMAL),
@@ -161,7 +162,7 @@ _LABELS = {
 }
 _COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "machine_type": (str, "text"),
-    "machine_id": (str, "text"),
+    "machine_id": (lambda text: _FLOAT.sub(r"\1", text), "text"),
     "number": (_number, f"from 0 to {LARGEST_NUMBER}"),
     "snr_db": (_decibel, "a number"),
     "label": (lambda text: _LABELS[_plain(text).lower()], "one of " + ", ".join(filter(None, _LABELS))),

@@ -357,6 +357,14 @@ def test_numbers_and_separators_are_as_pandas_and_excel_write_them(tmp_path, col
     assert (clip.identity.label, clip.identity.number, clip.problem) == (*expected, "")
 
 
+@pytest.mark.parametrize(
+    ("cell", "machine"), [("7.0", "7"), ("line 3", "line 3"), ("id_00", "id_00"), ("v2.0", "v2.0")]
+)
+def test_a_machine_that_is_a_number_has_no_decimals(tmp_path, cell, machine):
+    (clip,) = read_list(write_list(tmp_path, "path,machine_id", f"a.wav,{cell}"))
+    assert clip.identity.machine_id == machine
+
+
 @pytest.mark.parametrize(("cell", "decibel"), [("-6,5", -6.5), ("6.5", 6.5), ("0,0", 0.0), ("-6", -6.0)])
 def test_an_snr_may_have_a_decimal_comma(tmp_path, cell, decibel):
     (clip,) = read_list(write_list(tmp_path, "path;snr_db", f"a.wav;{cell}"))
