@@ -16,6 +16,7 @@ from typing import TypeVar
 Started = TypeVar("Started")
 
 _SECONDS_BETWEEN_CHECKS = 0.1
+_SECONDS_TO_START = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
 _log = logging.getLogger(__name__)
@@ -52,7 +53,10 @@ def same_handlers() -> Iterator[None]:
 
 
 def interruptible(start: Callable[[], Started], undo: Callable[[Started], object]) -> Started:
-    """Start something that takes long in a thread of its own; an interrupt takes effect meanwhile, and it is undone."""
+    """Start something that takes long in a thread of its own; an interrupt takes effect meanwhile, and it is undone.
+
+    It is undone before the interrupt is raised, unless it takes very long to start.
+    """
     future: Future[Started] = Future()
 
     def run() -> None:
@@ -66,7 +70,10 @@ def interruptible(start: Callable[[], Started], undo: Callable[[Started], object
         while not wait([future], timeout=_SECONDS_BETWEEN_CHECKS).done:
             check_interrupts()
     except KeyboardInterrupt:
-        future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+        if not wait([future], timeout=_SECONDS_TO_START).done:
+            future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+        elif not future.exception():
+            undo(future.result())
         raise
     return future.result()
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from distributed import Client, LocalCluster
 
-from mimii.engine import Where, cluster, connect
+from mimii.engine import Where, cluster, connect, interrupts
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from tests.helpers.dask_processes import run_tasks
 
@@ -103,6 +103,7 @@ def test_an_interrupt_ends_the_start_of_workers_and_what_has_started_is_closed(m
             closed.set()
 
     monkeypatch.setattr(cluster, "LocalCluster", Slow)
+    monkeypatch.setattr(interrupts, "_SECONDS_TO_START", 0.1)
     with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         threading.Thread(target=lambda: (begun.wait(), os.kill(os.getpid(), signal.SIGINT))).start()
         with connect(Where("local")):
@@ -119,3 +120,28 @@ def test_what_fails_to_start_raises_its_own_error(monkeypatch):
     monkeypatch.setattr(cluster, "LocalCluster", fail)
     with pytest.raises(OSError, match="No space left"), connect(Where("local")):
         pass
+
+
+def test_workers_that_were_about_to_start_are_closed_before_the_interrupt_is_raised(monkeypatch):
+    let, said, wait = threading.Event(), [], interrupts.wait
+
+    class Starting:
+        def __init__(self, **_):
+            os.kill(os.getpid(), signal.SIGINT)
+            let.wait()
+            said.append("started")
+
+        def close(self, **_):
+            said.append("closed")
+
+    def wait_and_let(futures, timeout):
+        if timeout == interrupts._SECONDS_TO_START:
+            let.set()
+        return wait(futures, timeout)
+
+    monkeypatch.setattr(interrupts, "wait", wait_and_let)
+    monkeypatch.setattr(interrupts, "_SECONDS_TO_START", 1000.0)
+    monkeypatch.setattr(cluster, "LocalCluster", Starting)
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(), connect(Where("local")):
+        pass
+    assert said == ["started", "closed"]
