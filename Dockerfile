@@ -9,14 +9,14 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim AS build
 WORKDIR /build
 COPY constraints.txt ./
-# All that is in constraints.txt is fetched and checked by its hash, ...
-RUN pip wheel --no-cache-dir --require-hashes --requirement constraints.txt --wheel-dir /wheels
+# The same as docs/clusters.md installs by hand: all that is in constraints.txt, checked by its hash, ...
+RUN python -m venv /opt/sound-features \
+    && /opt/sound-features/bin/pip install --no-cache-dir --require-hashes --requirement constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY mimii mimii
 COPY jobs jobs
-# ... and of that alone, what the project needs is installed: tools for its development stay behind.
-RUN python -m venv /opt/sound-features \
-    && /opt/sound-features/bin/pip install --no-cache-dir --no-index --find-links /wheels .
+# ... and this project, for which nothing else is fetched.
+RUN /opt/sound-features/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:${PYTHON}-slim
 # What was written for older versions of Dask calls its programs by their old names: dask-cloudprovider does.

@@ -26,28 +26,15 @@ _FORMS = (b"WAVE", b"AIFF", b"AIFC")
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
 _FMT_BYTES = 16
 _NEVER_WRITTEN = 2**62
+_MOST_BYTES_OF_WAV = 2**32
 _MOST_CHUNKS = 1000
 _MOST_TAGS = 100
 _ID3V1_BYTES = 128
 _MOST_MISSING_FRAMES = 4
-_BEHIND_SAMPLES = (
-    *(
-        b"LIST",
-        b"list",
-        b"ID3",
-        b"id3 ",
-        b"TAG",
-        b"bext",
-        b"APET",
-        b"afsp",
-        b"cue ",
-        b"fact",
-        b"smpl",
-        b"iXML",
-        b"PEAK",
-    ),
-    *(b"PAD ", b"JUNK", b"junk", b"RIFF", b"RIFX", b"RF64", b"FORM", b"inst", b"plst", b"_PMX", b"axml", b"chna"),
-)
+_BEHIND_SAMPLES = tuple(
+    b"LIST list ID3 id3 TAG bext APET afsp cue fact smpl iXML PEAK PAD JUNK junk inst plst _PMX axml chna".split()
+) + tuple(_CONTAINERS)
+"""What stands behind the samples of an empty recording: other chunks, tags, or another recording."""
 
 # What programs write that do not know the length yet: sox 0x7FFFF000, arecord 0x80000000, ffmpeg and others 0xFFFFFFFF,
 # each also less their header.
@@ -221,9 +208,9 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
         if name == samples:
             (riff_end,) = struct.unpack(order + "I", riff_size)
             is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
-            length = size - offset if is_unfinished else _known_length(claimed, long_length, size - offset)
-            written = long_length if 0 < long_length < _NEVER_WRITTEN else claimed
-            return _wav(magic, fmt, (offset, written, length), size, riff_end + 8)
+            is_unfinished |= _is_placeholder(claimed) and riff_end + 8 != size
+            length = _known_length(size - offset if is_unfinished else claimed, long_length)
+            return _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end + 8)
         if name == b"fmt ":
             fmt = file.read(min(claimed, 40))
         if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
@@ -241,9 +228,12 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     size, replaced = file.seek(0, os.SEEK_END), {}
     data_end = wav.data_offset + wav.data_size
     if wav.claimed_size != wav.data_size and wav.magic != b"FORM":
+        if data_end > _MOST_BYTES_OF_WAV:
+            msg = f"its header does not say how long it is, and {wav.data_size} bytes are too many for a WAV file"
+            raise AudioError(msg)
         order, _ = _CONTAINERS[wav.magic]
         lengths = {4: data_end - 8, wav.data_offset - 4: wav.data_size}
-        replaced = {place: struct.pack(order + "I", min(length, 2**32 - 1)) for place, length in lengths.items()}
+        replaced = {place: struct.pack(order + "I", length) for place, length in lengths.items()}
         if wav.magic in (b"RF64", b"BW64"):  # with lengths of 32 bits, it is a WAV file
             replaced[0] = b"RIFF"
     stop = size
@@ -275,11 +265,11 @@ def _is_placeholder(length: int) -> bool:
     return any(length in lengths for lengths in _UNKNOWN_LENGTHS)
 
 
-def _known_length(length: int, long_length: int, there: int) -> int:
-    """Return how many bytes of samples the header promises; those that are there, where it does not know."""
+def _known_length(length: int, long_length: int) -> int:
+    """Return how many bytes of samples there must be: those of RF64's long length, if it was written."""
     if 0 < long_length < _NEVER_WRITTEN:  # also where the chunk has another one: libsndfile believes it, too
         return long_length
-    return there if length > there and _is_placeholder(length) else length
+    return length
 
 
 def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, riff_end: int) -> Wav | None:

@@ -268,3 +268,16 @@ def test_what_is_behind_an_empty_recording_is_not_taken_for_samples(name, bits):
 def test_an_error_of_the_one_who_reads_is_not_taken_for_a_damaged_recording():
     with pytest.raises(TypeError, match="mine"), sndfile.open_sound(io.BytesIO(encoded(noise(1, 9), "FLAC", "PCM_16"))):
         raise TypeError("mine")  # noqa: EM101
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_a_stream_of_more_than_4_gib_is_read_whole_or_refused(tmp_path, bits):
+    path, size = tmp_path / "long.wav", 2**32 + 4000
+    path.write_bytes(wav(noise(1, 10), 0xFFFFFFFF, 0xFFFFFFFF, bits))
+    with path.open("r+b") as file:
+        file.truncate(size)  # the rest takes no room
+        if bits == 16:
+            assert read_header(file).n_samples == (size - 44) // 2
+        else:
+            with pytest.raises(AudioError, match=f"{size - 44} bytes are too many for a WAV file"):
+                read_header(file)
