@@ -10,6 +10,8 @@ from jobs import featurize
 from tests.helpers.commands import command, environment, featurize_here, open_table, run
 from tests.helpers.recordings import write_clip
 
+SYNC = ("--scheduler", "sync")
+
 
 @pytest.fixture
 def raw(tmp_path):
@@ -17,8 +19,11 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
-@pytest.mark.parametrize("how", [("--scheduler", "sync"), ("--workers", 1)], ids=["sync", "workers"])
+@pytest.mark.parametrize(
+    ("closed", "how"),
+    [("stdout", SYNC), ("stderr", SYNC), ("both", ("--workers", 1))],
+    ids=["stdout, sync", "stderr, sync", "both, workers"],
+)
 def test_a_command_without_standard_streams_works_and_its_status_tells(raw, tmp_path, closed, how):
     ends = {"stdout": ">&-", "stderr": "2>&-", "both": "<&- >&- 2>&-"}[closed]
     for source, status in ((raw, 0), (tmp_path / "nowhere", 2)):
