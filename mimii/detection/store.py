@@ -98,7 +98,14 @@ class FindingsOutput:
         """Say whether a record holds an outcome."""
         return read_outcome(record) is not None
 
-    def task(self, task: int) -> MachineTask:
+    def can_retry(self, record: Record) -> bool:
+        """Say whether there are clips to be read again."""
+        return bool(record.unread)
+
+    def former(self, _task: int, _record: Record | None, _sizes: Mapping[str, int]) -> None:
+        """Keep nothing of a task that is to be done."""
+
+    def task(self, task: int, _former: Record | None = None) -> MachineTask:
         """Return all that a worker needs to know of a machine."""
         return MachineTask(task, self.machines[task], self.study)
 
@@ -122,6 +129,16 @@ class FindingsOutput:
     def first_documents(self) -> dict[str, bytes]:
         """Return what says which results there will be."""
         return {self.head.key: head_document(self._about() | {"finished": False})}
+
+    def collect(
+        self, _existing: Existing | None, _records: Mapping[int, Record], _sizes: Mapping[str, int]
+    ) -> tuple[()]:
+        """Collect nothing before the last documents."""
+        return ()
+
+    def surplus(self, _records: Mapping[int, Record], _sizes: Mapping[str, int]) -> set[str]:
+        """Leave nothing to be deleted."""
+        return set()
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return scores, results and the page."""

@@ -5,7 +5,7 @@ What they share is here: look at what is there, begin, finish, erase. Each has a
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -116,8 +116,16 @@ class Output(Protocol):
         """Say whether a valid record has the results that `last_documents` needs."""
         ...
 
-    def task(self, task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
-        """Return all that a worker needs to know of a task."""
+    def can_retry(self, record: Record) -> bool:
+        """Say whether a valid record has clips that are to be read again."""
+        ...
+
+    def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
+        """Return the record of what is there of a task that is to be done, where some of it may be kept."""
+        ...
+
+    def task(self, task: int, former: Record | None = None) -> Any:  # noqa: ANN401  each output has tasks of its own type
+        """Return all that a worker needs to know of a task; `former` is the record of what is there of it."""
         ...
 
     @property
@@ -139,6 +147,16 @@ class Output(Protocol):
 
     def first_documents(self) -> dict[str, bytes]:
         """Return all that is known before the work, the head among it, unfinished."""
+        ...
+
+    def collect(
+        self, existing: Existing | None, records: Mapping[int, Record], sizes: Mapping[str, int]
+    ) -> Iterable[dict[str, bytes]]:
+        """Yield documents that are made of what tasks have left, some at a time; they come before the last ones."""
+        ...
+
+    def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
+        """Return the keys of what killed writers have left, to be deleted in the end."""
         ...
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
@@ -174,9 +192,29 @@ def _is_nothing(name: str) -> bool:
     return name in _LEFT_BY_SYSTEMS or name.startswith("._")
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an output has: records that are valid, and those of what is there of other tasks, some of which may stay."""
+
+    records: dict[int, Record]
+    former: Mapping[int, Record]
+
+
+def find_records(output: Output, sizes: Mapping[str, int]) -> Found:
+    """Read all records of an output."""
+    found = Found({}, former := {})
+    for task, record in _each_record(output, sizes):
+        is_valid_ = record and output.accepts(record) and is_valid(record, output.stamp(task), sizes)
+        if record and is_valid_:
+            found.records[task] = record
+        if (not is_valid_ or output.can_retry(found.records[task])) and (there := output.former(task, record, sizes)):
+            former[task] = there
+    return found
+
+
 def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
     """Read the records that are valid: of this plan and these recordings, with what they vouch for in place."""
-    return dict(_each_record(output, sizes))
+    return find_records(output, sizes).records
 
 
 def begin(output: Output) -> None:
@@ -186,7 +224,7 @@ def begin(output: Output) -> None:
     output.objects.put_all(documents)
 
 
-def finish(output: Output, records: Mapping[int, Record]) -> None:
+def finish(output: Output, records: Mapping[int, Record], existing: Existing | None = None) -> None:
     """Write what comes last, and the head after everything else.
 
     Raises UnfinishedError if a task is not done, or what its record vouches for is not there any more.
@@ -197,12 +235,16 @@ def finish(output: Output, records: Mapping[int, Record]) -> None:
         what = f"{len(missing)} of {output.n_tasks} {output.noun}{'es' if output.noun.endswith('ch') else 's'}"
         msg = f"{output.objects.root}: {what} are not done, the first is {missing[0]}"
         raise UnfinishedError(msg)
+    for documents in output.collect(existing, records, sizes):
+        output.objects.put_all(documents)
     documents = output.last_documents(records)
     head = documents.pop(output.head.key)
     for folder in output.replaced:
         for key in output.objects.sizes(folder).keys() - documents.keys():
             output.objects.delete(key)
     output.objects.put_all(documents)
+    for key in output.surplus(records, sizes):
+        output.objects.delete(key)
     output.objects.delete_partial()
     output.objects.put(output.head.key, head)
     output.objects.delete_partial()
@@ -245,16 +287,14 @@ def as_unicode(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _each_record(output: Output, sizes: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
-    """Read the records that are valid, some at a time."""
+def _each_record(output: Output, sizes: Mapping[str, int]) -> Iterator[tuple[int, Record | None]]:
+    """Read the records of all tasks, some at a time; None where there is none."""
     for first in range(0, output.n_tasks, _RECORDS_AT_ONCE):
         tasks = range(first, min(first + _RECORDS_AT_ONCE, output.n_tasks))
         keys = {task: output.record_key(task) for task in tasks}
         found = output.objects.get_all([key for key in keys.values() if key in sizes])
         for task, key in keys.items():
-            record = from_json(found[key]) if key in found else None
-            if record and output.accepts(record) and is_valid(record, output.stamp(task), sizes):
-                yield task, record
+            yield task, from_json(found[key]) if key in found else None
 
 
 def _without_credentials(source: str) -> str:

@@ -14,7 +14,18 @@ from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
-from mimii.engine.outputs import Existing, Output, StoreError, begin, erase, finish, look, read_records
+from mimii.engine.outputs import (
+    Existing,
+    Found,
+    Output,
+    StoreError,
+    begin,
+    erase,
+    find_records,
+    finish,
+    look,
+    read_records,
+)
 from mimii.engine.partitions import compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
@@ -105,24 +116,30 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     if isinstance(where, Where):
         check_scheduler(where.scheduler)  # before anything is erased
     existing = _make_way(output, overwrite=overwrite)
-    records, is_whole = compare(output, existing)
-    todo = [task for task in range(output.n_tasks) if task not in records or records[task].unread]
+    found, is_whole = compare(output, existing)
+    records, todo = found.records, find_tasks(output, found.records)
     if todo or not is_whole:
         with_timeout(output.objects, SHORT_TIMEOUT).check()
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
-        records |= _do(output, todo, where, progress)
-        finish(output, dict(sorted(records.items())))
+        records |= _do(output, todo, found.former, where, progress)
+        finish(output, dict(sorted(records.items())), existing)
     return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
 
 
-def compare(output: Output, existing: Existing | None) -> tuple[dict[int, Record], bool]:
-    """Return the records at an output that are valid, and whether all is there."""
+def find_tasks(output: Output, records: Mapping[int, Record]) -> list[int]:
+    """Return the tasks that are to be done: without a valid record, or with clips to be read again."""
+    return [task for task in range(output.n_tasks) if task not in records or output.can_retry(records[task])]
+
+
+def compare(output: Output, existing: Existing | None) -> tuple[Found, bool]:
+    """Return the records at an output, and whether all is there."""
     if existing is None:
-        return {}, False
+        return Found({}, {}), False
     sizes = output.objects.sizes()
-    records = read_records(output, sizes)
-    return records, existing.finished and len(records) == output.n_tasks and output.is_whole(existing, records, sizes)
+    found = find_records(output, sizes)
+    is_whole = existing.finished and len(found.records) == output.n_tasks
+    return found, is_whole and output.is_whole(existing, found.records, sizes)
 
 
 def _make_way(output: Output, *, overwrite: bool) -> Existing | None:
@@ -143,14 +160,19 @@ def _make_way(output: Output, *, overwrite: bool) -> Existing | None:
     return None
 
 
-def _do(output: Output, todo: Sequence[int], where: Scheduler, progress: Progress) -> dict[int, Record]:
+def _do(
+    output: Output, todo: Sequence[int], former: Mapping[int, Record], where: Scheduler, progress: Progress
+) -> dict[int, Record]:
     """Do the tasks that are missing; return their records."""
+
+    def make_task(task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
+        return output.task(task, former.get(task))
 
     def recorded(left: Sequence[int]) -> Iterator[tuple[int, Record]]:
         records = read_records(output, output.objects.sizes())
-        return ((task, records[task]) for task in left if task in records and not records[task].unread)
+        return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
 
-    work = Work(output.task, output.pipeline, output.is_remote, output.n_clips, recorded=recorded)
+    work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, recorded=recorded)
     return dict(do_tasks(work, todo, where, progress))
 
 

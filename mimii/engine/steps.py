@@ -9,11 +9,11 @@ from mimii.storage import open_all
 
 def open_clips(task: Task) -> Iterator[ClipResult]:
     """Yield the clips of a task, ready to be opened; from S3 the next ones are fetched meanwhile."""
-    left = [one.place for one in task.inputs if one.clip not in task.faults]
+    left = [one.place for one in task.inputs if one.clip not in task.faults and not one.is_kept]
     openers = open_all(left, task.read_options)
     for one in task.inputs:
         fault = task.faults.get(one.clip)
-        yield ClipResult(one, task, None if fault else next(openers), fault)
+        yield ClipResult(one, task, None if fault or one.is_kept else next(openers), fault)
 
 
 def load(clip: ClipResult) -> ClipResult:

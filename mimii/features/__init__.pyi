@@ -17,6 +17,7 @@ from .mel import count_empty_bands as count_empty_bands
 from .mel import mel_filter_bank as mel_filter_bank
 from .mel import mel_frequencies as mel_frequencies
 from .mel import mel_spectrogram as mel_spectrogram
+from .mel import mel_statistics as mel_statistics
 from .mel import power_to_db as power_to_db
 from .mel import stack_frames as stack_frames
 from .mel import unstack_rows as unstack_rows

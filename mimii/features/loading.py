@@ -25,12 +25,15 @@ class Input:
         Where its bytes are.
     n_samples : int
         Samples of one channel, as planned.
+    is_kept : bool
+        Whether its results are at the output already and stay: it is not read.
 
     """
 
     clip: int
     place: Place
     n_samples: int
+    is_kept: bool = False
 
 
 class Task(Protocol):
@@ -110,7 +113,7 @@ class ClipResult:
     part: Any = None
 
     def then(self, step: Callable[[Any], Any]) -> "ClipResult":
-        """Return the clip after one more step; a clip that failed stays as it is, and one that fails says why.
+        """Return the clip after one more step; one that failed or is kept stays as it is, one that fails says why.
 
         Raises
         ------
@@ -118,7 +121,7 @@ class ClipResult:
             If S3 cannot be used: the recording is not to blame.
 
         """
-        if self.fault:
+        if self.fault or self.input.is_kept:
             return self
         try:
             return replace(self, value=step(self.value))

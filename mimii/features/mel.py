@@ -334,6 +334,24 @@ def power_to_db(mel: FloatArray, spec: FeatureSpec) -> FloatArray:
     return SCALES[spec.scale].kernel(mel, spec.power)
 
 
+def mel_statistics(decibel: FloatArray) -> FloatArray:
+    """Compute the mean, the standard deviation and the maximum of each mel band over the frames of a clip.
+
+    Parameters
+    ----------
+    decibel : ndarray of float32, shape (n_frames, n_mels)
+        dB; at least one frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (3, n_mels)
+        dB: ``mean(x)``, ``sqrt(mean((x - mean(x))**2))``, ``max(x)``, computed in float64.
+
+    """
+    exact = decibel.astype(np.float64)
+    return np.stack([exact.mean(axis=0), exact.std(axis=0), exact.max(axis=0)]).astype(np.float32)
+
+
 def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
     """Stack successive frames into rows: row t is frames t, t+1, ... t+frames-1, oldest first.
 

@@ -26,9 +26,11 @@ from .naming import machine_name as machine_name
 from .sources import SourceError as SourceError
 from .sources import find_clips as find_clips
 from .sources import find_listed as find_listed
+from .splits import NO_SPLIT as NO_SPLIT
 from .splits import SPLITS as SPLITS
 from .splits import TEST as TEST
 from .splits import TRAIN as TRAIN
+from .splits import Split as Split
 from .splits import baseline_split as baseline_split
 from .splits import no_split as no_split
 from .splits import stratified_split as stratified_split

@@ -66,14 +66,23 @@ def make_catalogue(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSp
     return Catalogue(spec, tuple(clips), tuple(splits), n_samples, np.array(rows, np.int32), problems)
 
 
-def digest_clips(catalogue: Catalogue) -> str:
-    """Digest the list of clips: places, identities, splits and lengths."""
-    digest = hashlib.sha256()
-    rows = zip(catalogue.clips, catalogue.splits, catalogue.n_samples, catalogue.n_rows, strict=True)
-    for clip, split, n_samples, count in rows:
+def digest_clips(catalogue: Catalogue, recordings: Iterable[object] | None = None) -> str:
+    """Digest the list of clips: recordings by place and length, or what stands for them, identities, splits, rows."""
+    digest, lengths = hashlib.sha256(), catalogue.n_samples
+    by_place = (f"{clip.place} {n_samples}" for clip, n_samples in zip(catalogue.clips, lengths, strict=True))
+    where = by_place if recordings is None else recordings
+    for clip, place, split, count in zip(catalogue.clips, where, catalogue.splits, catalogue.n_rows, strict=True):
         who = clip.identity
-        values = (str(clip.place), who.machine_type, who.machine_id, who.number, str(who.snr_db), who.label, split)
-        digest.update(f"{values!r} {n_samples} {count}\n".encode("utf-8", "surrogateescape"))
+        values = (
+            str(place),
+            who.machine_type,
+            who.machine_id,
+            who.number,
+            str(np.float32(who.snr_db)),
+            who.label,
+            split,
+        )
+        digest.update(f"{values!r} {count}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 

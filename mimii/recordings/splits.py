@@ -4,12 +4,24 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Clip
 
 TRAIN, TEST = "train", "test"
 SPLITS = ("baseline", "stratified", "none")
 """How clips may be split for training and testing, see `mimii.recordings.split_clips`."""
+
+
+class Split(NamedTuple):
+    """How clips are split, see `mimii.recordings.split_clips`."""
+
+    policy: str
+    train_fraction: float = 0.8
+    seed: int = 0
+
+
+NO_SPLIT = Split("none")
 
 
 def baseline_split(clips: Sequence[Clip]) -> list[str]:

@@ -25,14 +25,27 @@ SCHEMA: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
         "first_row": (("clip",), "int64"),
         "n_rows": (("clip",), "int32"),
         "status": (("clip",), "string"),
+        "mel_mean": (("clip", "mel"), "float32"),
+        "mel_std": (("clip", "mel"), "float32"),
+        "mel_max": (("clip", "mel"), "float32"),
         "feature_mean": (("feature",), "float64"),
         "feature_std": (("feature",), "float64"),
+        "mel_frequency": (("mel",), "float64"),
     }
 )
 """The arrays of a table: dimensions and data type of each, by name."""
 
-COLUMNS = tuple(name for name, (dimensions, _) in SCHEMA.items() if "row" not in dimensions)
-"""The arrays that are small: all but those of the rows."""
+MEL_STATISTICS = ("mel_mean", "mel_std", "mel_max")
+"""The arrays of statistics of each clip, in the order in which tasks write them."""
+
+COLUMNS = tuple(name for name, (sizes, _) in SCHEMA.items() if "row" not in sizes and name not in MEL_STATISTICS)
+"""The arrays that are small: one value a clip, feature or mel band."""
+
+CLIPS_A_CHUNK = 1 << 14
+"""Clips in a chunk of a column: the same for all tables, so that one that grows stays readable meanwhile."""
+
+MEL_CHUNKS = "mel_chunks"
+"""The attribute that says what each chunk of the mel statistics was collected from."""
 
 DIGESTS = "column_digests"
 """The attribute that holds the digests of the columns of a finished store, by name."""

@@ -22,6 +22,7 @@ from mimii.table.plan import Layout
 ZSTD_LEVEL = 1
 _ZSTD = Zstd(level=ZSTD_LEVEL)
 _EMPTY = 2**64 - 1
+_CHECKSUM_BYTES = 4
 
 
 def encode_chunk(values: NDArray[np.float32] | NDArray[np.int32]) -> bytes:
@@ -65,6 +66,30 @@ def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes
     return b"".join([*chunks, _with_checksum(index.tobytes())])
 
 
+def decode_chunk(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Decode one chunk of float32; ValueError where its checksum or its length is wrong."""
+    values = np.frombuffer(_ZSTD.decode(_without_checksum(data)), "<f4")
+    return values.reshape(shape)
+
+
+def decode_shard(data: bytes, layout: Layout) -> NDArray[np.float32]:
+    """Decode all rows of one shard; rows that it lacks are NaN.
+
+    Raises
+    ------
+    ValueError
+        If a checksum or a length is wrong.
+
+    """
+    n_chunks = layout.shard_rows // layout.chunk_rows
+    index = np.frombuffer(_without_checksum(data[-(16 * n_chunks + _CHECKSUM_BYTES) :]), "<u8").reshape(n_chunks, 2)
+    rows = np.full((n_chunks, layout.chunk_rows, layout.n_features), np.nan, np.float32)
+    for chunk, (offset, length) in enumerate(index.tolist()):
+        if length != _EMPTY:
+            rows[chunk] = decode_chunk(data[offset : offset + length], rows.shape[1:])
+    return rows.reshape(layout.shard_rows, layout.n_features)
+
+
 def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[NDArray[np.float32]]:
     """Regroup rows into whole chunks, all in the same buffer."""
     chunk = np.empty((layout.chunk_rows, layout.n_features), np.float32)
@@ -85,4 +110,12 @@ def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[N
 
 def _with_checksum(data: bytes) -> bytes:
     checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(4, "little")
+    return data + checksum.to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _without_checksum(data: bytes) -> bytes:
+    content = data[:-_CHECKSUM_BYTES]
+    if _with_checksum(content) != data:
+        msg = "its checksum is not that of its bytes"
+        raise ValueError(msg)
+    return content

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Sequence
 
-from mimii.engine import SILENT, Progress, Run, Scheduler, run
+from mimii.engine import SILENT, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
-from mimii.recordings import TRAIN, Clip, choose_spec, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
+from mimii.recordings import TRAIN, Clip, Split, choose_spec, make_catalogue, split_clips
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, open_objects, with_timeout
+from mimii.table.growth import Growth, grow, read_state
 from mimii.table.store import TableOutput
-from mimii.table.table import SHARD_BYTES, TablePlan, make_table_plan
+from mimii.table.table import HEAD, SHARD_BYTES, TablePlan, make_table_plan
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +48,44 @@ def plan_table(
 
     """
     spec = choose_spec(clips, spec)
-    splits = split_clips(clips, split, train_fraction, seed)
+    by = Split(split, train_fraction, seed)
+    splits = split_clips(clips, *by)
     if split != "none" and TRAIN not in splits:
         _log.warning("no clip is for training: the split %s leaves none over. The statistics are of all rows", split)
-    return make_table_plan(make_catalogue(clips, splits, spec), shard_bytes, getattr(clips, "sources", ()))
+    return make_table_plan(make_catalogue(clips, splits, spec), shard_bytes, getattr(clips, "sources", ()), by)
+
+
+def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Access = DEFAULT_ACCESS) -> Growth:
+    """Decide how a table grows: what is planned is added to what is there.
+
+    Parameters
+    ----------
+    plan : TablePlan
+        From `plan_table`: the recordings that there are now. Those that the table has and the plan does not stay.
+    output : str
+        The table; where there is none yet, everything is new.
+    prune : bool
+        Whether clips of the table that lie below the sources of the plan, and are not in it, are taken out: their
+        status becomes ``removed``, their rows NaN.
+    access : Access
+        How to connect to S3.
+
+    Returns
+    -------
+    Growth
+        The plan of the table as it will be, and what changes, by name.
+
+    Raises
+    ------
+    StoreError
+        If there is something else at the output, or its features are others.
+
+    """
+    objects = with_timeout(open_objects(output, access), SHORT_TIMEOUT)
+    existing = look(objects, HEAD)
+    if existing is None:
+        return Growth(plan, added=sorted(clip.path for clip in plan.catalogue.clips))
+    return grow(plan, read_state(objects, existing), prune=prune)
 
 
 def featurize(  # noqa: PLR0913  each is a choice that users have
@@ -58,6 +93,8 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     output: str,
     *,
     client: Scheduler = None,
+    update: bool = False,
+    prune: bool = False,
     overwrite: bool = False,
     access: Access = DEFAULT_ACCESS,
     read_options: ReadOptions = DEFAULT_READS,
@@ -75,6 +112,11 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         A folder, or ``s3://bucket/prefix``.
     client : distributed.Client, Where, or None
         Where the shards are computed; None is this process, one after the other.
+    update : bool
+        Add these clips to the table that is there: what it has already stays, recordings that changed are computed
+        again, labels and splits that differ are corrected.
+    prune : bool
+        With `update`, take clips out whose recordings are gone, see `plan_update`.
     overwrite : bool
         Delete a table of other clips or another spec that is there; else it is refused.
     access : Access
@@ -99,5 +141,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         If the output cannot be written, or S3 cannot be used.
 
     """
+    if update:
+        plan = plan_update(plan, output, prune=prune, access=access).plan
     table = TableOutput(plan, open_objects(output, access), read_options)
     return run(table, client, overwrite=overwrite, progress=progress)

@@ -93,11 +93,15 @@ class RowPlan:
 
     def spans(self, shard: int) -> tuple[RowSpan, ...]:
         """Return the spans that fill a shard, in order; IndexError if there is no such shard."""
+        self.check_shard(shard)
+        begin = shard * self.layout.shard_rows
+        return tuple(self._spans(begin, min(begin + self.layout.shard_rows, self.total_rows)))
+
+    def check_shard(self, shard: int) -> None:
+        """Raise IndexError if there is no such shard."""
         if not 0 <= shard < self.n_shards:
             msg = f"no shard {shard}: there are {self.n_shards}"
             raise IndexError(msg)
-        begin = shard * self.layout.shard_rows
-        return tuple(self._spans(begin, min(begin + self.layout.shard_rows, self.total_rows)))
 
     def clips_of(self, shard: int) -> NDArray[np.int64]:
         """Return the clips that have rows in a shard: as `spans`, but faster."""

@@ -3,6 +3,7 @@
 zarr and xarray are imported where they are used: workers do not need them.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -193,6 +194,14 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
+
+
+def read_layout(objects: Objects) -> Layout:
+    """Read how the rows of a table are cut up."""
+    features = json.loads(objects.get(f"{FEATURES}/{_GROUP}") or b"{}")
+    shard_rows, n_features = features["chunk_grid"]["configuration"]["chunk_shape"]
+    chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
+    return Layout(int(n_features), int(chunk_rows), int(shard_rows))
 
 
 def read_column(objects: Objects, name: str) -> NDArray[Any]:

@@ -1,52 +1,173 @@
-"""The last step of a shard's partition: clips in dB -> rows -> the bytes of a shard -> its record."""
+"""The last step of a shard's partition: clips in dB -> rows -> the bytes of a shard -> its record.
+
+Rows of clips that stay as they are come from the shard that is there, not from recordings, which may be gone.
+"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Record, describe, make_record, record_key, to_json, withdraw
-from mimii.features import ClipResult, FeatureSpec, FloatArray, stack_frames
-from mimii.table.encoding import encode_chunk, encode_shard
-from mimii.table.keys import RECORDS, row_clip_key, shard_key
-from mimii.table.plan import RowSpan
-from mimii.table.statistics import Sums, add_sums, as_values, sum_stacked
+from mimii.engine import Record, describe, from_json, make_record, record_key, to_json, withdraw
+from mimii.features import ClipResult, FloatArray, mel_statistics, stack_frames, unstack_rows
+from mimii.storage import Objects
+from mimii.table.encoding import decode_chunk, decode_shard, encode_chunk, encode_shard
+from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, row_clip_key, shard_key
+from mimii.table.plan import Layout
+from mimii.table.spans import find_same, spans_as_values, spans_from_values
+from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_stacked
 from mimii.table.table import ShardTask
+
+N_STATISTICS = 3
+"""Mean, standard deviation and maximum of each mel band."""
+
+
+class ShardError(RuntimeError):
+    """A shard whose rows are to stay, and cannot be read back; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What a shard needs of one of its clips: the frames of its rows in dB, None where they are NaN; statistics."""
+
+    decibel: FloatArray | None
+    statistics: FloatArray
 
 
 def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
-    """Write the shard that the clips of a partition fill, then its record; return the record."""
-    clips = [_keep(clip, clip.task.spans[index], clip.task.spec) for index, clip in enumerate(partition)]
-    task: ShardTask = clips[0].task
-    shard = encode_shard((_rows(*pair, task.spec) for pair in zip(clips, task.spans, strict=True)), task.layout)
-    number, key = task.stamp.task, record_key(RECORDS, task.stamp.task)
-    objects = {shard_key(number): shard, row_clip_key(number): encode_chunk(_row_clips(task))}
-    withdraw(task.output, key, task.stamp)
-    task.output.put_all(objects)
-    record = make_record(task.stamp, describe(objects), clips, as_values(_sums(task, clips)))
-    task.output.put(key, to_json(record))
+    """Write the shard that the clips of a partition fill, then its record; return the record.
+
+    Where rows stay, what the shard is about to become is recorded before it is replaced: whenever this is stopped, one
+    of two records is of the shard that is there.
+    """
+    clips, blocks, there = [], [], None
+    for index, clip in enumerate(partition):
+        task: ShardTask = clip.task
+        if clip.input.is_kept and there is None:
+            there = _read_there(task)
+        blocks.append(there.block(index) if there and clip.input.is_kept else _make_block(clip, index))
+        clips.append(replace(clip, value=None))
+    objects = _encode(task, blocks)
+    record = make_record(task.stamp, describe(objects), clips, _result(task, blocks))
+    if there is None:
+        _put(task, objects, record)
+    else:
+        _replace(task, objects, record)
     return [record]
 
 
-def _keep(clip: ClipResult, span: RowSpan, spec: FeatureSpec) -> ClipResult:
-    """Keep only the frames that the rows of a span are made of."""
-    return replace(clip, value=None if clip.fault else clip.value[span.start : span.stop + spec.frames - 1])
+def _put(task: ShardTask, objects: dict[str, bytes], record: Record) -> None:
+    key = record_key(RECORDS, task.stamp.task)
+    withdraw(task.output, key, task.stamp)
+    task.output.put_all(objects)
+    task.output.put(key, to_json(record))
 
 
-def _rows(clip: ClipResult, span: RowSpan, spec: FeatureSpec) -> FloatArray:
+def _replace(task: ShardTask, objects: dict[str, bytes], record: Record) -> None:
+    """Write in an order in which there is always a record of the shard, and the statistics that it names."""
+    number, shard = task.stamp.task, shard_key(task.stamp.task)
+    task.output.put_all({key: data for key, data in objects.items() if key.startswith(f"{MEL}/")})
+    task.output.put(intent_key(number), to_json(record))
+    task.output.put(shard, objects[shard])
+    task.output.put_all({key: data for key, data in objects.items() if key != shard})
+    task.output.put(record_key(RECORDS, number), to_json(record))
+    task.output.delete(intent_key(number))
+
+
+def _make_block(clip: ClipResult, index: int) -> _Block:
+    """Keep only the frames that the rows of a span are made of, and the statistics of all frames of the clip."""
+    task: ShardTask = clip.task
     if clip.fault:
-        return np.broadcast_to(np.float32(np.nan), (span.n_rows, spec.n_features))
-    return stack_frames(clip.value, spec.frames)
+        return _Block(None, np.full((N_STATISTICS, task.spec.n_mels), np.nan, np.float32))
+    span = task.spans[index]
+    return _Block(clip.value[span["start"] : span["stop"] + task.spec.frames - 1], mel_statistics(clip.value))
 
 
-def _row_clips(task: ShardTask) -> NDArray[np.int32]:
-    row_clip = np.full(task.layout.shard_rows, -1, np.int32)
-    lengths = [span.n_rows for span in task.spans]
-    row_clip[: sum(lengths)] = np.repeat([span.clip for span in task.spans], lengths)
+@dataclass(frozen=True, slots=True)
+class _There:
+    """The shard that is there, and which of its spans is which of the new one."""
+
+    rows: FloatArray
+    statistics: FloatArray
+    same: NDArray[np.intp]
+    task: ShardTask
+
+    def block(self, index: int) -> _Block:
+        """Return what is there of a span that stays."""
+        span, at = self.task.spans[index], self.same[index]
+        if at < 0:
+            msg = f"shard {self.task.stamp.task}: the rows of clip {span['clip']} are not there any more; run it again"
+            raise ShardError(msg)
+        begin = span["row"] - self.task.stamp.task * self.task.layout.shard_rows
+        rows = self.rows[begin : begin + span["stop"] - span["start"]]
+        return _Block(unstack_rows(rows, self.task.spec.frames), self.statistics[at])
+
+
+def _read_there(task: ShardTask) -> _There:
+    """Read the shard that is there, by the record that is of it."""
+    number = task.stamp.task
+    data = task.output.get(shard_key(number)) or b""
+    record = read_record_of(task.output, number, data)
+    spans = None if record is None else spans_from_values(record.result)
+    if record is None or spans is None or record.result.get("made") != task.made:
+        msg = f"shard {number}: no record is of the shard that is there; python -m jobs.verify says more"
+        raise ShardError(msg)
+    statistics = task.output.get(mel_key(number, record.stamp.fingerprint))
+    if statistics is None:
+        msg = f"shard {number}: its mel statistics are missing; python -m jobs.verify says more"
+        raise ShardError(msg)
+    shape = (len(spans), N_STATISTICS, task.spec.n_mels)
+    try:
+        decoded = decode_shard(data, task.layout), decode_chunk(statistics, shape)
+    except ValueError as error:
+        msg = f"shard {number} is damaged: {error}; python -m jobs.verify says more"
+        raise ShardError(msg) from error
+    return _There(*decoded, find_same(task.spans, spans), task)
+
+
+def read_record_of(objects: Objects, number: int, shard: bytes) -> Record | None:
+    """Return the record, or the intent, that is of these bytes of a shard; None where neither is."""
+    key = shard_key(number)
+    there = describe({key: shard})[key]
+    for data in objects.get_all([intent_key(number), record_key(RECORDS, number)]).values():
+        record = from_json(data)
+        if record and record.written.get(key) == there:
+            return record
+    return None
+
+
+def _encode(task: ShardTask, blocks: Sequence[_Block]) -> dict[str, bytes]:
+    number, frames = task.stamp.task, task.spec.frames
+    lengths = (task.spans["stop"] - task.spans["start"]).tolist()
+    rows = (
+        np.broadcast_to(np.float32(np.nan), (n_rows, task.spec.n_features))
+        if block.decibel is None
+        else stack_frames(block.decibel, frames)
+        for block, n_rows in zip(blocks, lengths, strict=True)
+    )
+    return {
+        shard_key(number): encode_shard(rows, task.layout),
+        row_clip_key(number): encode_chunk(_row_clips(task.spans["clip"], lengths, task.layout)),
+        mel_key(number, task.stamp.fingerprint): encode_chunk(np.stack([block.statistics for block in blocks])),
+    }
+
+
+def _row_clips(clips: NDArray[np.int64], lengths: Sequence[int], layout: Layout) -> NDArray[np.int32]:
+    row_clip = np.full(layout.shard_rows, -1, np.int32)
+    row_clip[: sum(lengths)] = np.repeat(clips, lengths)
     return row_clip
 
 
-def _sums(task: ShardTask, clips: Sequence[ClipResult]) -> Sums:
-    counted = (clip.value for clip, counts in zip(clips, task.counted, strict=True) if counts and not clip.fault)
-    return add_sums((sum_stacked(decibel, task.spec.frames) for decibel in counted), task.spec.n_features)
+def _result(task: ShardTask, blocks: Sequence[_Block]) -> dict[str, object]:
+    """Return what a record keeps: how the shard was made, of what, and the sums of its rows."""
+    is_train = task.spans["is_train"].astype(bool)
+    groups = ((TRAIN, is_train), (OTHER, ~is_train))
+    sums = {name: as_values(_sums(task, blocks, chosen)) for name, chosen in groups if chosen.any()}
+    return {"made": task.made, "spans": spans_as_values(task.spans), **sums}
+
+
+def _sums(task: ShardTask, blocks: Sequence[_Block], chosen: NDArray[np.bool_]) -> Sums:
+    frames = task.spec.frames
+    good = (one.decibel for one, is_chosen in zip(blocks, chosen, strict=True) if is_chosen)
+    return add_sums((sum_stacked(one, frames) for one in good if one is not None), task.spec.n_features)

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+TRAIN, OTHER = "train", "other"
+"""The groups of clips of which a record keeps sums: those for training, and the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -64,6 +67,12 @@ def mean_and_std(sums: Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return np.full(sums.total.shape, math.nan), np.full(sums.total.shape, math.nan)
     mean = sums.total / sums.count
     return mean, np.sqrt(np.maximum(sums.squares / sums.count - mean * mean, 0))
+
+
+def choose_sums(by_group: Mapping[str, Sums], n_features: int) -> Sums:
+    """Return the sums that statistics are of: those of clips for training, or of all where none of these is good."""
+    train = by_group.get(TRAIN, no_sums(n_features))
+    return train if train.count else by_group.get(OTHER, train)
 
 
 def as_values(sums: Sums) -> dict[str, Any]:

@@ -10,9 +10,10 @@ zarr is imported where it is used: workers do not need its quarter of a second.
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,25 +32,28 @@ from mimii.engine import (
     provenance,
     record_key,
 )
+from mimii.features import mel_frequencies
 from mimii.recordings import GOOD, Identity, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 from mimii.table import statistics
-from mimii.table.columns import COLUMNS, DIGESTS, SCHEMA, digest_column
-from mimii.table.encoding import ZSTD_LEVEL
-from mimii.table.keys import RECORDS
-from mimii.table.reading import read_column
-from mimii.table.shards import write_shard
-from mimii.table.table import FORMAT, HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
+from mimii.table.columns import CLIPS_A_CHUNK, COLUMNS, DIGESTS, MEL_CHUNKS, MEL_STATISTICS, SCHEMA, digest_column
+from mimii.table.encoding import ZSTD_LEVEL, encode_chunk
+from mimii.table.growth import clip_differences
+from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, shard_key
+from mimii.table.mel_columns import collect_chunk, describe_chunks, mel_chunk_key
+from mimii.table.shards import read_record_of, write_shard
+from mimii.table.spans import FORMAT
+from mimii.table.table import HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
 
 if TYPE_CHECKING:
     import zarr
 
-_CLIPS_A_CHUNK = 1 << 16
 _GROUP = HEAD.key
 _CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
 _CHUNK_KEYS: Any = {"name": "default", "separator": "."}
 _ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
 _SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
+_SUM_GROUPS = (statistics.TRAIN, statistics.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,22 @@ class TableOutput:
 
     def accepts(self, record: Record) -> bool:
         """Say whether a record has the sums of its shard."""
-        return statistics.from_values(record.result) is not None
+        return bool(_sums_of(record))
 
-    def task(self, task: int) -> ShardTask:
+    def can_retry(self, record: Record) -> bool:
+        """Say whether there are clips to be read again."""
+        return any(self.plan.is_readable[clip] for clip in record.unread)
+
+    def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
+        """Return the record of the shard that is there, though another one is wanted."""
+        if intent_key(task) in sizes:
+            return read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
+        written = record.written.get(shard_key(task)) if record else None
+        return record if written and sizes.get(shard_key(task)) == written.size else None
+
+    def task(self, task: int, former: Record | None = None) -> ShardTask:
         """Return all that a worker needs to know of a shard."""
-        return shard_task(self.plan, task, self.objects, self.read_options)
+        return shard_task(self.plan, task, self.objects, self.read_options, former)
 
     def clips_of(self, task: int) -> Sequence[int]:
         """Return the clips that have rows in a shard."""
@@ -116,10 +131,11 @@ class TableOutput:
         there, plan = existing.attributes, self.plan
         if there["fingerprint"] == plan.fingerprint:
             return []
-        found = changed(there.get("spec", {}), plan.catalogue.spec.as_dict())
-        if there.get("clips_digest") != digest_clips(plan.catalogue):
-            found.append(_clip_differences(self.objects, plan))
-        found += changed(there, {"format": FORMAT})
+        if plan.grown_from:
+            return [] if there["fingerprint"] == plan.grown_from else ["it has changed since this was planned"]
+        found = changed(there.get("spec", {}), plan.catalogue.spec.as_dict()) + changed(there, {"format": FORMAT})
+        if not found and there.get("clips_digest") != _digest(plan):
+            found += clip_differences(self.objects, existing, plan)
         shard_rows = there.get("shard_rows")
         return found or [f"layout: shards of {shard_rows} rows there, {plan.rows.layout.shard_rows} now"]
 
@@ -127,41 +143,72 @@ class TableOutput:
         """Return the group and its arrays: only shards and results are missing."""
         return _documents(self.plan)
 
+    def collect(
+        self, existing: Existing | None, records: Mapping[int, Record], sizes: Mapping[str, int]
+    ) -> Iterator[dict[str, bytes]]:
+        """Yield the chunks of the mel statistics that have changed, from what tasks have left, one after the other."""
+        there = existing.attributes.get(MEL_CHUNKS, []) if existing else []
+        fingerprints, rows, n_mels = _fingerprints(records), self.plan.rows, self.plan.catalogue.spec.n_mels
+        for chunk, (wanted, former) in enumerate(zip_longest(self._describe_chunks(records), there)):
+            keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
+            if wanted and (wanted != former or not sizes.keys() >= set(keys)):
+                values = collect_chunk(self.objects, rows, n_mels, chunk, fingerprints)
+                yield {key: encode_chunk(one) for key, one in zip(keys, values, strict=True)}
+
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return the same with each clip's status, with statistics and with consolidated metadata."""
         problems = list(self.plan.catalogue.problems)
-        sums = statistics.no_sums(self.plan.catalogue.spec.n_features)
+        groups = {name: statistics.no_sums(self.plan.catalogue.spec.n_features) for name in _SUM_GROUPS}
         for record in records.values():
             for clip, problem in record.bad.items():
                 problems[clip] = problem
-            part = statistics.from_values(record.result)
-            sums = statistics.add_sums((sums, part) if part else (sums,), sums.total.size)
+            for name, part in (_sums_of(record) or {}).items():
+                groups[name] = statistics.add_sums((groups[name], part), part.total.size)
+        sums = statistics.choose_sums(groups, self.plan.catalogue.spec.n_features)
         kernels = sorted({record.kernels for record in records.values() if record.kernels})
-        results = ([problem or GOOD for problem in problems], statistics.mean_and_std(sums), {"kernels": kernels})
-        return _documents(self.plan, *results)
+        chunks = self._describe_chunks(records)
+        found = {"kernels": kernels, MEL_CHUNKS: list(chunks)}
+        return _documents(self.plan, [one or GOOD for one in problems], statistics.mean_and_std(sums), found)
 
-    def is_whole(self, _existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
-        """Say whether all small objects are there."""
-        return sizes.keys() >= _small_keys(self.plan)
+    def is_whole(self, existing: Existing, records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
+        """Say whether the table that is there is this one, with all small objects."""
+        is_this = existing.attributes["fingerprint"] == self.plan.fingerprint
+        chunks = list(self._describe_chunks(records))
+        is_collected = existing.attributes.get(MEL_CHUNKS) == chunks
+        return is_this and is_collected and sizes.keys() >= _small_keys(self.plan)
+
+    def _describe_chunks(self, records: Mapping[int, Record]) -> Iterator[str]:
+        return describe_chunks(self.plan.rows, self.plan.catalogue.spec.n_mels, _fingerprints(records))
+
+    def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
+        """Return what killed writers have left behind."""
+        mel = {mel_key(task, record.stamp.fingerprint) for task, record in records.items()}
+        intents = {intent_key(task) for task in records} & sizes.keys()
+        return intents | {key for key in sizes if key.startswith(f"{MEL}/")} - mel
 
 
-def _clip_differences(objects: Objects, plan: TablePlan) -> str:
-    new = [as_unicode(clip.path) for clip in plan.catalogue.clips]
-    try:
-        old = [str(path) for path in read_column(objects, "path")]
-    except (KeyError, ValueError, OSError):
-        return f"clips: others there than the {len(new)} now"
-    gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
-    changes = [f"{len(some)} {what}, first {some[0]}" for some, what in ((gone, "gone"), (come, "new")) if some]
-    details = "; ".join(changes) or "the same paths, but places, lengths, labels or splits have changed"
-    return f"clips: {len(old)} there, {len(new)} now ({details})"
+def _sums_of(record: Record) -> dict[str, statistics.Sums] | None:
+    """Return the sums of the groups of clips in a shard; None where there are none, or damaged ones."""
+    groups = {name: statistics.from_values(record.result[name]) for name in _SUM_GROUPS if name in record.result}
+    good = {name: sums for name, sums in groups.items() if sums}
+    return good if good and len(good) == len(groups) else None
+
+
+def _fingerprints(records: Mapping[int, Record]) -> dict[int, str]:
+    return {task: record.stamp.fingerprint for task, record in records.items()}
+
+
+def _digest(plan: TablePlan) -> str:
+    return digest_clips(plan.catalogue, plan.origins.place.tolist())
 
 
 def _small_keys(plan: TablePlan) -> set[str]:
-    """Name all objects of a finished store but its shards and records."""
+    """Name all objects of a finished store but its shards and records, and what goes with these."""
     lengths = {"clip": len(plan.catalogue.clips), "feature": plan.catalogue.spec.n_features}
-    n_chunks = {name: math.ceil(lengths[SCHEMA[name][0][0]] / _CLIPS_A_CHUNK) for name in COLUMNS}
+    n_chunks = {name: math.ceil(lengths.get(SCHEMA[name][0][0], 1) / CLIPS_A_CHUNK) for name in COLUMNS}
     chunks = {f"{name}/c.{chunk}" for name, count in n_chunks.items() for chunk in range(count)}
+    n_mel_chunks = math.ceil(lengths["clip"] / CLIPS_A_CHUNK)
+    chunks |= {mel_chunk_key(name, chunk) for name in MEL_STATISTICS for chunk in range(n_mel_chunks)}
     return {_GROUP} | {f"{name}/{_GROUP}" for name in SCHEMA} | chunks
 
 
@@ -176,9 +223,11 @@ def _documents(
 
     written: dict[str, Any] = {}
     memory = zarr.storage.MemoryStore(written)
+    spec = plan.catalogue.spec
     columns = _clip_columns(plan, status) | dict(
         zip(("feature_mean", "feature_std"), statistics or _no_statistics(plan), strict=True)
     )
+    columns["mel_frequency"] = mel_frequencies(spec.n_mels + 2, spec.sample_rate)[1:-1]
     digests = {} if status is None else {DIGESTS: {name: digest_column(values) for name, values in columns.items()}}
     with warnings.catch_warnings():
         # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
@@ -186,6 +235,7 @@ def _documents(
         warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
         group = zarr.create_group(memory, attributes=write_attributes(_attributes(plan) | dict(found) | digests))
         _create_rows(group, plan)
+        _create_statistics(group, plan)
         for name, values in columns.items():
             _create_column(group, name, values, SCHEMA[name][0][0])
         if status is not None:
@@ -213,8 +263,9 @@ def _attributes(plan: TablePlan) -> dict[str, Any]:
         "spec": plan.catalogue.spec.as_dict(),
         "format": FORMAT,
         "fingerprint": plan.fingerprint,
-        "clips_digest": digest_clips(plan.catalogue),
+        "clips_digest": _digest(plan),
         "shard_rows": plan.rows.layout.shard_rows,
+        "split": list(plan.split),
         **provenance(plan.sources, "features", _SOFTWARE),
     }
 
@@ -268,12 +319,28 @@ def _create_rows(group: "zarr.Group", plan: TablePlan) -> None:
     )
 
 
+def _create_statistics(group: "zarr.Group", plan: TablePlan) -> None:
+    n_mels = plan.catalogue.spec.n_mels
+    for name in MEL_STATISTICS:
+        group.create_array(
+            name,
+            shape=(len(plan.catalogue.clips), n_mels),
+            chunks=(CLIPS_A_CHUNK, n_mels),
+            dtype="float32",
+            compressors=_CODECS,
+            fill_value=np.nan,
+            dimension_names=SCHEMA[name][0],
+            chunk_key_encoding=_CHUNK_KEYS,
+            attributes={"units": "dB"},
+        )
+
+
 def _create_column(group: "zarr.Group", name: str, values: NDArray[Any], dimension: str) -> None:
     array = group.create_array(
         name,
         config={"write_empty_chunks": True},
         shape=values.shape,
-        chunks=(max(1, min(len(values), _CLIPS_A_CHUNK)),),
+        chunks=(CLIPS_A_CHUNK if dimension == "clip" else len(values),),
         dtype=str if values.dtype.kind == "T" else values.dtype,
         compressors=_CODECS,
         fill_value=np.nan if values.dtype.kind == "f" else None,

@@ -9,19 +9,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Head, Stamp, make_stamp
+from mimii.engine import Head, Record, Stamp
 from mimii.features import Fault, FeatureSpec, Input
-from mimii.recordings import TRAIN, Catalogue, digest_clips
+from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
-from mimii.table.plan import Layout, RowPlan, RowSpan, choose_layout, plan_rows
+from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
+from mimii.table.spans import (
+    FORMAT,
+    Origins,
+    Spans,
+    digest_archives,
+    digest_made,
+    digest_spans,
+    find_origins,
+    find_same,
+    make_spans,
+    spans_from_values,
+)
 
 SHARD_BYTES = 32 << 20
 """The uncompressed size of a shard where nothing else is asked for."""
 
-_OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests")
+_OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests", "mel_chunks", "split")
 
-FORMAT = 1
-"""Goes into the fingerprint: counts changes of the store's format or of the kernels' results."""
+LOST = "its rows are lost, and its recording was not named: name it, too"
+"""The status of a clip whose rows are to stay, and are not there any more."""
 
 
 def write_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,23 +67,35 @@ class TablePlan:
     Attributes
     ----------
     catalogue : Catalogue
-        Its clips.
+        Its clips. One that has rows and a problem was taken out of the table: its rows become NaN.
     rows : RowPlan
         Their rows.
-    counted : ndarray of bool, shape (n_clips,)
-        Which clips count for the statistics: those for training, or all where none of these can be used.
+    origins : Origins
+        Which recordings they are of.
+    is_train : ndarray of bool, shape (n_clips,)
+        Which clips are for training.
+    is_readable : ndarray of bool, shape (n_clips,)
+        Which clips have a recording that can be read now: in a table that grows, those that were found again.
     fingerprint : str
         Of the spec, the clips and the layout: two tables with the same fingerprint have the same rows.
     sources : tuple of str
         Where the recordings were found, for the table's attributes.
+    split : Split
+        How clips were split, for those that come later.
+    grown_from : str
+        The fingerprint of the table that this is an update of; empty where it is a table of its own.
 
     """
 
     catalogue: Catalogue
     rows: RowPlan
-    counted: NDArray[np.bool_]
+    origins: Origins
+    is_train: NDArray[np.bool_]
+    is_readable: NDArray[np.bool_]
     fingerprint: str
     sources: tuple[str, ...] = ()
+    split: Split = NO_SPLIT
+    grown_from: str = ""
 
     def __repr__(self) -> str:
         n_clips, rows = len(self.catalogue.clips), self.rows
@@ -81,6 +105,15 @@ class TablePlan:
             f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
             f"{rows.layout.n_features} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
         )
+
+    @property
+    def made(self) -> str:
+        """Digest of how rows are made and cut up."""
+        return digest_made(self.catalogue.spec, self.rows.layout)
+
+    def spans(self, shard: int) -> Spans:
+        """Return what a shard is made of."""
+        return make_spans(self.rows, shard, self.origins, self.is_train)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +130,16 @@ class ShardTask:
         What to compute.
     layout : Layout
         Rows of chunk and shard.
+    made : str
+        Digest of both, for the record.
     stamp : Stamp
         For the record; it says which shard.
     inputs : tuple of Input
-        The recordings.
-    spans : tuple of RowSpan
+        The recordings; those of which the rows are kept are not read.
+    spans : ndarray of SPAN
         The rows of each of them that are in the shard; together they are all of its rows.
-    counted : tuple of bool
-        Whether they count for the table's statistics.
     faults : mapping of int to Fault
-        Clips that are known not to be readable.
+        Clips whose rows are NaN, and why: they are not read, either.
 
     """
 
@@ -114,27 +147,41 @@ class ShardTask:
     read_options: ReadOptions
     spec: FeatureSpec
     layout: Layout
+    made: str
     stamp: Stamp
     inputs: tuple[Input, ...]
-    spans: tuple[RowSpan, ...]
-    counted: tuple[bool, ...]
+    spans: Spans
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""
-        return f"shard {self.stamp.task}, recordings {self.inputs[0].place} to {self.inputs[-1].place}"
+        read = [one.place for one in self.inputs if not one.is_kept] or [one.place for one in self.inputs]
+        return f"shard {self.stamp.task}, recordings {read[0]} to {read[-1]}"
 
 
-def make_table_plan(catalogue: Catalogue, shard_bytes: int = SHARD_BYTES, sources: Sequence[str] = ()) -> TablePlan:
+def make_table_plan(
+    catalogue: Catalogue, shard_bytes: int = SHARD_BYTES, sources: Sequence[str] = (), split: Split = NO_SPLIT
+) -> TablePlan:
     """Plan a table: the same for the same clips, always."""
     layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
-    return TablePlan(
-        catalogue,
-        plan_rows(catalogue.n_rows, layout),
-        count_for_statistics(catalogue.n_rows, catalogue.splits),
-        fingerprint(catalogue.spec, layout, digest_clips(catalogue)),
-        tuple(sources),
-    )
+    origins, readable = find_origins(catalogue.clips), np.ones(len(catalogue.clips), bool)
+    return complete_plan(catalogue, layout, origins, readable, tuple(sources), split)
+
+
+def complete_plan(  # noqa: PLR0913, PLR0917  the parts of a plan
+    catalogue: Catalogue,
+    layout: Layout,
+    origins: Origins,
+    is_readable: NDArray[np.bool_],
+    sources: tuple[str, ...],
+    split: Split,
+    grown_from: str = "",
+) -> TablePlan:
+    """Return the plan of these clips, with what follows from them."""
+    is_train = np.array([one == TRAIN for one in catalogue.splits], bool)
+    wanted = fingerprint(catalogue.spec, layout, digest_clips(catalogue, origins.place))
+    rows = plan_rows(catalogue.n_rows, layout)
+    return TablePlan(catalogue, rows, origins, is_train, is_readable, wanted, sources, split, grown_from)
 
 
 def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
@@ -150,23 +197,52 @@ def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: i
 
 
 def shard_stamp(plan: TablePlan, shard: int) -> Stamp:
-    """Return what the record of a shard must bear."""
-    places = [plan.catalogue.clips[clip].place for clip in plan.rows.clips_of(shard)]
-    return make_stamp(plan.fingerprint, shard, places)
+    """Return what the record of a shard must bear: what the shard is made of, and nothing else of the table."""
+    spans = plan.spans(shard)
+    return Stamp(digest_spans(plan.made, spans), shard, archives=digest_archives(spans))
 
 
-def shard_task(plan: TablePlan, shard: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> ShardTask:
-    """Gather what a worker needs to know of one shard: some kilobytes."""
-    catalogue, spans = plan.catalogue, plan.rows.spans(shard)
-    return ShardTask(
-        output,
-        read_options,
-        catalogue.spec,
-        plan.rows.layout,
-        shard_stamp(plan, shard),
-        inputs=tuple(
-            Input(span.clip, catalogue.clips[span.clip].place, int(catalogue.n_samples[span.clip])) for span in spans
-        ),
-        spans=spans,
-        counted=tuple(bool(plan.counted[span.clip]) for span in spans),
+def shard_task(
+    plan: TablePlan,
+    shard: int,
+    output: Objects,
+    read_options: ReadOptions = DEFAULT_READS,
+    former: Record | None = None,
+) -> ShardTask:
+    """Gather what a worker needs to know of one shard: some kilobytes.
+
+    `former` is the record of the shard that is there: rows of it that are wanted are kept.
+    """
+    catalogue, spans = plan.catalogue, plan.spans(shard)
+    is_kept, faults = _keep(plan, spans, former)
+    clips = spans["clip"].tolist()
+    inputs = tuple(
+        Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip]), kept)
+        for clip, kept in zip(clips, is_kept, strict=True)
     )
+    stamp = Stamp(digest_spans(plan.made, spans), shard, archives=digest_archives(spans))
+    layout, made = plan.rows.layout, plan.made
+    return ShardTask(output, read_options, catalogue.spec, layout, made, stamp, inputs, spans, faults)
+
+
+def _keep(plan: TablePlan, spans: Spans, former: Record | None) -> tuple[list[bool], dict[int, Fault]]:
+    """Say of which clips the rows in a former shard are kept, and which clips' rows are NaN for a known reason."""
+    there = spans_from_values(former.result) if former and former.result.get("made") == plan.made else None
+    same = [-1] * len(spans) if there is None else find_same(spans, there).tolist()
+    is_kept, faults = [False] * len(spans), dict[int, Fault]()
+    for index, (span, at) in enumerate(zip(spans, same, strict=True)):
+        clip = int(span["clip"])
+        if problem := plan.catalogue.problems[clip]:
+            faults[clip] = Fault(problem)
+        elif former and there is not None and at >= 0 and _stays(former, span, there[at]):
+            is_kept[index] = clip not in former.bad
+            faults |= {clip: Fault(former.bad[clip], clip in former.unread)} if clip in former.bad else {}
+        elif not plan.is_readable[clip]:
+            faults[clip] = Fault(LOST, unread=True)
+    return is_kept, faults
+
+
+def _stays(former: Record, span: Any, there: Any) -> bool:  # noqa: ANN401  two of `SPAN`
+    """Say whether what became of a clip before is still so."""
+    clip = int(span["clip"])
+    return clip not in former.unread and (clip not in former.bad or span["archive"] == there["archive"])

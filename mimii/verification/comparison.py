@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import digest_inputs, record_key
+from mimii.engine import record_key
 from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channel, read_header, repaired
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
-from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
+from mimii.table import FEATURES, RECORDS, RowSpan, digest_version, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
 from mimii.verification.metadata import Checked, Finding
@@ -93,14 +93,15 @@ def clip_check(contents: Contents, matches: Matches, clip: int, read_options: Re
 
 def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches) -> Checked | None:
     """Check that the recordings of a shard are those that were read for it; None where that is not known."""
-    if not report.inputs or any(clip not in matches.recordings for clip in clips):
+    if not report.versions or any(clip not in matches.recordings for clip in clips):
         return None
-    places = [matches.recordings[clip].place for clip in clips]
-    if digest_inputs(places) == report.inputs:
+    places = {clip: matches.recordings[clip].place for clip in clips}
+    changed = [clip for clip, place in places.items() if digest_version(place) != report.versions.get(clip)]
+    if not changed:
         return Checked("recordings", 1)
-    if any(matches.ways[clip] != BY_PATH for clip in clips):
+    if any(matches.ways[clip] != BY_PATH for clip in changed):
         return None
-    problem = f"is stale: of its {len(places)} recordings, {places[0]} to {places[-1]}, one has changed since"
+    problem = f"is stale: of its {len(places)} recordings, {len(changed)} changed since, first {places[changed[0]]}"
     finding = Finding("recordings", record_key(RECORDS, report.shard), problem, report.shard)
     return Checked("recordings", 1, (finding,))
 

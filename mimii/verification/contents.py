@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 import mimii.images
 from mimii.engine import StoreError, look
 from mimii.features import FeatureSpec
-from mimii.recordings import GOOD
+from mimii.recordings import GOOD, TRAIN
 from mimii.storage import SHORT_TIMEOUT, Objects, is_remote, with_timeout
 from mimii.table import (
     COLUMNS,
     FEATURES,
+    FORMAT,
     HEAD,
     RECORDS,
+    REMOVED,
+    REPLACED,
     ROW_CLIP,
     SCHEMA,
     Layout,
     RowPlan,
-    count_for_statistics,
+    digest_made,
     open_array,
     plan_rows,
     read_column,
@@ -46,9 +49,13 @@ class Store:
 
     objects: Objects
     documents: Mapping[str, bytes]
-    fingerprint: str
     layout: Layout
     spec: FeatureSpec
+
+    @property
+    def made(self) -> str:
+        """Digest of how rows are made and cut up."""
+        return digest_made(self.spec, self.layout)
 
     def open_array(self, name: str, objects: Mapping[str, bytes]) -> Any:  # noqa: ANN401  a zarr.Array
         """Open features or row_clip, of which some shards or chunks are in memory."""
@@ -67,8 +74,8 @@ class Contents:
         Those that can be read, by name.
     rows : RowPlan or None
         Where each clip's rows are; None where the columns do not say.
-    bad, counted : ndarray of bool, shape (n_clips,)
-        Which clips could not be used, and which count for the statistics; empty where `rows` is None.
+    bad, is_train : ndarray of bool, shape (n_clips,)
+        Which clips could not be used, and which are for training; empty where `rows` is None.
 
     """
 
@@ -78,7 +85,11 @@ class Contents:
     columns: Mapping[str, NDArray[Any]]
     rows: RowPlan | None = None
     bad: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
-    counted: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    is_train: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+
+    def is_out(self, clip: int) -> bool:
+        """Say whether a clip was taken out of the table, or its recording became another."""
+        return self.columns["status"][clip] in (REMOVED, REPLACED)
 
     @property
     def n_shards(self) -> int:
@@ -101,6 +112,12 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
         return None, [Checked(finding.check, 1, (finding,))]
     documents = quick.get_all([HEAD.key, *map(metadata_key, SCHEMA)])
     metadata = read_metadata(documents)
+    if isinstance(found := metadata.attributes.get("format"), int) and found < FORMAT:
+        msg = (
+            f"{objects.root}: made by an earlier version, in format {found}: it can be read as before, but this one "
+            f"checks format {FORMAT}. Make it again with --overwrite, or check it with the version that made it"
+        )
+        raise StoreError(msg)
     layout, spec = metadata.layout, metadata.spec
     checked = [Checked("finished", 1), check_metadata(metadata)]
     if checked[-1].findings or layout is None or spec is None:
@@ -109,14 +126,13 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
     readable = {name: values for name, values in columns.items() if not isinstance(values, str)}
     checked += [check_objects(metadata, layout, quick.sizes()), check_columns(columns, metadata)]
     of_rows = {key: documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}
-    store = Store(objects, of_rows, metadata.attributes["fingerprint"], layout, spec)
+    store = Store(objects, of_rows, layout, spec)
     contents = Contents(store, metadata.attributes, metadata.n_rows, readable)
     if len(readable) == len(columns):
         checked.append(check_plan(readable, layout, metadata.n_rows))
         if not checked[-1].findings:
-            counted = count_for_statistics(readable["n_rows"], readable["split"].tolist())
-            rows = plan_rows(readable["n_rows"], layout)
-            contents = replace(contents, rows=rows, bad=readable["status"] != GOOD, counted=counted)
+            rows, is_train = plan_rows(readable["n_rows"], layout), readable["split"] == TRAIN
+            contents = replace(contents, rows=rows, bad=readable["status"] != GOOD, is_train=is_train)
     return contents, checked
 
 

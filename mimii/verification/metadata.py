@@ -22,6 +22,8 @@ from mimii.table import (
     DIGESTS,
     FEATURES,
     HEAD,
+    MEL,
+    MEL_STATISTICS,
     RECORDS,
     ROW_CLIP,
     SCHEMA,
@@ -54,6 +56,7 @@ CHECKS: Mapping[str, str] = MappingProxyType(
         "nan": "row",
         "range": "row",
         "frames": "row",
+        "mel": "clip",
         "statistics": "sum",
         "recordings": "shard",
         "librosa": "clip",
@@ -234,7 +237,7 @@ def _group_problem(metadata: Metadata) -> str:
 
 
 def _shape_problem(metadata: Metadata, spec: FeatureSpec, layout: Layout) -> str:
-    sizes = {dimension: set[int]() for dimension in ("row", "clip", "feature")}
+    sizes = {dimension: set[int]() for dimension in ("row", "clip", "feature", "mel")}
     for name, (dimensions, _) in SCHEMA.items():
         for dimension, size in zip(dimensions, metadata.own[name]["shape"], strict=False):
             sizes[dimension].add(size)
@@ -242,6 +245,8 @@ def _shape_problem(metadata: Metadata, spec: FeatureSpec, layout: Layout) -> str
         return f"arrays have different lengths of the dimension {uneven[0]}"
     if sizes["feature"] != {spec.n_features} or layout.n_features != spec.n_features:
         return f"the spec has {spec.n_features} features, the arrays have another number"
+    if sizes["mel"] != {spec.n_mels}:
+        return f"the spec has {spec.n_mels} mel bands, the arrays have another number"
     if not metadata.attributes.get("shard_rows") == _chunk_shape(metadata.own[ROW_CLIP])[0] == layout.shard_rows:
         return "shard_rows, the shards of the features and the chunks of row_clip differ"
     return ""
@@ -251,12 +256,20 @@ def check_objects(metadata: Metadata, layout: Layout, sizes: Mapping[str, int]) 
     """Find objects of columns that are missing, and objects that are not of the table."""
     shards = range(math.ceil(metadata.n_rows / layout.shard_rows))
     by_task = {key for shard in shards for key in (*shard_keys(shard), record_key(RECORDS, shard))}
-    small = {key for name in COLUMNS for key in _column_keys(name, metadata.own[name])}
+    names = (*COLUMNS, *MEL_STATISTICS)
+    small = {key for name in names for key in _column_keys(name, metadata.own[name])}
     expected = by_task | small | {HEAD.key, *map(metadata_key, SCHEMA)}
-    ours = {key for key in sizes if key.partition("/")[0] in SCHEMA}
+    ours = {key for key in sizes if key.partition("/")[0] in SCHEMA and not _is_of_shard(key, shards)}
     missing = [Finding("objects", key, "is missing") for key in sorted(small - sizes.keys())]
     surplus = [Finding("objects", key, "is not part of this table", delete=key) for key in sorted(ours - expected)]
     return Checked("objects", len(expected | ours), (*missing, *surplus))
+
+
+def _is_of_shard(key: str, shards: range) -> bool:
+    """Say whether a key may be that of a shard's mel statistics, which its record names, or of an intent."""
+    folder, _, name = key.rpartition("/")
+    number = name.partition("-")[0] if folder == MEL else name.removesuffix(".next.json")
+    return number.isdigit() and int(number) in shards and (folder, number != name) in ((MEL, True), (RECORDS, True))
 
 
 def find_foreign(names: Iterable[str]) -> list[str]:
@@ -270,8 +283,8 @@ def shard_keys(shard: int) -> tuple[str, str]:
 
 
 def _column_keys(name: str, array: Mapping[str, Any]) -> list[str]:
-    [length], [chunk] = array["shape"], _chunk_shape(array)
-    return [f"{name}/c.{index}" for index in range(math.ceil(length / chunk))]
+    (length, *others), (chunk, *_) = array["shape"], _chunk_shape(array)
+    return [f"{name}/c.{index}{'.0' * len(others)}" for index in range(math.ceil(length / chunk))]
 
 
 def check_columns(columns: Mapping[str, NDArray[Any] | str], metadata: Metadata) -> Checked:

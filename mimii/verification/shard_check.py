@@ -12,8 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Record, Written, from_json, record_key
-from mimii.features import FloatArray
-from mimii.table import FEATURES, RECORDS, ROW_CLIP, RowSpan, Sums, add_sums, from_values, no_sums
+from mimii.features import FloatArray, mel_statistics, unstack_rows
+from mimii.table import (
+    FEATURES,
+    MEL_STATISTICS,
+    OTHER,
+    RECORDS,
+    ROW_CLIP,
+    TRAIN,
+    RowSpan,
+    Spans,
+    Sums,
+    add_sums,
+    decode_chunk,
+    decode_shard,
+    digest_spans,
+    from_values,
+    mel_key,
+    no_sums,
+    spans_from_values,
+)
 from mimii.verification.contents import Contents, Store
 from mimii.verification.metadata import MOST_STATISTICS_DB, Checked, Finding, merge, shard_keys
 
@@ -31,9 +49,12 @@ class ShardCheck:
     spans : tuple of RowSpan or None
         Together they are all of its rows. None where that is not known: then only what does not depend on it is
         checked.
-    bad, counted : tuple of bool
-        Whether the clips of the spans could not be used, so that their rows are NaN; whether they count for the
-        table's statistics.
+    bad, is_train : tuple of bool
+        Whether the clips of the spans could not be used, so that their rows are NaN; whether they are for training.
+    is_whole : tuple of bool
+        Whether all rows of a good clip are in the shard.
+    n_clips : int
+        Clips in the table: those that come behind are of an update that is not finished.
 
     """
 
@@ -42,7 +63,9 @@ class ShardCheck:
     n_rows: int
     spans: tuple[RowSpan, ...] | None
     bad: tuple[bool, ...]
-    counted: tuple[bool, ...]
+    is_train: tuple[bool, ...]
+    is_whole: tuple[bool, ...]
+    n_clips: int
 
     def __str__(self) -> str:
         """Name the shard, for messages."""
@@ -54,12 +77,12 @@ class ShardCheck:
         return self.shard * self.store.layout.shard_rows
 
     def of_rows(self) -> NDArray[Any] | None:
-        """Return for each row its clip, whether that is bad, and whether it counts; None where that is not known."""
+        """Return for each row its clip, whether that is bad, and for training; None where that is not known."""
         if self.spans is None:
             return None
         of_span = np.array(
-            list(zip((span.clip for span in self.spans), self.bad, self.counted, strict=True)),
-            [("clip", np.int32), ("bad", np.bool_), ("counted", np.bool_)],
+            list(zip((span.clip for span in self.spans), self.bad, self.is_train, strict=True)),
+            [("clip", np.int32), ("bad", np.bool_), ("is_train", np.bool_)],
         )
         return np.repeat(of_span, [span.n_rows for span in self.spans])
 
@@ -74,10 +97,12 @@ class ShardReport:
 
     Attributes
     ----------
-    sums : Sums
-        Over the rows that count, computed from the rows.
-    inputs : str
-        The record's digest of the recordings; empty where there is no valid record.
+    sums : mapping of str to Sums
+        Over the rows of the clips for training, and of the others, computed from the rows.
+    versions : mapping of int to int
+        Digests of the recordings that each clip was read from; empty where there is no valid record.
+    fingerprint : str
+        Of what the shard is made of; empty where there is no valid record.
     n_bytes : int
         Bytes of the shard.
 
@@ -85,8 +110,9 @@ class ShardReport:
 
     shard: int
     checked: tuple[Checked, ...]
-    sums: Sums
-    inputs: str
+    sums: Mapping[str, Sums]
+    versions: Mapping[int, int]
+    fingerprint: str
     n_bytes: int
 
 
@@ -96,8 +122,13 @@ def shard_check(contents: Contents, shard: int) -> ShardCheck:
     clips = [span.clip for span in spans or ()]
     shard_rows = contents.store.layout.shard_rows
     n_rows = min(shard_rows, contents.n_rows - shard * shard_rows)
-    bad, counted = (tuple(of_clips[clips].tolist()) for of_clips in (contents.bad, contents.counted))
-    return ShardCheck(contents.store, shard, n_rows, spans, bad, counted)
+    bad, is_train = (tuple(of_clips[clips].tolist()) for of_clips in (contents.bad, contents.is_train))
+    whole = tuple(
+        not is_bad and span.n_rows == contents.rows.n_rows[span.clip]
+        for span, is_bad in zip(spans or (), bad, strict=True)
+        if contents.rows
+    )
+    return ShardCheck(contents.store, shard, n_rows, spans, bad, is_train, whole, contents.n_clips)
 
 
 def check_shard(task: ShardCheck) -> ShardReport:
@@ -106,7 +137,11 @@ def check_shard(task: ShardCheck) -> ShardReport:
     found = task.store.objects.get_all([*shard_keys(task.shard), record_at])
     features, row_clip = map(found.get, shard_keys(task.shard))
     records, record = _check_record(task, found.get(record_at))
-    checked, sums = [records, _check_bytes(task, found, record)], no_sums(task.store.layout.n_features)
+    spans = spans_from_values(record.result) if record else None
+    if record and spans is not None:
+        found |= task.store.objects.get_all([key := mel_key(task.shard, record.stamp.fingerprint)])
+    checked = [records, _check_unfinished(task, spans), _check_bytes(task, found, record)]
+    sums = dict.fromkeys((TRAIN, OTHER), no_sums(task.store.layout.n_features))
     if task.spans is not None and record:
         checked.append(Checked("status", len(task.spans), tuple(_status_findings(task, record))))
     if features is not None:
@@ -114,10 +149,13 @@ def check_shard(task: ShardCheck) -> ShardReport:
         checked += by_chunk
         if of_rows is not None and record and not any(part.findings for part in by_chunk):
             checked.append(Checked("statistics", 1, tuple(_sum_findings(task, record, sums))))
+            if spans is not None and key in found:
+                checked.append(_check_mel(task, features, spans, found[key]))
     if row_clip is not None and of_rows is not None:
         checked.append(Checked("row_clip", task.n_rows, tuple(_row_clip_findings(task, row_clip, of_rows["clip"]))))
-    inputs = record.stamp.inputs if record else ""
-    return ShardReport(task.shard, tuple(merge(checked).values()), sums, inputs, len(features or b""))
+    versions = {} if spans is None else dict(zip(spans["clip"].tolist(), spans["version"].tolist(), strict=True))
+    fingerprint = record.stamp.fingerprint if record else ""
+    return ShardReport(task.shard, tuple(merge(checked).values()), sums, versions, fingerprint, len(features or b""))
 
 
 def _check_record(task: ShardCheck, data: bytes | None) -> tuple[Checked, Record | None]:
@@ -126,23 +164,69 @@ def _check_record(task: ShardCheck, data: bytes | None) -> tuple[Checked, Record
     if data is None:
         return Checked("records", 1, (Finding("records", key, "is missing", task.shard),)), None
     record = from_json(data)
-    if problem := _record_problem(task, record):
-        return Checked("records", 1, (task.finding("records", key, problem),)), None
+    if record is None or (problem := _record_problem(task, record)):
+        text = problem if record else "cannot be read as a record"
+        return Checked("records", 1, (task.finding("records", key, text),)), None
     return Checked("records", 1), record
 
 
-def _record_problem(task: ShardCheck, record: Record | None) -> str:
-    if record is None or from_values(record.result) is None:
+def _record_problem(task: ShardCheck, record: Record) -> str:
+    spans, groups = (
+        spans_from_values(record.result),
+        [record.result[name] for name in (TRAIN, OTHER) if name in record.result],
+    )
+    if spans is None or not groups or not all(map(from_values, groups)):
         return "cannot be read as a record"
-    if record.stamp.fingerprint != task.store.fingerprint:
-        return f"is of another table: its fingerprint is {record.stamp.fingerprint}, not {task.store.fingerprint}"
     if record.stamp.task != task.shard:
         return f"is the record of shard {record.stamp.task}"
-    return "" if record.written.keys() == set(shard_keys(task.shard)) else "is of other objects than this shard's"
+    if record.result.get("made") != task.store.made or record.stamp.fingerprint != digest_spans(task.store.made, spans):
+        return "is of another table: of other features, or of other spans than it names"
+    if task.spans is not None and (problem := _span_problem(task, spans)):
+        return problem
+    keys = {*shard_keys(task.shard), mel_key(task.shard, record.stamp.fingerprint)}
+    return "" if record.written.keys() == keys else "is of other objects than this shard's"
+
+
+def _span_problem(task: ShardCheck, spans: Spans) -> str:
+    """Compare the spans of a record with what the columns say, but for those of an update that is not finished."""
+    spans = spans[spans["clip"] < task.n_clips]
+    there = list(zip(*(spans[name].tolist() for name in ("clip", "start", "stop", "row")), strict=True))
+    wanted = [(span.clip, span.start, span.stop, span.row) for span in task.spans or ()]
+    if there != wanted:
+        return "is of other rows or clips than the columns say"
+    return "" if spans["is_train"].tolist() == list(task.is_train) else "has another split than the column says"
+
+
+def _check_unfinished(task: ShardCheck, spans: Spans | None) -> Checked:
+    """Find clips of an update that is not finished."""
+    n_more = 0 if spans is None or task.spans is None else int(np.count_nonzero(spans["clip"] >= task.n_clips))
+    if not n_more:
+        return Checked("finished", 0)
+    problem = f"has {n_more} clips more than the table: an update is not finished; run the same command again"
+    return Checked("finished", 0, (Finding("finished", record_key(RECORDS, task.shard), problem, task.shard),))
+
+
+def _check_mel(task: ShardCheck, features: bytes, spans: Spans, data: bytes) -> Checked:
+    """Compare the mel statistics of the clips that are whole in this shard with those of their rows."""
+    rows, spec = decode_shard(features, task.store.layout), task.store.spec
+    whole, found = [index for index, is_whole in enumerate(task.is_whole) if is_whole], list[Finding]()
+    try:
+        there = decode_chunk(data, (len(spans), len(MEL_STATISTICS), spec.n_mels))
+    except ValueError as error:
+        return Checked("mel", len(whole), (task.finding("mel", mel_key(task.shard, ""), f"cannot be read: {error}"),))
+    for index in whole:
+        span = (task.spans or ())[index]
+        of_clip = rows[span.row - task.first_row :][: span.n_rows]
+        expected = mel_statistics(unstack_rows(of_clip, spec.frames))
+        differ = np.abs(there[index] - expected).max()
+        if not differ <= MOST_STATISTICS_DB:
+            problem = f"its mel statistics differ from those of its rows by up to {differ:.3g} dB"
+            found.append(task.finding("mel", f"clip {span.clip}", problem, span.clip))
+    return Checked("mel", len(whole), tuple(found))
 
 
 def _check_bytes(task: ShardCheck, found: Mapping[str, bytes], record: Record | None) -> Checked:
-    keys = shard_keys(task.shard)
+    keys = shard_keys(task.shard) if record is None else tuple(record.written)
     problems = {key: _bytes_problem(found.get(key), record.written[key] if record else None) for key in keys}
     findings = tuple(task.finding("bytes", key, problem) for key, problem in problems.items() if problem)
     return Checked("bytes", len(keys), findings)
@@ -166,9 +250,9 @@ def _status_findings(task: ShardCheck, record: Record) -> Found:
             yield task.finding("status", f"clip {span.clip}", problem, span.clip)
 
 
-def _check_rows(task: ShardCheck, shard: bytes, of_rows: NDArray[Any] | None) -> tuple[list[Checked], Sums]:
-    """Read all chunks and check their rows; sum up those that count."""
-    checked, sums = list[Checked](), list[Sums]()
+def _check_rows(task: ShardCheck, shard: bytes, of_rows: NDArray[Any] | None) -> tuple[list[Checked], dict[str, Sums]]:
+    """Read all chunks and check their rows; sum them up, those of the clips for training and those of the others."""
+    checked, sums = list[Checked](), {TRAIN: list[Sums](), OTHER: list[Sums]()}
     array = task.store.open_array(FEATURES, {shard_keys(task.shard)[0]: shard})
     for begin in range(0, task.n_rows, task.store.layout.chunk_rows):
         rows = slice(begin, min(begin + task.store.layout.chunk_rows, task.n_rows))
@@ -181,8 +265,10 @@ def _check_rows(task: ShardCheck, shard: bytes, of_rows: NDArray[Any] | None) ->
         checked.append(Checked("chunks", 1))
         if of_rows is not None:
             checked += _check_values(task, task.first_row + begin, values, of_rows[rows])
-            sums.append(_sum(values[of_rows["counted"][rows] & ~of_rows["bad"][rows]]))
-    return checked, add_sums(sums, task.store.layout.n_features)
+            is_train, good = of_rows["is_train"][rows], ~of_rows["bad"][rows]
+            sums[TRAIN].append(_sum(values[is_train & good]))
+            sums[OTHER].append(_sum(values[~is_train & good]))
+    return checked, {name: add_sums(parts, task.store.layout.n_features) for name, parts in sums.items()}
 
 
 def _read(array: Any, first: int, rows: slice) -> NDArray[Any] | str:  # noqa: ANN401  a zarr.Array
@@ -244,13 +330,21 @@ def _sum(values: FloatArray) -> Sums:
     return Sums(len(exact), exact.sum(axis=0), np.einsum("tf,tf->f", exact, exact))
 
 
-def _sum_findings(task: ShardCheck, record: Record, sums: Sums) -> Found:
-    noted, most = from_values(record.result), max(sums.count, 1) * MOST_STATISTICS_DB
-    if noted is not None and noted.count == sums.count:
-        pairs = ((noted.total, sums.total), (noted.squares, sums.squares))
-        if all(one.shape == other.shape and np.abs(one - other).max() <= most for one, other in pairs):
-            return
-    yield task.finding("statistics", record_key(RECORDS, task.shard), "its sums are not those of the shard's rows")
+def _sum_findings(task: ShardCheck, record: Record, sums: Mapping[str, Sums]) -> Found:
+    spans = spans_from_values(record.result)
+    if spans is None or (spans["clip"] >= task.n_clips).any():
+        return  # its sums are also of clips of an update that is not finished
+    noted = {name: from_values(record.result.get(name, {})) for name in sums}
+    if not all(_are_same(noted[name], sums[name]) for name in sums):
+        yield task.finding("statistics", record_key(RECORDS, task.shard), "its sums are not those of the shard's rows")
+
+
+def _are_same(noted: Sums | None, sums: Sums) -> bool:
+    if noted is None or noted.count != sums.count:
+        return noted is None and not sums.count
+    most = max(sums.count, 1) * MOST_STATISTICS_DB
+    pairs = ((noted.total, sums.total), (noted.squares, sums.squares))
+    return all(one.shape == other.shape and np.abs(one - other).max() <= most for one, other in pairs)
 
 
 def _row_clip_findings(task: ShardCheck, chunk: bytes, expected: NDArray[Any]) -> Found:

@@ -11,10 +11,11 @@ from mimii.engine import SILENT, Pipeline, Progress, Scheduler, StoreError, Work
 from mimii.features import kernels_here
 from mimii.recordings import Clip, find_clips, select
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote, open_objects
-from mimii.table import DIGESTS, Sums, add_sums, no_sums
+from mimii.table import DIGESTS, OTHER, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
 from mimii.verification.contents import Contents, read_contents
 from mimii.verification.matching import Matches, match_clips
+from mimii.verification.mel_check import check_mel_columns
 from mimii.verification.metadata import CHECKS, Checked, Finding, check_statistics, find_foreign, merge
 from mimii.verification.published import check_published, count_clips, note_published
 from mimii.verification.shard_check import ShardCheck, ShardReport, check_shard, shard_check
@@ -68,7 +69,8 @@ class Verdict:
 class _Tally:
     """What the tasks found, added up."""
 
-    sums: Sums
+    sums: dict[str, Sums]
+    fingerprints: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -80,6 +82,12 @@ class _Tally:
         for part in parts:
             self.counts[part.check] += part.n
             self.findings += part.findings
+
+    def add_shard(self, report: ShardReport) -> None:
+        """Add what is known of a shard."""
+        self.sums = {name: add_sums((total, report.sums[name]), total.total.size) for name, total in self.sums.items()}
+        self.fingerprints[report.shard] = report.fingerprint
+        self.n_bytes += report.n_bytes
 
     def checked(self) -> Iterator[Checked]:
         """Yield the checks; their findings are sorted, since tasks are finished in any order."""
@@ -168,8 +176,8 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     tally = _do_checks(contents, matches, clips, client, progress)
     counts = count_clips(contents.columns) if contents.rows else {}
     checked += tally.checked()
-    if contents.rows and not {finding.check for finding in tally.findings} - {"librosa"}:
-        checked.append(check_statistics(contents.columns, tally.sums))
+    if contents.rows:
+        checked += _check_statistics(contents, contents.rows, tally)
     if contents.rows and archives:
         checked.append(check_published(counts, archives))
     checks = merge(checked)
@@ -181,6 +189,18 @@ def verify(  # noqa: PLR0913  each is a choice that users have
         [*_notes(contents, matches, tally.n_unknown), *filter(None, [note_published(counts)])],
         _largest(tally.differences),
     )
+
+
+def _check_statistics(contents: Contents, rows: RowPlan, tally: _Tally) -> list[Checked]:
+    """Check the statistics of clips and of features, where shards and records are right."""
+    wrong = {finding.check for finding in tally.findings} - {"librosa"}
+    if wrong & {"records", "finished"}:
+        return []
+    checked = check_mel_columns(contents, rows, tally.fingerprints)
+    if wrong or any(part.findings for part in checked):
+        return checked
+    sums = choose_sums(tally.sums, contents.store.layout.n_features)
+    return [*checked, check_statistics(contents.columns, sums)]
 
 
 def check_task(task: ShardCheck | ClipCheck) -> ShardReport | Difference:
@@ -203,7 +223,8 @@ def _do_checks(
     contents: Contents, matches: Matches | None, sample: Sequence[ClipCheck], client: Scheduler, progress: Progress
 ) -> _Tally:
     """Check all shards and the clips of the sample: both in one run, so that workers start once."""
-    n_shards, rows, tally = contents.n_shards, contents.rows, _Tally(no_sums(contents.store.layout.n_features))
+    none = no_sums(contents.store.layout.n_features)
+    n_shards, rows, tally = contents.n_shards, contents.rows, _Tally(dict.fromkeys((TRAIN, OTHER), none))
 
     def make_task(number: int) -> ShardCheck | ClipCheck:
         return shard_check(contents, number) if number < n_shards else sample[number - n_shards]
@@ -218,10 +239,10 @@ def _do_checks(
         if isinstance(result, Difference):
             tally.differences.append(result)
             continue
-        tally.sums = add_sums([tally.sums, result.sums], contents.store.layout.n_features)
-        tally.n_bytes += result.n_bytes
+        tally.add_shard(result)
         if matches and rows:
-            recordings = check_recordings(result, rows.clips_of(result.shard).tolist(), matches)
+            clips = [clip for clip in rows.clips_of(result.shard).tolist() if not contents.is_out(clip)]
+            recordings = check_recordings(result, clips, matches)
             tally.add([recordings] if recordings else [])
             tally.n_unknown += recordings is None
     return tally

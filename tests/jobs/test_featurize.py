@@ -113,7 +113,8 @@ def test_it_ends_with_0_and_a_store_that_equals_librosa(finished, raw):
 def test_the_summarys_numbers_are_those_of_files_and_store(finished, raw):
     output, done = finished
     size_in = sum(path.stat().st_size for path in raw.rglob("*.wav"))
-    size_out = sum(path.stat().st_size for name in ("features", "row_clip") for path in (output / name).glob("c.*"))
+    patterns = ("features/c.*", "features/mel/*", "row_clip/c.*")
+    size_out = sum(path.stat().st_size for pattern in patterns for path in output.glob(pattern))
     lines = dict(
         re.split(r"\s{2,}", line, maxsplit=1) for line in done.stdout.splitlines() if re.match(r"\w+\s{2,}", line)
     )
@@ -146,7 +147,7 @@ def test_the_line_of_python_that_it_prints_opens_the_store(raw, tmp_path):
         check=True,
         cwd=tmp_path,
     )
-    assert opened.stdout.strip() == str([("clip", 12), ("feature", 320), ("row", 12 * 309)])
+    assert opened.stdout.strip() == str([("clip", 12), ("feature", 320), ("mel", 64), ("row", 12 * 309)])
     assert opened.stderr == ""
 
 
@@ -291,7 +292,9 @@ def test_other_clips_are_refused_with_which_ones(tmp_path, capsys):
     before = contents(output)
     added = write_clip(paths[0].with_name("99999999.wav"), 99)
     assert featurize_here(tmp_path / "raw", "--output", output) == 2
-    assert f"1 new, first {added}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"  1 new:\n    {added}\n" in said
+    assert "--update" in said
     assert contents(output) == before
     assert featurize_here(tmp_path / "raw", "--output", output, "--overwrite") == 0
     assert open_table(output).sizes["clip"] == 5
@@ -301,7 +304,7 @@ def test_an_unfinished_store_of_another_table_is_refused_too(finished, raw, tmp_
     output = copied(finished, tmp_path)
     (output / "features/c.0.0").unlink()
     assert featurize_here(raw, "--output", output, "--split", "none") == 2
-    assert "splits have changed" in capsys.readouterr().err
+    assert "12 in another split:" in capsys.readouterr().err
     assert not (output / "features/c.0.0").exists()
 
 

@@ -55,14 +55,16 @@ def test_a_record_says_what_was_written_and_sums_the_rows_for_training(tmp_path)
     plan = plan_of_80_seconds(tmp_path / "raw")
     [record] = fill(plan, tmp_path / "out", [0])
     objects = contents(tmp_path / "out")
-    assert record.written.keys() == {"features/c.0.0", "row_clip/c.0"}
+    mel_key = f"features/mel/0-{record.stamp.fingerprint}"
+    assert record.written.keys() == {"features/c.0.0", "row_clip/c.0", mel_key}
     for key, one in record.written.items():
         assert (one.size, one.sha256) == (len(objects[key]), hashlib.sha256(objects[key]).hexdigest())
     rows = np.concatenate([librosa_rows(tmp_path / "raw" / f"{clip}.wav") for clip in range(3)])
     rows = rows[: plan.rows.layout.shard_rows].astype(float)
-    assert record.result["count"] == len(rows)
-    np.testing.assert_allclose(record.result["total"], rows.sum(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(record.result["squares"], (rows**2).sum(axis=0), rtol=1e-5)
+    sums = record.result["other"]  # no clip is for training
+    assert sums["count"] == len(rows)
+    np.testing.assert_allclose(sums["total"], rows.sum(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(sums["squares"], (rows**2).sum(axis=0), rtol=1e-5)
     assert records_at(plan, tmp_path / "out").keys() == {0}
 
 

@@ -20,7 +20,7 @@ from mimii.features import FeatureSpec
 from mimii.recordings import no_split
 from mimii.storage import PARTIAL, DiskObjects
 from mimii.table import HEAD, read_attributes
-from mimii.table.table import write_attributes
+from mimii.table.table import shard_stamp, write_attributes
 from tests.helpers.commands import (
     MIB,
     assert_same_bytes,
@@ -51,6 +51,10 @@ SCHEMA = {
     "first_row": (("clip",), "int64"),
     "n_rows": (("clip",), "int32"),
     "status": (("clip",), None),
+    "mel_mean": (("clip", "mel"), "float32"),
+    "mel_std": (("clip", "mel"), "float32"),
+    "mel_max": (("clip", "mel"), "float32"),
+    "mel_frequency": (("mel",), "float64"),
     "feature_mean": (("feature",), "float64"),
     "feature_std": (("feature",), "float64"),
 }
@@ -321,19 +325,22 @@ def test_clips_that_were_added_or_are_missing_are_named(tmp_path):
     paths[1].unlink()
     write_clip(paths[0].with_name("77777777.wav"), 77)
     write_clip(paths[0].with_name("88888888.wav"), 88)
-    [found] = differences(plan_table(tmp_path / "raw"), output)
-    assert f"1 gone, first {paths[1]}" in found
-    assert "2 new, first " in found
-    assert "77777777.wav" in found
-    assert "6 there, 7 now" in found
+    new = [paths[0].with_name(f"{number}.wav") for number in ("77777777", "88888888")]
+    assert differences(plan_table(tmp_path / "raw"), output)[:5] == [
+        "2 new:",
+        *(f"  {path}" for path in new),
+        "1 not named now:",
+        f"  {paths[1]}",
+    ]
 
 
 def test_another_length_or_split_of_the_same_paths_is_a_difference(tmp_path):
     paths = write_machines(tmp_path / "raw", 4)
     output = build(plan_table(tmp_path / "raw"), tmp_path / "out")
-    assert "splits" in differences(plan_table(tmp_path / "raw", split=no_split), output)[0]
+    found = differences(plan_table(tmp_path / "raw", split=no_split), output)
+    assert found[:2] == ["4 in another split:", f"  {paths[0]}: train -> none"]
     write_clip(paths[0], 0, 20_000)
-    assert "lengths" in differences(plan_table(tmp_path / "raw"), output)[0]
+    assert differences(plan_table(tmp_path / "raw"), output)[:2] == ["1 replaced:", f"  {paths[0]}"]
 
 
 def test_a_difference_is_refused_unless_it_is_to_be_overwritten(tmp_path):
@@ -424,11 +431,11 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     elif damage == "empty":
         record.write_bytes(b"")
     elif damage == "other fingerprint":
-        record.write_bytes(record.read_bytes().replace(plan.fingerprint.encode(), b"0" * 16))
+        record.write_bytes(record.read_bytes().replace(shard_stamp(plan, 1).fingerprint.encode(), b"0" * 16))
     elif damage == "not json":
         record.write_bytes(record.read_bytes()[:-5])
     else:
-        record.write_text(json.dumps(json.loads(record.read_text()) | {"result": {"count": 3}}))
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"result": {"train": {"count": 3}}}))
     assert list(records_at(plan, output)) == [0]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mimii.recordings.catalogue import digest_clips, make_catalogue
 from mimii.recordings.clips import Clip, Identity
 from mimii.storage.disk import DiskObjects
 from mimii.storage.places import Place
+from mimii.table import choose_sums, no_sums
 from mimii.table.table import make_table_plan, shard_stamp, shard_task
 
 MIB = 1 << 20
@@ -99,7 +101,6 @@ def test_the_fingerprint_changes_with_names_splits_lengths_order_and_number_of_c
         table_of(with_place(2, url="/data/other.wav")),
         table_of(splits=["", "", "train", "", "", ""]),
         table_of(splits=["", "", "test", "", "", ""]),
-        table_of(lengths=[160_000] * 5 + [160_001]),
         table_of(lengths=[160_000] * 5 + [80_000]),
         table_of(some_clips()[:5]),
         table_of(some_clips()[::-1]),
@@ -140,9 +141,17 @@ def test_values_that_run_together_have_two_fingerprints():
 def test_the_inputs_of_a_shard_change_with_its_recordings_and_no_others(changes):
     before, after = (table_of(clips, shard_bytes=MIB) for clips in (some_clips(), with_place(0, **changes)))
     assert before.rows.n_shards > 1
-    assert shard_stamp(before, 0).inputs != shard_stamp(after, 0).inputs
+    assert shard_stamp(before, 0) != shard_stamp(after, 0)
     others = range(1, before.rows.n_shards)
-    assert [shard_stamp(before, n).inputs for n in others] == [shard_stamp(after, n).inputs for n in others]
+    assert [shard_stamp(before, n) for n in others] == [shard_stamp(after, n) for n in others]
+
+
+def test_a_shard_vouches_for_itself_alone():
+    before = table_of(shard_bytes=MIB)
+    later = table_of([*some_clips(), *some_clips()[:1]], lengths=[160_000] * 7, shard_bytes=MIB)
+    untouched = range(int(before.rows.n_shards) - 1)
+    assert before.fingerprint != later.fingerprint
+    assert [shard_stamp(before, n) for n in untouched] == [shard_stamp(later, n) for n in untouched]
 
 
 def tasks_of(plan):
@@ -155,13 +164,15 @@ def test_tasks_together_have_all_rows_of_all_clips_once():
     for shard, task in enumerate(tasks_of(plan)):
         assert (task.output, task.spec, task.layout) == (DiskObjects("out"), plan.catalogue.spec, plan.rows.layout)
         assert task.stamp == shard_stamp(plan, shard)
-        assert (task.stamp.fingerprint, task.stamp.task, task.faults) == (plan.fingerprint, shard, {})
-        for one, span in zip(task.inputs, task.spans, strict=True):
-            assert one.clip == span.clip
-            assert str(one.place) == f"/data/{span.clip}.wav"
-            assert one.n_samples == plan.catalogue.n_samples[span.clip]
-            assert span.row == len(rows)
-            rows += [(span.clip, row) for row in range(span.start, span.stop)]
+        assert (task.stamp.task, task.faults) == (shard, {})
+        for one, span in zip(task.inputs, task.spans.tolist(), strict=True):
+            clip, start, stop, row, *_ = span
+            assert one.clip == clip
+            assert str(one.place) == f"/data/{clip}.wav"
+            assert one.n_samples == plan.catalogue.n_samples[clip]
+            assert not one.is_kept
+            assert row == len(rows)
+            rows += [(clip, at) for at in range(start, stop)]
     assert rows == [(clip, row) for clip in range(6) for row in range(int(plan.catalogue.n_rows[clip]))]
 
 
@@ -169,26 +180,18 @@ def test_a_task_is_named_by_its_shard_and_recordings():
     assert str(tasks_of(table_of())[0]) == "shard 0, recordings /data/0.wav to /data/5.wav"
 
 
-def counted(splits):
-    plan = table_of(splits=splits)
-    found = [counts for task in tasks_of(plan) for counts in task.counted]
-    assert found == plan.counted.tolist()
-    return found
+def test_tasks_know_which_clips_are_for_training():
+    plan = table_of(splits=["train", "test", "", "train", "test", "test"], shard_bytes=MIB)
+    is_train = {clip: bool(train) for task in tasks_of(plan) for clip, *_, train in task.spans.tolist()}
+    assert [clip for clip, train in is_train.items() if train] == [0, 3]
 
 
-def test_statistics_count_the_clips_for_training_only():
-    splits = ["train", "test", "", "train", "test", "test"]
-    assert counted(splits) == [True, False, False, True, False, False]
-
-
-@pytest.mark.parametrize("splits", [[""] * 6, ["test"] * 6, ["", "test"] * 3])
-def test_statistics_count_all_clips_where_none_is_for_training(splits):
-    assert counted(splits) == [True] * 6
-
-
-def test_statistics_count_all_clips_where_those_for_training_have_no_rows():
-    plan = table_of(splits=["train", *["test"] * 5], lengths=[10, *[160_000] * 5])
-    assert tasks_of(plan)[0].counted == (True,) * 5
+@pytest.mark.parametrize(
+    ("n_train", "n_other", "expected"), [(3, 4, 3), (0, 4, 4), (0, 0, 0)], ids=["train", "none for training", "no row"]
+)
+def test_statistics_are_of_clips_for_training_or_of_all_where_none_has_rows(n_train, n_other, expected):
+    groups = {name: replace(no_sums(2), count=n) for name, n in (("train", n_train), ("other", n_other)) if n}
+    assert choose_sums(groups, 2).count == expected
 
 
 def test_clips_without_rows_are_in_no_task():
@@ -207,5 +210,5 @@ def test_a_table_of_no_clips_has_no_tasks():
 def test_a_task_is_small_and_of_plain_values():
     [task] = tasks_of(table_of())
     assert len(pickle.dumps(task)) < 4000
-    values = (*task.counted, *(value for one in (*task.inputs, *task.spans) for value in dataclasses.astuple(one)))
+    values = (value for one in task.inputs for value in dataclasses.astuple(one))
     assert not any(isinstance(value, np.generic) for value in values)

@@ -1,0 +1,343 @@
+"""A table that grows: what is in it, and what its sources have now, make the plan of what it will be.
+
+Clips that are in the table keep their index and their rows for ever; new ones come behind them. Nothing is read here
+but the table's columns and records, and nothing is written.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.engine import Existing, StoreError, as_unicode, changed, from_json
+from mimii.features import FeatureSpec
+from mimii.recordings import (
+    ABNORMAL,
+    GOOD,
+    LABEL_NAMES,
+    TEST,
+    TRAIN,
+    UNKNOWN,
+    Catalogue,
+    Clip,
+    Identity,
+    split_clips,
+)
+from mimii.storage import Objects, Place, is_remote
+from mimii.table.keys import RECORDS
+from mimii.table.plan import Layout
+from mimii.table.reading import read_column, read_layout
+from mimii.table.spans import FORMAT, Origins, digest, find_origins, spans_from_values
+from mimii.table.table import TablePlan, complete_plan
+
+REMOVED, REPLACED = "removed", "replaced"
+"""The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
+
+_IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label")
+_READ = ("path", *_IDENTITY, "split", "n_rows", "status")
+_RECORDS_AT_ONCE = 256
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is in a table: its columns by name, and which recordings its clips are of."""
+
+    fingerprint: str
+    spec: FeatureSpec
+    layout: Layout
+    columns: Mapping[str, NDArray[Any]]
+    origins: Origins
+    sources: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each clip."""
+        return [str(path) for path in self.columns["path"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A plan for a table that grows, and how it differs from what is there: paths, with a label before and after.
+
+    Attributes
+    ----------
+    plan : TablePlan
+        What the table will be.
+    added, replaced, gone : sequence of str
+        Clips that are new; whose recordings have changed; that are taken out.
+    relabelled : mapping of str to str
+        What changes of each clip: ``"label normal -> abnormal"``.
+    unnamed : sequence of str
+        Clips that are not among the recordings named now, and stay as they are.
+
+    """
+
+    plan: TablePlan
+    added: Sequence[str] = ()
+    replaced: Sequence[str] = ()
+    gone: Sequence[str] = ()
+    relabelled: Mapping[str, str] = field(default_factory=dict)
+    unnamed: Sequence[str] = ()
+
+    def describe(self) -> list[str]:
+        """Write what changes: a line for each kind, and below it the first clips by name."""
+        named = (("new", self.added), ("replaced", self.replaced), ("gone", self.gone))
+        lines = [line for what, paths in named for line in _name_some(what, paths)]
+        changes = [f"{path}: {change}" for path, change in self.relabelled.items()]
+        return lines + _name_some("relabelled", changes)
+
+
+def read_state(objects: Objects, existing: Existing) -> State:
+    """Read what is in a table.
+
+    Raises StoreError where it is of another format, or a column or its metadata cannot be read.
+    """
+    there = existing.attributes
+    if there.get("format") != FORMAT:
+        msg = (
+            f"{objects.root} was made by an earlier version, in a format that cannot grow: it can be read as before. "
+            "To have one that grows, make it again with --overwrite"
+        )
+        raise StoreError(msg)
+    try:
+        columns = {name: read_column(objects, name) for name in _READ}
+        layout = read_layout(objects)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
+        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
+        raise StoreError(msg) from error
+    origins = _read_origins(objects, [str(path) for path in columns["path"]])
+    sources = tuple(there.get("sources", ()))
+    return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
+
+
+def _read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
+    """Read from the records which recordings clips are of; where none says so, their paths say where they are."""
+    found = np.zeros((3, len(paths)), np.int64)
+    keys = [key for key in objects.sizes(RECORDS) if not key.endswith(".next.json")]
+    for start in range(0, len(keys), _RECORDS_AT_ONCE):
+        for data in objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values():
+            record = from_json(data)
+            spans = spans_from_values(record.result) if record else None
+            if spans is not None:
+                spans = spans[spans["clip"] < len(paths)]
+                found[:, spans["clip"]] = spans["place"], spans["version"], spans["archive"]
+    for clip in np.flatnonzero(found[0] == 0).tolist():
+        found[0, clip] = digest(_absolute(paths[clip]))
+    return Origins(*found)
+
+
+def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
+    """Return the plan of a table with these recordings added, replaced and relabelled.
+
+    Raises StoreError where its features are others.
+    """
+    if different := changed(state.spec.as_dict(), plan.catalogue.spec.as_dict()):
+        msg = f"a table grows by clips with the same features: {'; '.join(different)}"
+        raise StoreError(msg)
+    match = _match(plan, state)
+    added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
+    gone = _find_gone(plan, state, match) if prune else []
+    return _describe(plan, state, match, added, gone, _grown_plan(plan, state, match, added, gone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """Which found clips are which of the table, by index; and which of the table become clips of another length."""
+
+    there: Mapping[int, int]
+    outgrown: frozenset[int]
+
+    @property
+    def found(self) -> dict[int, int]:
+        """The found clip of each clip of the table that has one."""
+        return {there: found for found, there in self.there.items()}
+
+
+def _match(plan: TablePlan, state: State) -> _Match:
+    status, n_rows, places = state.columns["status"], state.columns["n_rows"], state.origins.place.tolist()
+    live = {place: clip for clip, place in enumerate(places) if status[clip] not in (REMOVED, REPLACED)}
+    removed = {place: clip for clip, place in enumerate(places) if status[clip] == REMOVED}
+    there, outgrown = {}, set()
+    for found, place in enumerate(plan.origins.place.tolist()):
+        rows_now, clip = int(plan.catalogue.n_rows[found]), live.get(place)
+        if clip is not None:
+            if rows_now in (0, n_rows[clip]):
+                there[found] = clip
+            else:
+                outgrown.add(clip)
+        elif (clip := removed.get(place)) is not None and rows_now == n_rows[clip]:
+            there[found] = clip
+    return _Match(there, frozenset(outgrown))
+
+
+def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
+    """Return the clips below the sources that are not there any more."""
+    roots = [_absolute(source).rstrip("/") for source in plan.sources]
+    status, taken = state.columns["status"], set(match.there.values()) | match.outgrown
+    return [
+        clip
+        for clip, path in enumerate(map(_absolute, state.paths))
+        if clip not in taken
+        and status[clip] not in (REMOVED, REPLACED)
+        and any(path == root or path.startswith(f"{root}/") for root in roots)
+    ]
+
+
+def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int]) -> TablePlan:
+    found, n_there = match.found, len(state.paths)
+    out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED)
+    old = [_old_clip(plan, state, clip, found.get(clip)) for clip in range(n_there)]
+    new = [plan.catalogue.clips[clip] for clip in added]
+    problems = [out.get(clip, _old_problem(plan, state, clip, found.get(clip))) for clip in range(n_there)]
+    problems += [plan.catalogue.problems[clip] for clip in added]
+    n_rows = np.concatenate([state.columns["n_rows"], plan.catalogue.n_rows[list(added)]]).astype(np.int32)
+    n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
+    n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
+    splits = _splits(plan, state, [*old, *new])
+    catalogue = Catalogue(
+        state.spec, (*old, *new), tuple(splits), np.array(n_samples, np.int64), n_rows, tuple(problems)
+    )
+    readable = np.array([*(clip in found for clip in range(n_there)), *(True for _ in added)], bool)
+    origins = _origins(plan, state, found, out) + find_origins(new)
+    sources = tuple(sorted({*state.sources, *plan.sources}))
+    return complete_plan(catalogue, state.layout, origins, readable, sources, plan.split, state.fingerprint)
+
+
+def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:
+    """Return a clip of the table, with what is known of it now: what is unknown now replaces nothing."""
+    path = str(state.columns["path"][clip])
+    columns = state.columns
+    before = Identity(
+        machine_type=str(columns["machine_type"][clip]),
+        machine_id=str(columns["machine_id"][clip]),
+        number=int(columns["number"][clip]),
+        snr_db=float(columns["snr_db"][clip]),
+        label=int(columns["label"][clip]),
+    )
+    if found is None:
+        return Clip(path, Place(path), before)
+    now = plan.catalogue.clips[found]
+    unknown = Identity()
+    missing = [name for name in _IDENTITY if str(getattr(now.identity, name)) == str(getattr(unknown, name))]
+    known = {name: getattr(before, name) for name in missing}
+    return replace(now, path=path, identity=replace(now.identity, **known))
+
+
+def _old_problem(plan: TablePlan, state: State, clip: int, found: int | None) -> str:
+    """Return why a clip that was in the table cannot be used; empty where its rows are there or can be computed."""
+    status, has_rows = str(state.columns["status"][clip]), state.columns["n_rows"][clip] > 0
+    if found is not None:
+        is_same = state.origins.version[clip] == plan.origins.version[found]
+        return "" if has_rows and is_same else plan.catalogue.problems[found]
+    return status if status in (REMOVED, REPLACED) or not (has_rows or status in ("", GOOD)) else ""
+
+
+def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mapping[int, str]) -> Origins:
+    origins = Origins(state.origins.place.copy(), state.origins.version.copy(), state.origins.archive.copy())
+    clips, sources = list(found), list(found.values())
+    for name in ("version", "archive"):
+        getattr(origins, name)[clips] = getattr(plan.origins, name)[sources]
+    for clip, status in out.items():
+        origins.version[clip] = digest(status)
+    return origins
+
+
+def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
+    """Return the splits: those that are there stay; clips that are new, or labelled only now, are split by themselves.
+
+    A clip that turns out to be abnormal is for training no more.
+    """
+    n_there = len(state.paths)
+    labels, splits = state.columns["label"].tolist(), [str(split) for split in state.columns["split"]]
+    is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
+    by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
+    kept = [*splits, *[""] * (len(clips) - n_there)]
+    return [
+        next(by_policy) if new else _keep_split(clip, split, plan.split.policy)
+        for clip, split, new in zip(clips, kept, is_new, strict=True)
+    ]
+
+
+def _keep_split(clip: Clip, split: str, policy: str) -> str:
+    if clip.identity.split and policy != "none":
+        return clip.identity.split
+    return TEST if clip.identity.label == ABNORMAL and split == TRAIN else split
+
+
+def _describe(
+    plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int], grown: TablePlan
+) -> Growth:
+    paths, n_there = state.paths, len(state.paths)
+    before, now = state.origins.version, grown.origins.version
+    is_changed = [clip for clip in match.found if before[clip] not in (0, now[clip])]
+    replaced = sorted(paths[clip] for clip in {*is_changed, *match.outgrown})
+    new = sorted(as_unicode(plan.catalogue.clips[clip].path) for clip in added)
+    renewed = {paths[clip] for clip in match.outgrown}
+    relabelled = {paths[clip]: change for clip in match.found if (change := _relabelled(state, grown, clip))}
+    taken = {*match.found, *match.outgrown, *gone}
+    left = [clip for clip in range(n_there) if clip not in taken and not _is_out(state, clip)]
+    return Growth(
+        grown,
+        [path for path in new if path not in renewed],
+        replaced,
+        sorted(paths[clip] for clip in gone),
+        dict(sorted(relabelled.items())),
+        sorted(paths[clip] for clip in left),
+    )
+
+
+def _is_out(state: State, clip: int) -> bool:
+    return state.columns["status"][clip] in (REMOVED, REPLACED)
+
+
+def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
+    """Say what a clip is now, and what it was; empty where it is the same."""
+    who = grown.catalogue.clips[clip].identity
+    values = [(name, state.columns[name][clip], getattr(who, name)) for name in _IDENTITY]
+    values.append(("split", state.columns["split"][clip], grown.catalogue.splits[clip]))
+    said = [(name, _say(name, before), _say(name, now)) for name, before, now in values]
+    return ", ".join(f"{name} {before} -> {now}" for name, before, now in said if before != now)
+
+
+def _say(name: str, value: Any) -> str:  # noqa: ANN401  a value of any column
+    if name == "snr_db":
+        return f"{np.float32(value):g}"
+    return LABEL_NAMES[int(value)] if name == "label" else as_unicode(str(value)) or "none"
+
+
+def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> list[str]:
+    """Say by name how the clips of a table differ from those of a plan, and what would make them the same."""
+    try:
+        state = read_state(objects, existing)
+        growth = grow(plan, state, prune=False)
+    except (StoreError, OSError):
+        return [f"clips: others there than the {len(plan.catalogue.clips)} now"]
+    lines = growth.describe() + _name_some("not named now", growth.unnamed)
+    lines += _name_some("in another split", _other_splits(plan, state))
+    lines = lines or ["clips: the same recordings, in another order"]
+    return [*lines, "--update adds, replaces and relabels clips in the table that is there; splits stay as they are"]
+
+
+def _other_splits(plan: TablePlan, state: State) -> list[str]:
+    splits, paths = state.columns["split"], state.paths
+    pairs = [
+        (clip, str(splits[clip]), plan.catalogue.splits[found]) for found, clip in _match(plan, state).there.items()
+    ]
+    return [f"{paths[clip]}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now]
+
+
+def _name_some(what: str, names: Iterable[str]) -> list[str]:
+    """Count names, and list the first ten."""
+    listed = list(names)
+    if not listed:
+        return []
+    lines = [f"{len(listed):,} {what}:", *(f"  {name}" for name in listed[:_MOST_NAMED])]
+    return [*lines, f"  and {len(listed) - _MOST_NAMED:,} more"] if len(listed) > _MOST_NAMED else lines
+
+
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)
