@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
@@ -21,6 +22,7 @@ from jobs.options import (
     add_split_options,
     add_storage_options,
     count,
+    has_spec,
     location,
     open_output,
     output_access,
@@ -29,9 +31,14 @@ from jobs.options import (
     spec_of,
 )
 from jobs.version import add_version
-from mimii import engine, recordings, storage, table
+from jobs.words import format_bytes
+from mimii import engine, features, recordings, storage, table
+
+if TYPE_CHECKING:
+    from jobs.report import Planned
 
 DEFAULT_OUTPUT = "data/processed/features.zarr"
+DEFAULT_SPLIT = "baseline"
 _COMPRESSION = 6
 _EPILOG = f"""
 {EXIT_STATUS}
@@ -42,6 +49,7 @@ examples:
   python -m jobs.featurize data/raw/6_dB_fan --dry-run   what would be done?
   python -m jobs.featurize --list my.csv --preset dcase2020 --output my.zarr
   python -m jobs.featurize data/raw/6_dB_fan.zip --output s3://bucket/features.zarr
+  python -m jobs.featurize tonight --update              add the recordings of tonight
 """
 
 
@@ -55,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
-    add_split_options(add_source_options(parser), "baseline")
+    add_split_options(add_source_options(parser), DEFAULT_SPLIT)
     add_spec_options(parser).add_argument("--frames", type=int, metavar="N", help="frames stacked into one row")
     output = parser.add_argument_group("table")
     output.add_argument(
@@ -73,7 +81,22 @@ def make_parser() -> argparse.ArgumentParser:
         help="uncompressed size of what one task writes; default: 32",
     )
     add_run_options(parser, "--window")
+    growing = parser.add_argument_group("a table that grows")
+    growing.add_argument(
+        "--update",
+        action="store_true",
+        help="add what is named to the table that is there: what it has already stays, recordings that changed are "
+        "computed again, labels that differ are corrected; features and split are the table's where no option says "
+        "otherwise. Where there is no table yet, one is made",
+    )
+    growing.add_argument(
+        "--prune",
+        action="store_true",
+        help="with --update: clips of the table that lie below a SOURCE and are not there any more get the status "
+        "'removed', and their rows become NaN",
+    )
     add_storage_options(parser)
+    parser.set_defaults(split=None)
     return parser
 
 
@@ -84,28 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _featurize(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import Planned, conclude, print_plan, print_run
-    from jobs.sources import find_sources
+    from jobs.report import conclude, print_run
 
     started, where = time.monotonic(), scheduler_of(options)
-    engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
-    if where.scheduler == "local" and not options.dry_run:
+    existing = engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
+    if where.scheduler == "local" and not (options.dry_run or (existing and options.update)):
         engine.start_early()
-    clips = find_sources(options)
-    plan = mimii.plan_table(
-        clips,
-        spec_of(options, recordings.commonest_sample_rate(clips)),
-        split=options.split,
-        train_fraction=options.train_fraction,
-        seed=options.seed,
-        shard_bytes=options.shard_mib << 20,
-    )
-    planned = Planned("featurize", options, clips, plan.catalogue, table.TableOutput(plan, open_output(options)))
+    growth, clips = _plan(options, existing)
+    planned = _planned(options, growth, clips)
+    special = {"update": _count_changes(growth)} if growth.plan.grown_from else {}
     if options.dry_run:
-        print_plan(planned, _describe_plan(plan))
-        return OK
+        return _show_plan(planned, growth, existing, special)
     run = mimii.featurize(
-        plan,
+        growth.plan,
         options.output,
         client=where,
         overwrite=options.overwrite,
@@ -114,14 +128,89 @@ def _featurize(options: argparse.Namespace) -> int:
         progress=show_progress("shard", len(planned.bad()), quiet=options.quiet),
     )
     if not options.quiet:
-        print_run(planned, run, time.monotonic() - started, _describe_run(plan, run))
+        print_run(planned, run, time.monotonic() - started, special | _describe_run(growth.plan, run))
         print(f"\nopen it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
     return conclude(planned, run)
 
 
-def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
-    from jobs.words import format_bytes
+def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tuple[table.Growth, recordings.Recordings]:
+    """Plan the table that the options ask for, or how the one that is there grows; return also what was found."""
+    from jobs.sources import find_any, find_sources
 
+    there = existing if options.update else None
+    clips = find_any(options) if there else find_sources(options)
+    policy = there.attributes.get("split") if there else None
+    split, train_fraction, seed = policy or (DEFAULT_SPLIT, options.train_fraction, options.seed)
+    plan = mimii.plan_table(
+        clips,
+        _spec(options, clips, there),
+        split=options.split or split,
+        train_fraction=train_fraction,
+        seed=seed,
+        shard_bytes=options.shard_mib << 20,
+    )
+    access = output_access(options)
+    grown = table.plan_update(plan, options.output, prune=options.prune, access=access) if there else table.Growth(plan)
+    return grown, clips
+
+
+def _spec(
+    options: argparse.Namespace, clips: recordings.Recordings, there: engine.Existing | None
+) -> features.FeatureSpec:
+    """Return what to compute: of a table that grows, what it has, unless an option says otherwise."""
+    if there and not has_spec(options):
+        return features.FeatureSpec(**there.attributes["spec"])
+    return spec_of(options, recordings.commonest_sample_rate(clips))
+
+
+def _planned(options: argparse.Namespace, growth: table.Growth, clips: recordings.Recordings) -> Planned:
+    from jobs.report import Planned
+
+    plan = growth.plan
+    output = table.TableOutput(plan, open_output(options))
+    if not plan.grown_from:
+        return Planned("featurize", options, clips, plan.catalogue, output)
+    every = recordings.Recordings(plan.catalogue.clips, plan.sources, clips.n_headers, clips.n_requests)
+    is_named, is_read = plan.is_readable.tolist().__getitem__, growth.to_read.__contains__
+    return Planned("featurize", options, every, plan.catalogue, output, is_named, is_read)
+
+
+def _count_changes(growth: table.Growth) -> str:
+    counts = {
+        "new": growth.added,
+        "replaced": growth.replaced,
+        "relabelled": growth.relabelled,
+        "gone": growth.gone,
+        "not named and left as they are": growth.unnamed,
+    }
+    return ", ".join(f"{len(clips):,} {what}" for what, clips in counts.items())
+
+
+def _show_plan(
+    planned: Planned, growth: table.Growth, existing: engine.Existing | None, special: dict[str, str]
+) -> int:
+    from jobs.report import print_plan
+
+    if not growth.plan.grown_from:
+        print_plan(planned, _describe_plan(growth.plan))
+        return OK
+    found, _ = engine.compare(planned.output, existing)
+    todo = engine.find_tasks(planned.output, found.records)
+    tasks = [planned.output.task(task, found.former.get(task)) for task in todo]
+    n_kept = sum(any(one.is_kept for one in task.inputs) for task in tasks)
+    n_read = sum(one.place.fetched for task in tasks for one in task.inputs if not one.is_kept)
+    work = {
+        "shards": f"{len(todo) - n_kept:,} to compute, {n_kept:,} to read back and rewrite, "
+        f"{growth.plan.rows.n_shards - len(todo):,} stay as they are",
+        "reads": f"{format_bytes(n_read)} of recordings",
+    }
+    print_plan(planned, special | _describe_plan(growth.plan) | work)
+    if changes := growth.describe():
+        print("\n" + "\n".join(changes))
+    return OK
+
+
+def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
     rows = plan.rows
     size = rows.total_rows * rows.layout.row_bytes
     return {

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
@@ -12,6 +13,7 @@ from mimii.recordings import SPLITS
 from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
 
 DEFAULT_SOURCE = "data/raw"
+DEFAULT_PRESET = "explore"
 
 
 def count(text: str) -> int:
@@ -88,7 +90,7 @@ def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:
         default=default,
         help="which clips are for training. baseline: test = all abnormal clips and as many normal ones, train = the "
         "other normal ones; stratified: a share of either label, by a hash of what the clip is; none. "
-        "Default: %(default)s",
+        f"Default: {default}",
     )
     group.add_argument(
         "--train-fraction",
@@ -108,7 +110,6 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        default="explore",
         help="explore: n_fft 2048, dB below the clip's maximum; autoencoder: the same with n_fft 1024; mimii-baseline "
         "and dcase2020: absolute dB as in these publications. Default: explore",
     )
@@ -215,13 +216,22 @@ def scheduler_of(options: argparse.Namespace) -> Where:
     return Where(options.scheduler, options.workers, adapt=adapt, timeout=options.timeout)
 
 
+def has_spec(options: argparse.Namespace) -> bool:
+    """Say whether an option says what to compute."""
+    return bool(options.preset or _spec_changes(options))
+
+
+def _spec_changes(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
 def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureSpec:
     """Return the preset with the options that change it; without --sample-rate at the rate of most clips."""
-    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
-    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    changes = _spec_changes(options)
     if options.sample_rate is None and commonest_rate:
         changes["sample_rate"] = commonest_rate
-    return FeatureSpec.preset(options.preset, **changes)
+    return FeatureSpec.preset(options.preset or DEFAULT_PRESET, **changes)
 
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:

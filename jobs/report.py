@@ -3,7 +3,7 @@
 import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jobs.command import BAD_CLIPS, OK, fail
@@ -17,13 +17,19 @@ _MOST_BAD_A_REASON = 10
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a job is about to do: its name and options, the clips found, which can be used, and the output."""
+    """What a job is about to do: its name and options, the clips found, which can be used, and the output.
+
+    Of a table that grows the clips are all that it will have: `is_named` says which were found now, and `is_read` which
+    of them are new or have changed.
+    """
 
     name: str
     options: argparse.Namespace
     clips: Recordings
     catalogue: Catalogue
     output: Output
+    is_named: Callable[[int], bool] = lambda _: True
+    is_read: Callable[[int], bool] = lambda _: True
 
     def bad_paths(self, run: Run | None = None) -> dict[str, str]:
         """Return the paths of clips that cannot be used, in order, and why."""
@@ -32,17 +38,15 @@ class Planned:
     def bad(self, run: Run | None = None) -> dict[int, str]:
         """Return the clips that cannot be used, and why; also those that turned out so in a run."""
         known = {clip: problem for clip, problem in enumerate(self.catalogue.problems) if problem}
-        return known | (run.bad if run else {})
+        all_bad = known | (run.bad if run else {})
+        return {clip: problem for clip, problem in all_bad.items() if self.is_named(clip)}
 
 
 def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
     """Print what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
     catalogue = planned.catalogue
-    common = {
-        "split": _split(catalogue),
-        "headers": _headers(planned.clips),
-        "reads": format_bytes(sum(clip.place.fetched for clip in planned.clips)),
-    }
+    n_bytes = sum(clip.place.fetched for index, clip in enumerate(planned.clips) if planned.is_read(index))
+    common = {"split": _split(catalogue), "headers": _headers(planned.clips), "reads": format_bytes(n_bytes)}
     bad = describe_bad(planned.bad_paths())
     print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *bad]))
     print(f"output    {planned.options.output}, {_fate(planned)}")
@@ -51,7 +55,7 @@ def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
 def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, str]) -> None:
     """Print what was done."""
     bad, n_clips = planned.bad(run), len(planned.clips)
-    computed = {clip for task in run.computed for clip in planned.output.clips_of(task)}
+    computed = {clip for task in run.computed for clip in planned.output.clips_of(task) if planned.is_read(clip)}
     before = {
         "clips": f"{n_clips:,}: {n_clips - len(bad):,} good, {len(bad):,} bad",
         "split": _split(planned.catalogue),

@@ -15,13 +15,18 @@ _NO_CLIPS = """{where}: no recordings there. Either
 
 def find_sources(options: argparse.Namespace) -> mimii.Recordings:
     """Find the recordings that the options name; SourceError with how to get some where there are none."""
+    if clips := find_any(options):
+        return clips
+    where = ", ".join(clips.sources)
+    source = options.sources[0] if options.sources else DEFAULT_SOURCE
+    raise mimii.SourceError(_NO_CLIPS.format(where=where, source=source))
+
+
+def find_any(options: argparse.Namespace) -> mimii.Recordings:
+    """Find the recordings that the options name; there may be none, such as of a quiet night."""
     lists = [options.list] if options.list else []
     sources = options.sources or ([] if lists else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
         raise mimii.SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
     access = source_access(options, SHORT_TIMEOUT)
-    clips = mimii.find_recordings(*sources, lists=lists, headers=options.probe, access=access)
-    if not clips:
-        where = ", ".join([*sources, *lists])
-        raise mimii.SourceError(_NO_CLIPS.format(where=where, source=sources[0] if sources else DEFAULT_SOURCE))
-    return clips
+    return mimii.find_recordings(*sources, lists=lists, headers=options.probe, access=access)

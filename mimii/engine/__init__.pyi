@@ -40,6 +40,7 @@ from .runs import Scheduler as Scheduler
 from .runs import Work as Work
 from .runs import compare as compare
 from .runs import do_tasks as do_tasks
+from .runs import find_tasks as find_tasks
 from .runs import run as run
 from .schedulers import HERE as HERE
 from .schedulers import TASKS_FAR_AWAY as TASKS_FAR_AWAY

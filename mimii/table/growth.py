@@ -73,6 +73,8 @@ class Growth:
         What changes of each clip: ``"label normal -> abnormal"``.
     unnamed : sequence of str
         Clips that are not among the recordings named now, and stay as they are.
+    to_read : frozenset of int
+        The clips, by their index in the plan, whose recordings are new or have changed: no other is read.
 
     """
 
@@ -82,6 +84,7 @@ class Growth:
     gone: Sequence[str] = ()
     relabelled: Mapping[str, str] = field(default_factory=dict)
     unnamed: Sequence[str] = ()
+    to_read: frozenset[int] = frozenset()
 
     def describe(self) -> list[str]:
         """Write what changes: a line for each kind, and below it the first clips by name."""
@@ -287,6 +290,7 @@ def _describe(
         sorted(paths[clip] for clip in gone),
         dict(sorted(relabelled.items())),
         sorted(paths[clip] for clip in left),
+        frozenset([*is_changed, *range(n_there, n_there + len(added))]),
     )
 
 
