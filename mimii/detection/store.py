@@ -82,6 +82,11 @@ class FindingsOutput:
         return self.study.output
 
     @property
+    def purpose(self) -> str:
+        """The fingerprint of the study."""
+        return self.study.fingerprint
+
+    @property
     def n_tasks(self) -> int:
         """How many machines there are."""
         return len(self.machines)

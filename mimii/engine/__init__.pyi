@@ -7,6 +7,8 @@ from .cluster import connect as connect
 from .early import ONE_THREAD as ONE_THREAD
 from .early import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
 from .early import start_early as start_early
+from .lease import BusyError as BusyError
+from .outputs import LEASE as LEASE
 from .outputs import Existing as Existing
 from .outputs import Head as Head
 from .outputs import Output as Output

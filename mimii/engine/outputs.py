@@ -16,6 +16,9 @@ from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, from_json, is_in_place, is_valid
 from mimii.storage import PARTIAL, Objects, path_to_text
 
+LEASE = "lease-"
+"""What the names of leases begin with."""
+
 _RECORDS_AT_ONCE = 256
 _LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
@@ -87,6 +90,11 @@ class Output(Protocol):
     @property
     def replaced(self) -> Sequence[str]:
         """Folders of which only the last documents stay when it is finished."""
+        ...
+
+    @property
+    def purpose(self) -> str:
+        """Digest of all that is written: two runs of one purpose write the same."""
         ...
 
     @property
@@ -189,7 +197,7 @@ def look(objects: Objects, head: Head) -> Existing | None:
 
 def _is_nothing(name: str) -> bool:
     """Return whether a name is of temporary files, or of what systems leave in any folder."""
-    return name in _LEFT_BY_SYSTEMS or name.startswith("._")
+    return name in _LEFT_BY_SYSTEMS or name.startswith(("._", LEASE))
 
 
 @dataclass(frozen=True, slots=True)

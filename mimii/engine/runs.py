@@ -14,6 +14,7 @@ from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
+from mimii.engine.lease import Held, hold
 from mimii.engine.outputs import (
     Existing,
     Found,
@@ -115,16 +116,36 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     started = time.monotonic()
     if isinstance(where, Where):
         check_scheduler(where.scheduler)  # before anything is erased
-    existing = _make_way(output, overwrite=overwrite)
-    found, is_whole = compare(output, existing)
+    while (done := _run_once(output, where, progress, overwrite=overwrite)) is None:
+        pass
+    todo, records = done
+    return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
+
+
+def _run_once(
+    output: Output, where: Scheduler, progress: Progress, *, overwrite: bool
+) -> tuple[list[int], dict[int, Record]] | None:
+    """Do what is missing; None where another run has changed the output before this one held its lease."""
+    existing = _look(output, overwrite=overwrite)
+    is_other = existing is not None and bool(output.differences(existing))
+    found, is_whole = compare(output, None if is_other else existing)
     records, todo = found.records, find_tasks(output, found.records)
-    if todo or not is_whole:
-        with_timeout(output.objects, SHORT_TIMEOUT).check()
+    if is_whole and not todo:
+        return todo, records
+    near = with_timeout(output.objects, SHORT_TIMEOUT)
+    near.check()
+    with hold(near, output.purpose) as held:
+        if held.had_rivals or look(near, output.head) != existing:
+            return None
+        if is_other:
+            erase(output)
+            existing = None
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
-        records |= _do(output, todo, found.former, where, progress)
+        records |= _do(output, todo, found.former, where, progress, held)
+        held.check()
         finish(output, dict(sorted(records.items())), existing)
-    return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
+    return todo, records
 
 
 def find_tasks(output: Output, records: Mapping[int, Record]) -> list[int]:
@@ -142,28 +163,29 @@ def compare(output: Output, existing: Existing | None) -> tuple[Found, bool]:
     return found, is_whole and output.is_whole(existing, found.records, sizes)
 
 
-def _make_way(output: Output, *, overwrite: bool) -> Existing | None:
-    """Return what is at an output; refuse other results, or erase them."""
-    near = with_timeout(output.objects, SHORT_TIMEOUT)
-    existing = look(near, output.head)
-    if existing is None or not (changes := output.differences(existing)):
+def _look(output: Output, *, overwrite: bool) -> Existing | None:
+    """Return what is at an output; StoreError where these are other results, unless they are to be overwritten."""
+    existing = look(with_timeout(output.objects, SHORT_TIMEOUT), output.head)
+    if existing is None or overwrite or not (changes := output.differences(existing)):
         return existing
-    if not overwrite:
-        listed = "\n  ".join(changes)
-        msg = (
-            f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
-            f"--overwrite:\n  {listed}"
-        )
-        raise StoreError(msg)
-    near.check()
-    erase(output)
-    return None
+    listed = "\n  ".join(changes)
+    msg = (
+        f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
+        f"--overwrite:\n  {listed}"
+    )
+    raise StoreError(msg)
 
 
 def _do(
-    output: Output, todo: Sequence[int], former: Mapping[int, Record], where: Scheduler, progress: Progress
+    output: Output,
+    todo: Sequence[int],
+    former: Mapping[int, Record],
+    where: Scheduler,
+    progress: Progress,
+    held: Held,
 ) -> dict[int, Record]:
     """Do the tasks that are missing; return their records."""
+    records = {}
 
     def make_task(task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
         return output.task(task, former.get(task))
@@ -173,7 +195,10 @@ def _do(
         return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
 
     work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, recorded=recorded)
-    return dict(do_tasks(work, todo, where, progress))
+    for task, record in do_tasks(work, todo, where, progress):
+        held.check()
+        records[task] = record
+    return records
 
 
 def _nothing_recorded(_left: Sequence[int]) -> Iterator[tuple[int, Any]]:

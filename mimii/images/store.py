@@ -66,6 +66,11 @@ class AlbumOutput:
     )
 
     @property
+    def purpose(self) -> str:
+        """The fingerprint of the album."""
+        return self.album.fingerprint
+
+    @property
     def n_tasks(self) -> int:
         """How many tasks there are."""
         return self.album.n_tasks

@@ -51,6 +51,7 @@ from .statistics import from_values as from_values
 from .statistics import mean_and_std as mean_and_std
 from .statistics import no_sums as no_sums
 from .store import TableOutput as TableOutput
+from .store import digest_left as digest_left
 from .table import HEAD as HEAD
 from .table import SHARD_BYTES as SHARD_BYTES
 from .table import ShardTask as ShardTask

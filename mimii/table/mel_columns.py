@@ -24,12 +24,12 @@ def mel_chunk_key(name: str, chunk: int) -> str:
     return f"{name}/c.{chunk}.0"
 
 
-def describe_chunks(rows: RowPlan, n_mels: int, fingerprints: Mapping[int, str]) -> Iterator[str]:
-    """Yield for each chunk of clips a digest of what it is collected from: these clips, of these shards."""
+def describe_chunks(rows: RowPlan, n_mels: int, left: Mapping[int, str]) -> Iterator[str]:
+    """Yield for each chunk of clips a digest of what it is collected from: what these shards' tasks have left."""
     n_clips = len(rows.n_rows)
     for first in range(0, n_clips, CLIPS_A_CHUNK):
         last = min(first + CLIPS_A_CHUNK, n_clips)
-        content = [last, n_mels, *(fingerprints[shard] for shard in _shards_of(rows, first, last))]
+        content = [last, n_mels, *(left[shard] for shard in _shards_of(rows, first, last))]
         yield hashlib.sha256(str(content).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ the consolidated metadata of its arrays: a store that has it is finished.
 zarr is imported where it is used: workers do not need its quarter of a second.
 """
 
+import hashlib
 import json
 import math
 import warnings
@@ -79,6 +80,12 @@ class TableOutput:
     replaced: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = "shard"
     pipeline: ClassVar[Pipeline] = Pipeline("load-mel-db-shard", partial(clips_to_partitions, write=write_shard))
+
+    @property
+    def purpose(self) -> str:
+        """Digest of the table and of the versions of its recordings."""
+        versions = self.plan.origins.version.tobytes()
+        return hashlib.sha256(self.plan.fingerprint.encode() + versions).hexdigest()[:16]
 
     @property
     def n_tasks(self) -> int:
@@ -178,7 +185,8 @@ class TableOutput:
         return is_this and is_collected and sizes.keys() >= _small_keys(self.plan)
 
     def _describe_chunks(self, records: Mapping[int, Record]) -> Iterator[str]:
-        return describe_chunks(self.plan.rows, self.plan.catalogue.spec.n_mels, _fingerprints(records))
+        left = {task: digest_left(record) for task, record in records.items()}
+        return describe_chunks(self.plan.rows, self.plan.catalogue.spec.n_mels, left)
 
     def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
         """Return what killed writers have left behind."""
@@ -192,6 +200,12 @@ def _sums_of(record: Record) -> dict[str, statistics.Sums] | None:
     groups = {name: statistics.from_values(record.result[name]) for name in _SUM_GROUPS if name in record.result}
     good = {name: sums for name, sums in groups.items() if sums}
     return good if good and len(good) == len(groups) else None
+
+
+def digest_left(record: Record) -> str:
+    """Return the SHA-256 of the mel statistics that a task has left; empty where its record names none."""
+    written = record.written.get(mel_key(record.stamp.task, record.stamp.fingerprint))
+    return written.sha256 if written else ""
 
 
 def _fingerprints(records: Mapping[int, Record]) -> dict[int, str]:

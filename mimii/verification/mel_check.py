@@ -19,10 +19,12 @@ from mimii.verification.contents import Contents
 from mimii.verification.metadata import Checked, Finding
 
 
-def check_mel_columns(contents: Contents, rows: RowPlan, fingerprints: Mapping[int, str]) -> list[Checked]:
-    """Compare the columns of mel statistics, chunk by chunk; `fingerprints` are those of all shards' records."""
+def check_mel_columns(
+    contents: Contents, rows: RowPlan, fingerprints: Mapping[int, str], left: Mapping[int, str]
+) -> list[Checked]:
+    """Compare the columns of mel statistics, chunk by chunk, with what the tasks of all shards have left."""
     n_mels, noted = contents.store.spec.n_mels, contents.attributes.get(MEL_CHUNKS) or []
-    expected = list(describe_chunks(rows, n_mels, fingerprints))
+    expected = list(describe_chunks(rows, n_mels, left))
     if noted != expected:
         problem = "shards have changed since the table was finished: an update is not; run the same command again"
         return [Checked("finished", 0, (Finding("finished", contents.store.objects.root, problem),))]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import record_key
+from mimii.engine import LEASE, record_key
 from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, LABEL_NAMES, TEST, TRAIN
 from mimii.storage import PARTIAL
@@ -274,7 +274,8 @@ def _is_of_shard(key: str, shards: range) -> bool:
 
 def find_foreign(names: Iterable[str]) -> list[str]:
     """Return the names at the top of a store that are not of a table."""
-    return sorted(set(names) - SCHEMA.keys() - {HEAD.key, PARTIAL})
+    others = set(names) - SCHEMA.keys() - {HEAD.key, PARTIAL}
+    return sorted(name for name in others if not name.startswith(LEASE))
 
 
 def shard_keys(shard: int) -> tuple[str, str]:

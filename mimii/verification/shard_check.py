@@ -26,6 +26,7 @@ from mimii.table import (
     add_sums,
     decode_chunk,
     decode_shard,
+    digest_left,
     digest_spans,
     from_values,
     mel_key,
@@ -101,8 +102,8 @@ class ShardReport:
         Over the rows of the clips for training, and of the others, computed from the rows.
     versions : mapping of int to int
         Digests of the recordings that each clip was read from; empty where there is no valid record.
-    fingerprint : str
-        Of what the shard is made of; empty where there is no valid record.
+    fingerprint, left : str
+        Of what the shard is made of, and of the mel statistics; empty where there is no valid record.
     n_bytes : int
         Bytes of the shard.
 
@@ -113,6 +114,7 @@ class ShardReport:
     sums: Mapping[str, Sums]
     versions: Mapping[int, int]
     fingerprint: str
+    left: str
     n_bytes: int
 
 
@@ -154,8 +156,8 @@ def check_shard(task: ShardCheck) -> ShardReport:
     if row_clip is not None and of_rows is not None:
         checked.append(Checked("row_clip", task.n_rows, tuple(_row_clip_findings(task, row_clip, of_rows["clip"]))))
     versions = {} if spans is None else dict(zip(spans["clip"].tolist(), spans["version"].tolist(), strict=True))
-    fingerprint = record.stamp.fingerprint if record else ""
-    return ShardReport(task.shard, tuple(merge(checked).values()), sums, versions, fingerprint, len(features or b""))
+    known = (record.stamp.fingerprint, digest_left(record)) if record else ("", "")
+    return ShardReport(task.shard, tuple(merge(checked).values()), sums, versions, *known, len(features or b""))
 
 
 def _check_record(task: ShardCheck, data: bytes | None) -> tuple[Checked, Record | None]:

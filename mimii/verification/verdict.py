@@ -71,6 +71,7 @@ class _Tally:
 
     sums: dict[str, Sums]
     fingerprints: dict[int, str] = field(default_factory=dict)
+    left: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -86,7 +87,7 @@ class _Tally:
     def add_shard(self, report: ShardReport) -> None:
         """Add what is known of a shard."""
         self.sums = {name: add_sums((total, report.sums[name]), total.total.size) for name, total in self.sums.items()}
-        self.fingerprints[report.shard] = report.fingerprint
+        self.fingerprints[report.shard], self.left[report.shard] = report.fingerprint, report.left
         self.n_bytes += report.n_bytes
 
     def checked(self) -> Iterator[Checked]:
@@ -196,7 +197,7 @@ def _check_statistics(contents: Contents, rows: RowPlan, tally: _Tally) -> list[
     wrong = {finding.check for finding in tally.findings} - {"librosa"}
     if wrong & {"records", "finished"}:
         return []
-    checked = check_mel_columns(contents, rows, tally.fingerprints)
+    checked = check_mel_columns(contents, rows, tally.fingerprints, tally.left)
     if wrong or any(part.findings for part in checked):
         return checked
     sums = choose_sums(tally.sums, contents.store.layout.n_features)

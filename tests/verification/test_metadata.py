@@ -118,7 +118,7 @@ def test_a_record_is_stale_where_a_recording_changed_at_the_same_place(change, w
     now = [before[0], replace(before[1], **change)]
     matches = match_clips(columns_of(["/a.wav", "/b.wav"]), [Clip(place.url, place) for place in now])
     matches = replace(matches, ways=dict.fromkeys(matches.ways, ways))
-    report = ShardReport(3, (), {}, dict(enumerate(map(digest_version, before))), "f00", 0)
+    report = ShardReport(3, (), {}, dict(enumerate(map(digest_version, before))), "f00", "", 0)
     checked = check_recordings(report, [0, 1], matches)
     assert expected == (None if checked is None else len(checked.findings))
     assert checked is None or all(finding.shard == 3 for finding in checked.findings)
@@ -126,7 +126,7 @@ def test_a_record_is_stale_where_a_recording_changed_at_the_same_place(change, w
 
 def test_without_a_recording_it_is_unknown_whether_a_record_is_stale():
     matches = match_clips(columns_of(["/a.wav", "/b.wav"]), found("/a.wav"))
-    assert check_recordings(ShardReport(0, (), {}, {0: 1, 1: 2}, "f00", 0), [0, 1], matches) is None
+    assert check_recordings(ShardReport(0, (), {}, {0: 1, 1: 2}, "f00", "", 0), [0, 1], matches) is None
 
 
 def mimii(snrs=(6,), kinds=("fan",)):

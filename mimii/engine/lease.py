@@ -1,0 +1,226 @@
+"""A lease on an output: of two runs that would write different results to it, one is refused.
+
+Each run that writes puts a small document of its own at the output and puts it anew every few seconds. Who is first is
+decided as in a bakery (Lamport 1974): draw a number, look at the numbers of the others, and the lowest is served. That
+takes no more than objects that are put whole and listed, so it holds on any disk and any object store. A lease whose
+document does not change any more is stale; clocks of two hosts are never compared.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+
+from mimii.engine.outputs import LEASE, StoreError
+from mimii.storage import Objects
+
+SECONDS_BETWEEN_BEATS = 3.0
+SECONDS_UNTIL_STALE = 20.0
+_SECONDS_BETWEEN_LOOKS = 0.5
+_log = logging.getLogger(__name__)
+
+
+class BusyError(StoreError):
+    """Another run writes other results to this output; the message says which, and since when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a run says of itself at an output.
+
+    Attributes
+    ----------
+    name : str
+        Of the lease, unlike any other.
+    purpose : str
+        Digest of what is written: runs of the same purpose do not disturb each other.
+    host, process, machine, began : str or int
+        Which process of which machine holds it, and when that process began.
+    since : str
+        When it was taken, by that machine's clock.
+    number : int
+        The number that it has drawn; 0 while it draws.
+    beat : int
+        How often it was put anew.
+
+    """
+
+    name: str
+    purpose: str
+    host: str
+    process: int
+    machine: str
+    began: str
+    since: str
+    number: int = 0
+    beat: int = 0
+
+    @property
+    def key(self) -> str:
+        """Where it is."""
+        return f"{LEASE}{self.name}.json"
+
+    def __str__(self) -> str:
+        """Name the process that holds it."""
+        return f"process {self.process} on {self.host}, since {self.since}"
+
+
+class Held:
+    """A lease that this process holds."""
+
+    def __init__(self, objects: Objects, lease: Lease, *, had_rivals: bool) -> None:
+        self.had_rivals = had_rivals
+        self._objects, self._lease, self._ended = objects, lease, threading.Event()
+        self._was_taken = False
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise BusyError where another run has taken it over, since this one was silent for too long."""
+        if self._was_taken:
+            msg = f"{self._objects.root}: another run has taken over while this one was suspended; run it again"
+            raise BusyError(msg)
+
+    def release(self) -> None:
+        """Give it back."""
+        self._ended.set()
+        self._thread.join()
+        if not self._was_taken:
+            _delete(self._objects, self._lease)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
+            try:
+                if self._objects.get(self._lease.key) is None:
+                    self._was_taken = True
+                    return
+                self._lease = replace(self._lease, beat=self._lease.beat + 1)
+                _put(self._objects, self._lease)
+            except OSError as error:
+                _log.warning("the lease on %s could not be put anew: %s", self._objects.root, error)
+
+
+@contextmanager
+def hold(objects: Objects, purpose: str) -> Iterator[Held]:
+    """Hold a lease on an output meanwhile; BusyError where another run with another purpose has one."""
+    lease, had_rivals = _take(objects, purpose)
+    held = Held(objects, lease, had_rivals=had_rivals)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def _take(objects: Objects, purpose: str) -> tuple[Lease, bool]:
+    """Draw a number and wait until it is the lowest; return the lease, and whether there were others."""
+    since = datetime.now(UTC).astimezone().isoformat(" ", "seconds")
+    process, began = os.getpid(), _process_began(os.getpid())
+    lease = Lease(uuid.uuid4().hex, purpose, socket.gethostname(), process, _this_machine(), began, since)
+    _put(objects, lease)
+    try:
+        others = _others(objects, lease)
+        lease = replace(lease, number=1 + max((one.number for one in others.values()), default=0))
+        _put(objects, lease)
+        had_rivals = bool(others)
+        for rival in _others(objects, lease).values():
+            had_rivals = True
+            _settle(objects, lease, rival)
+    except BaseException:
+        _delete(objects, lease)
+        raise
+    return lease, had_rivals
+
+
+def _settle(objects: Objects, lease: Lease, rival: Lease) -> None:
+    """Wait until it is known which of two is first; BusyError where that is the rival, and it is alive."""
+    seen, changed = rival, time.monotonic()
+    while (now := _read(objects, rival.key)) is not None:
+        if now.beat != seen.beat or now.number != seen.number:
+            seen, changed = now, time.monotonic()
+        if now.number and (now.number, now.name) > (lease.number, lease.name):
+            return
+        is_here, is_known_alive = now.machine == lease.machine, now.beat != rival.beat
+        if now.number and (is_known_alive or (is_here and _is_alive(now))):
+            _refuse(objects, now)
+        if (is_here and not _is_alive(now)) or time.monotonic() - changed > SECONDS_UNTIL_STALE:
+            _log.warning("%s: the run before (%s) is not there any more; taking over", objects.root, now)
+            objects.delete(now.key)
+            return
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _refuse(objects: Objects, rival: Lease) -> None:
+    msg = (
+        f"{objects.root}: another run writes other results to it ({rival}). Wait until it has ended, or choose another "
+        "--output"
+    )
+    raise BusyError(msg)
+
+
+def _others(objects: Objects, lease: Lease) -> dict[str, Lease]:
+    """Return the leases of other purposes; those that processes of this machine have left when killed are deleted."""
+    names = [name for name in objects.names() if name.startswith(LEASE) and name != lease.key]
+    found = {key: one for key, data in objects.get_all(names).items() if (one := _parse(data))}
+    for key in [key for key, one in found.items() if one.machine == lease.machine and not _is_alive(one)]:
+        _log.info("%s: the run before (%s) was killed", objects.root, found.pop(key))
+        objects.delete(key)
+    return {key: one for key, one in found.items() if one.purpose != lease.purpose}
+
+
+def _read(objects: Objects, key: str) -> Lease | None:
+    data = objects.get(key)
+    return None if data is None else _parse(data)
+
+
+def _parse(data: bytes) -> Lease | None:
+    try:
+        values: Mapping[str, str] = json.loads(data)
+        return Lease(**values)  # type: ignore[arg-type]  # a TypeError where it is none
+    except (ValueError, TypeError):
+        return None
+
+
+def _put(objects: Objects, lease: Lease) -> None:
+    objects.put(lease.key, json.dumps(asdict(lease)).encode())
+
+
+def _delete(objects: Objects, lease: Lease) -> None:
+    """Delete a lease; where that fails, what the run itself has to say matters more."""
+    try:
+        objects.delete(lease.key)
+    except OSError as error:
+        _log.info("the lease on %s could not be given back: %s", objects.root, error)
+
+
+def _is_alive(lease: Lease) -> bool:
+    """Say whether the process that holds a lease, one of this machine, is still there."""
+    return _process_began(lease.process) == lease.began != ""
+
+
+def _process_began(process: int) -> str:
+    """Return when a process began, by the kernel's ticks; empty where there is none, or it is a zombie."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+@cache
+def _this_machine() -> str:
+    """Return what tells machines, and containers with process ids of their own, from each other."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return uuid.uuid4().hex  # nothing is known of the processes of others
