@@ -81,23 +81,27 @@ def make_parser() -> argparse.ArgumentParser:
         help="uncompressed size of what one task writes; default: 32",
     )
     add_run_options(parser, "--window")
-    growing = parser.add_argument_group("a table that grows")
-    growing.add_argument(
+    _add_growing_options(parser)
+    add_storage_options(parser)
+    parser.set_defaults(split=None)
+    return parser
+
+
+def _add_growing_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a table that grows")
+    group.add_argument(
         "--update",
         action="store_true",
         help="add what is named to the table that is there: what it has already stays, recordings that changed are "
         "computed again, labels that differ are corrected; features and split are the table's where no option says "
         "otherwise. Where there is no table yet, one is made",
     )
-    growing.add_argument(
+    group.add_argument(
         "--prune",
         action="store_true",
         help="with --update: clips of the table that lie below a SOURCE and are not there any more get the status "
         "'removed', and their rows become NaN",
     )
-    add_storage_options(parser)
-    parser.set_defaults(split=None)
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,9 +198,10 @@ def _show_plan(
     if not growth.plan.grown_from:
         print_plan(planned, _describe_plan(growth.plan))
         return OK
-    found, _ = engine.compare(planned.output, existing)
-    todo = engine.find_tasks(planned.output, found.records)
-    tasks = [planned.output.task(task, found.former.get(task)) for task in todo]
+    output = planned.output.at(existing)
+    found, _ = engine.compare(output, existing)
+    todo = engine.find_tasks(output, found.records)
+    tasks = [output.task(task, found.former.get(task)) for task in todo]
     n_kept = sum(any(one.is_kept for one in task.inputs) for task in tasks)
     n_read = sum(one.place.fetched for task in tasks for one in task.inputs if not one.is_kept)
     work = {

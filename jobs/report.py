@@ -84,8 +84,9 @@ def _fate(planned: Planned) -> str:
     if existing is None:
         return "where nothing is yet"
     if output.differences(existing):
-        fate = "would be deleted" if planned.options.overwrite else "would be refused without --overwrite"
+        fate = "would be replaced" if planned.options.overwrite else "would be refused without --overwrite"
         return f"which holds another {existing.kind}: {fate}"
+    output = output.at(existing)
     n_done = len(read_records(output, output.objects.sizes()))
     return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} are there already"
 

@@ -35,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_demo_makes_a_table_of_160_good_clips(demo):
     folder, _ = demo
     table = xarray.open_zarr(folder / "features.zarr")
-    assert table.sizes == {"row": 160 * 309, "feature": 320, "clip": 160}
+    assert table.sizes == {"row": 160 * 309, "feature": 320, "clip": 160, "mel": 64}
     assert set(table.status.values) == {"ok"}
     assert set(table.machine_type.values) == {"fan", "pump", "slider", "valve"}
     assert (table.label.values == 1).sum() == 40

@@ -1,5 +1,6 @@
 """Learn the machines of a table, and score recordings: the front door to this room, for the command and for Python."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from mimii.detection.learning import Training
 from mimii.detection.machines import Machine, find_machines
 from mimii.detection.results import VERDICTS, Results
 from mimii.detection.scoring import Score, ScoreTask, read_model, score_clips
-from mimii.detection.store import FindingsOutput, fingerprint
+from mimii.detection.store import FindingsOutput, digest_machine
 from mimii.detection.study import MODELS, Outcome, Study
 from mimii.engine import (
     SILENT,
@@ -54,7 +55,7 @@ from mimii.storage import (
     open_objects,
     with_timeout,
 )
-from mimii.table import RECORDS, Columns, read_columns
+from mimii.table import RECORDS, Columns, open_store, read_columns, read_origins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,12 +156,13 @@ def detect(  # noqa: PLR0913  each is a choice that users have
     """
     output = output or _beside(table)
     training = training or Training()
-    objects = open_objects(table, access)
+    objects = open_store(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))
     machines = _learnable(columns, table)
-    wanted = fingerprint(columns, digest_written(objects, RECORDS), training)
-    study = _study(columns, objects, open_objects(output, output_access or access), training, wanted)
-    findings = FindingsOutput(study, tuple(machines), columns, table, access)
+    study = _study(columns, objects, open_objects(output, output_access or access), training)
+    digests = _digest_machines(machines, study, columns)
+    study = replace(study, fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16])
+    findings = FindingsOutput(study, tuple(machines), columns, digests, table, access)
     done = run(findings, client, overwrite=overwrite, progress=progress)
     return Report(output, findings.results(done.records), columns, done)
 
@@ -275,13 +277,20 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
     raise StoreError(msg)
 
 
-def _study(columns: Columns, table: Objects, output: Objects, training: Training, wanted: str) -> Study:
+def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:
+    """Digest what decides what comes of each machine: where none of it has changed, it is not learned again."""
+    origins = read_origins(study.table, [str(path) for path in columns.path])
+    content = "" if origins.version.any() else digest_written(study.table, RECORDS)  # as earlier versions made tables
+    return tuple(digest_machine(machine, study, origins.version, content) for machine in machines)
+
+
+def _study(columns: Columns, table: Objects, output: Objects, training: Training) -> Study:
     spec, n_features = columns.spec, columns.spec.n_features
     shift, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
     if training.normalize:
         shift = columns.feature_mean.astype(np.float32)
         scale = np.where(columns.feature_std > 0, columns.feature_std, 1).astype(np.float32)
-    return Study(table, output, spec, columns.shard_rows, shift, scale, training, wanted)
+    return Study(table, output, spec, columns.shard_rows, shift, scale, training)
 
 
 def _choose_model(clip: Clip, detectors: Mapping[str, Detector]) -> str:

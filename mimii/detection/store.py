@@ -3,11 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from mimii.detection.learning import Training, training_as_dict
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.detection.learning import training_as_dict
 from mimii.detection.listening import read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import find_hardest, write_page
@@ -25,6 +28,7 @@ from mimii.detection.study import (
 from mimii.engine import (
     Existing,
     Head,
+    InPlace,
     Pipeline,
     Record,
     Stamp,
@@ -39,12 +43,12 @@ from mimii.table import Columns
 
 SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
 FINDINGS_HEAD = Head("detect.json", "Detection of machines that sound unlike themselves", "run of detection")
-_FORMAT = 1
+_FORMAT = 2
 _SOFTWARE = ("numpy", "scikit-learn", "zarr")
 
 
 @dataclass(frozen=True, slots=True)
-class FindingsOutput:
+class FindingsOutput(InPlace):
     """Models and scores of the machines of a table at their place; see `mimii.engine.Output` for the methods.
 
     Attributes
@@ -55,6 +59,8 @@ class FindingsOutput:
         What there is to learn.
     columns : Columns
         Of the table.
+    digests : tuple of str
+        Of all that decides what comes of each machine.
     source : str
         Where the table is, for the output's attributes.
     access : Access
@@ -65,6 +71,7 @@ class FindingsOutput:
     study: Study
     machines: tuple[Machine, ...]
     columns: Columns
+    digests: tuple[str, ...]
     source: str
     access: Access = DEFAULT_ACCESS
     head: ClassVar[Head] = FINDINGS_HEAD
@@ -97,22 +104,15 @@ class FindingsOutput:
 
     def stamp(self, task: int) -> Stamp:
         """Return what the outcome of a machine must bear."""
-        return Stamp(self.study.fingerprint, task)
+        return Stamp(self.digests[task], 0)
 
     def accepts(self, record: Record) -> bool:
         """Say whether a record holds an outcome."""
         return read_outcome(record) is not None
 
-    def can_retry(self, record: Record) -> bool:
-        """Say whether there are clips to be read again."""
-        return bool(record.unread)
-
-    def former(self, _task: int, _record: Record | None, _sizes: Mapping[str, int]) -> None:
-        """Keep nothing of a task that is to be done."""
-
     def task(self, task: int, _former: Record | None = None) -> MachineTask:
         """Return all that a worker needs to know of a machine."""
-        return MachineTask(task, self.machines[task], self.study)
+        return MachineTask(task, self.machines[task], self.study, self.stamp(task))
 
     def clips_of(self, task: int) -> Sequence[int]:
         """Return the clips of a machine."""
@@ -124,26 +124,21 @@ class FindingsOutput:
         return self.machines[task].n_clips
 
     def differences(self, existing: Existing) -> list[str]:
-        """Say how the results at the output differ."""
+        """Say how the results at the output differ: a table that has grown is the same table."""
         there, now = existing.attributes, self._about()
-        if there["fingerprint"] == now["fingerprint"]:
-            return []
         found = [line for group in ("training", "spec") for line in changed(there.get(group, {}), now[group])]
-        return found or ["the table: its clips or their features have changed"]
+        if there.get("table") != now["table"]:
+            found.append(f"table: {', '.join(there.get('sources', ()))} there, {self.source} now")
+        return found or changed(there, {"format": _FORMAT})
 
     def first_documents(self) -> dict[str, bytes]:
         """Return what says which results there will be."""
         return {self.head.key: head_document(self._about() | {"finished": False})}
 
-    def collect(
-        self, _existing: Existing | None, _records: Mapping[int, Record], _sizes: Mapping[str, int]
-    ) -> tuple[()]:
-        """Collect nothing before the last documents."""
-        return ()
-
-    def surplus(self, _records: Mapping[int, Record], _sizes: Mapping[str, int]) -> set[str]:
-        """Leave nothing to be deleted."""
-        return set()
+    def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
+        """Return models and outcomes of machines that the table has no more."""
+        ours = {key for task, record in records.items() for key in (self.record_key(task), *record.written)}
+        return {key for key in sizes if key.startswith((f"{MODELS}/", f"{OUTCOMES}/"))} - ours
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return scores, results and the page."""
@@ -155,9 +150,10 @@ class FindingsOutput:
             self.head.key: head_document(self._about() | {"finished": True}),
         }
 
-    def is_whole(self, _existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
-        """Say whether all documents are there."""
-        return sizes.keys() >= {SCORES, RESULTS, REPORT}
+    def is_whole(self, existing: Existing, _records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
+        """Say whether all documents are there, and are of these machines."""
+        is_this = existing.attributes["fingerprint"] == self.study.fingerprint
+        return is_this and sizes.keys() >= {SCORES, RESULTS, REPORT}
 
     def results(self, records: Mapping[int, Record]) -> Results:
         """Return each machine with its outcome."""
@@ -177,15 +173,22 @@ class FindingsOutput:
 
     def _about(self) -> dict[str, Any]:
         about = {"title": self.head.title, "format": _FORMAT, "fingerprint": self.study.fingerprint}
+        about["table"] = hashlib.sha256(self.study.table.root.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         about |= {"training": training_as_dict(self.study.training), "spec": self.columns.spec.as_dict()}
         return about | provenance([self.source], "results", _SOFTWARE)
 
 
-def fingerprint(columns: Columns, content: str, training: Training) -> str:
-    """Digest all that decides what comes out: the table with its content, and how it is learned."""
-    values = (_FORMAT, columns.attributes["fingerprint"], columns.status.tolist(), content, training_as_dict(training))
-    statistics = columns.feature_mean.tobytes() + columns.feature_std.tobytes()
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + statistics).hexdigest()[:16]
+def digest_machine(machine: Machine, study: Study, versions: NDArray[np.int64], content: str) -> str:
+    """Digest all that decides what comes of a machine: its clips, how they are learned, and what they are scaled by.
+
+    `versions` are those of the recordings of the table; `content` stands for them in a table that does not say.
+    """
+    spans = (*machine.train, *machine.test)
+    clips = [(span.clip, span.row, span.n_rows, int(versions[span.clip])) for span in spans]
+    how = (_FORMAT, training_as_dict(study.training), study.spec.as_dict(), content)
+    values = (how, asdict(replace(machine, snr_db=0.0)), str(machine.snr_db), clips)
+    scale = study.shift.tobytes() + study.scale.tobytes()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + scale).hexdigest()[:16]
 
 
 def check_free(objects: Objects, *, overwrite: bool) -> None:

@@ -50,7 +50,7 @@ class Study:
     training : Training
         How to learn.
     fingerprint : str
-        For the outcomes: of the table and the training.
+        Of the training and of all machines.
 
     """
 
@@ -61,7 +61,7 @@ class Study:
     shift: FloatArray
     scale: FloatArray
     training: Training
-    fingerprint: str
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,15 @@ class MachineTask:
         Which machine.
     study : Study
         How, and where the results go.
+    stamp : Stamp
+        For the outcome.
 
     """
 
     index: int
     machine: Machine
     study: Study
+    stamp: Stamp
 
     def __str__(self) -> str:
         """Name the machine, for messages."""
@@ -138,7 +141,7 @@ def learn_machine(task: MachineTask) -> Record:
     model = {model_key(machine.name): to_bytes(detector)}
     clips = tuple(span.clip for span in machine.test)
     outcome = Outcome(machine.name, len(learned), unknown, detector.threshold, clips, machine.labels, scores)
-    record = Record(Stamp(study.fingerprint, task.index), describe(model), result=asdict(outcome))
+    record = Record(task.stamp, describe(model), result=asdict(outcome))
     study.output.put_all(model)
     study.output.put(outcome_key(machine.name), to_json(record))
     return record

@@ -11,6 +11,7 @@ from .lease import BusyError as BusyError
 from .outputs import LEASE as LEASE
 from .outputs import Existing as Existing
 from .outputs import Head as Head
+from .outputs import InPlace as InPlace
 from .outputs import Output as Output
 from .outputs import StoreError as StoreError
 from .outputs import UnfinishedError as UnfinishedError

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
@@ -34,6 +34,9 @@ class StoreError(RuntimeError):
 
 class UnfinishedError(RuntimeError):
     """An output that lacks results when it is to be finished; the message says which."""
+
+
+OutputType = TypeVar("OutputType")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,22 @@ class Output(Protocol):
         """Digest of all that is written: two runs of one purpose write the same."""
         ...
 
+    def at(self, existing: Existing | None) -> "Output":
+        """Return the same output, stored as what is there."""
+        ...
+
+    def beside(self, existing: Existing) -> "Output | None":
+        """Return the same output, made beside what is there; None where it can only be made in its place."""
+        ...
+
+    def find_replaced(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return the stored keys of what this output has replaced, or of what was begun beside it and not finished."""
+        ...
+
+    def delete_replaced(self, keys: Iterable[str]) -> None:
+        """Delete such objects."""
+        ...
+
     @property
     def noun(self) -> str:
         """What one task makes: shard, batch, machine."""
@@ -126,6 +145,10 @@ class Output(Protocol):
 
     def can_retry(self, record: Record) -> bool:
         """Say whether a valid record has clips that are to be read again."""
+        ...
+
+    def bad_clips(self, record: Record) -> Iterable[int]:
+        """Return the clips that turned out to be bad."""
         ...
 
     def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
@@ -174,6 +197,47 @@ class Output(Protocol):
     def is_whole(self, existing: Existing, records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
         """Say whether an output that calls itself finished has all of its documents."""
         ...
+
+
+class InPlace:
+    """What most outputs do alike: they are made where they are, a task as a whole, and nothing has to be collected."""
+
+    __slots__ = ()
+
+    def at(self, _existing: Existing | None) -> Self:
+        """Return itself: there is one way to store it."""
+        return self
+
+    def beside(self, _existing: Existing) -> None:
+        """Make it in the place of what is there."""
+
+    def find_replaced(self, _sizes: Mapping[str, int]) -> list[str]:
+        """Replace nothing that would have to be deleted."""
+        return []
+
+    def delete_replaced(self, _keys: Iterable[str]) -> None:
+        """Delete nothing."""
+
+    def can_retry(self, record: Record) -> bool:
+        """Say whether there are clips to be read again."""
+        return bool(record.unread)
+
+    def bad_clips(self, record: Record) -> Iterable[int]:
+        """Return the clips that could not be read."""
+        return record.bad
+
+    def former(self, _task: int, _record: Record | None, _sizes: Mapping[str, int]) -> None:
+        """Keep nothing of a task that is to be done."""
+
+    def collect(
+        self, _existing: Existing | None, _records: Mapping[int, Record], _sizes: Mapping[str, int]
+    ) -> Iterable[dict[str, bytes]]:
+        """Collect nothing before the last documents."""
+        return ()
+
+    def surplus(self, _records: Mapping[int, Record], _sizes: Mapping[str, int]) -> set[str]:
+        """Leave nothing to be deleted."""
+        return set()
 
 
 def look(objects: Objects, head: Head) -> Existing | None:
@@ -232,8 +296,8 @@ def begin(output: Output) -> None:
     output.objects.put_all(documents)
 
 
-def finish(output: Output, records: Mapping[int, Record], existing: Existing | None = None) -> None:
-    """Write what comes last, and the head after everything else.
+def finish(output: Output, records: Mapping[int, Record], existing: Existing | None = None) -> Mapping[str, int]:
+    """Write what comes last, and the head after everything else; return what was there before.
 
     Raises UnfinishedError if a task is not done, or what its record vouches for is not there any more.
     """
@@ -256,6 +320,7 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     output.objects.delete_partial()
     output.objects.put(output.head.key, head)
     output.objects.delete_partial()
+    return sizes
 
 
 def erase(output: Output) -> None:

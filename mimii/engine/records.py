@@ -166,6 +166,8 @@ def digest_written(objects: Objects, prefix: str) -> str:
 
 
 def _as_array(value: Any) -> Any:  # noqa: ANN401  any JSON value
+    if isinstance(value, dict):
+        return {name: _as_array(one) for name, one in value.items()}
     return np.array(value) if isinstance(value, list) else value
 
 

@@ -36,6 +36,10 @@ from mimii.storage import SHORT_TIMEOUT, with_timeout
 Scheduler = Where | Client | None
 """Where tasks run: what ``--scheduler`` says, a client of Dask, or this process."""
 
+SECONDS_FOR_READERS = 5.0
+"""How long what was replaced stays, for those who opened it a moment before."""
+
+_SECONDS_BETWEEN_CHECKS = 0.1
 _MOST_LOSSES = 3
 """How often the scheduler may be lost with no result in between."""
 
@@ -128,7 +132,9 @@ def _run_once(
     """Do what is missing; None where another run has changed the output before this one held its lease."""
     existing = _look(output, overwrite=overwrite)
     is_other = existing is not None and bool(output.differences(existing))
-    found, is_whole = compare(output, None if is_other else existing)
+    aside = output.beside(existing) if existing and is_other and existing.finished else None
+    output = aside or output.at(existing)
+    found, is_whole = compare(output, None if is_other and not aside else existing)
     records, todo = found.records, find_tasks(output, found.records)
     if is_whole and not todo:
         return todo, records
@@ -137,15 +143,28 @@ def _run_once(
     with hold(near, output.purpose) as held:
         if held.had_rivals or look(near, output.head) != existing:
             return None
-        if is_other:
+        if is_other and not aside:
             erase(output)
             existing = None
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
         records |= _do(output, todo, found.former, where, progress, held)
         held.check()
-        finish(output, dict(sorted(records.items())), existing)
+        sizes = finish(output, dict(sorted(records.items())), existing)
+        _delete_replaced(output, output.find_replaced(sizes), has_readers=aside is not None)
     return todo, records
+
+
+def _delete_replaced(output: Output, keys: Sequence[str], *, has_readers: bool) -> None:
+    """Delete what has been replaced, once those who have just begun to read it have had a moment."""
+    if not keys:
+        return
+    deadline = time.monotonic() + SECONDS_FOR_READERS
+    with deferred_interrupts():
+        while has_readers and time.monotonic() < deadline:
+            check_interrupts()
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
+    output.delete_replaced(keys)
 
 
 def find_tasks(output: Output, records: Mapping[int, Record]) -> list[int]:
@@ -170,7 +189,7 @@ def _look(output: Output, *, overwrite: bool) -> Existing | None:
         return existing
     listed = "\n  ".join(changes)
     msg = (
-        f"{output.objects.root} holds another {existing.kind}; choose another --output, or delete it with "
+        f"{output.objects.root} holds another {existing.kind}; choose another --output, or replace it with "
         f"--overwrite:\n  {listed}"
     )
     raise StoreError(msg)
@@ -194,7 +213,7 @@ def _do(
         records = read_records(output, output.objects.sizes())
         return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
 
-    work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, recorded=recorded)
+    work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded)
     for task, record in do_tasks(work, todo, where, progress):
         held.check()
         records[task] = record

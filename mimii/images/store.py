@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from mimii.engine import (
     Existing,
     Head,
+    InPlace,
     Pipeline,
     Record,
     Stamp,
@@ -37,7 +38,7 @@ _SOFTWARE = ("numpy", "scipy", "soundfile", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
-class AlbumOutput:
+class AlbumOutput(InPlace):
     """An album at its place; see `mimii.engine.Output` for the methods.
 
     Attributes
@@ -92,13 +93,6 @@ class AlbumOutput:
         """Accept every valid record."""
         return bool(record)
 
-    def can_retry(self, record: Record) -> bool:
-        """Say whether there are clips to be read again."""
-        return bool(record.unread)
-
-    def former(self, _task: int, _record: Record | None, _sizes: Mapping[str, int]) -> None:
-        """Keep nothing of a task that is to be done."""
-
     def task(self, task: int, _former: Record | None = None) -> RenderTask:
         """Return all that a worker needs to know of a task."""
         return render_task(self.album, task, self.objects, self.read_options)
@@ -129,16 +123,6 @@ class AlbumOutput:
     def first_documents(self) -> dict[str, bytes]:
         """Return what says which images there will be."""
         return {self.head.key: head_document(_about(self.album) | {"finished": False})}
-
-    def collect(
-        self, _existing: Existing | None, _records: Mapping[int, Record], _sizes: Mapping[str, int]
-    ) -> tuple[()]:
-        """Collect nothing before the last documents."""
-        return ()
-
-    def surplus(self, _records: Mapping[int, Record], _sizes: Mapping[str, int]) -> set[str]:
-        """Leave nothing to be deleted."""
-        return set()
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return what is handed over with the images: an overview, lists, manifests."""

@@ -40,7 +40,10 @@ from .reading import ReadOptions as ReadOptions
 from .reading import open_all as open_all
 from .reading import open_archive as open_archive
 from .reading import open_part as open_part
+from .renamed import RenamedObjects as RenamedObjects
+from .renamed import Translation as Translation
 from .s3 import MAX_REQUESTS as MAX_REQUESTS
+from .s3 import S3Objects as S3Objects
 from .s3 import StorageError as StorageError
 from .seekable import SeekableFile as SeekableFile
 from .zips import ArchiveError as ArchiveError

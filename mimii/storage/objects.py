@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mimii.storage.access import Access
 from mimii.storage.disk import DiskObjects
 from mimii.storage.places import is_remote
+from mimii.storage.renamed import RenamedObjects
 from mimii.storage.s3 import S3Objects
+
+AnyObjects = TypeVar("AnyObjects")
 
 
 class Objects(Protocol):
@@ -66,6 +69,12 @@ class Objects(Protocol):
 
 def with_timeout(objects: Objects, seconds: float) -> Objects:
     """Return the same objects, for which S3 has this long to answer."""
+    if isinstance(objects, RenamedObjects):
+        return replace(objects, stored=_with_timeout(objects.stored, seconds))
+    return _with_timeout(objects, seconds)
+
+
+def _with_timeout(objects: AnyObjects, seconds: float) -> AnyObjects:
     if isinstance(objects, S3Objects):
         return replace(objects, access=replace(objects.access, timeout=seconds))
     return objects

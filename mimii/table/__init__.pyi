@@ -8,9 +8,11 @@ from .columns import Columns as Columns
 from .columns import digest_column as digest_column
 from .encoding import decode_chunk as decode_chunk
 from .encoding import decode_shard as decode_shard
+from .encoding import encode_chunk as encode_chunk
 from .growth import REMOVED as REMOVED
 from .growth import REPLACED as REPLACED
 from .growth import Growth as Growth
+from .growth import read_origins as read_origins
 from .keys import FEATURES as FEATURES
 from .keys import MEL as MEL
 from .keys import RECORDS as RECORDS
@@ -32,6 +34,7 @@ from .plan import plan_rows as plan_rows
 from .reading import Batch as Batch
 from .reading import batches as batches
 from .reading import open_array as open_array
+from .reading import open_store as open_store
 from .reading import open_table as open_table
 from .reading import read_column as read_column
 from .reading import read_columns as read_columns
@@ -41,6 +44,7 @@ from .spans import Spans as Spans
 from .spans import digest_made as digest_made
 from .spans import digest_spans as digest_spans
 from .spans import digest_version as digest_version
+from .spans import spans_as_values as spans_as_values
 from .spans import spans_from_values as spans_from_values
 from .statistics import OTHER as OTHER
 from .statistics import TRAIN as TRAIN

@@ -112,12 +112,12 @@ def read_state(objects: Objects, existing: Existing) -> State:
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
-    origins = _read_origins(objects, [str(path) for path in columns["path"]])
+    origins = read_origins(objects, [str(path) for path in columns["path"]])
     sources = tuple(there.get("sources", ()))
     return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
 
 
-def _read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
+def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
     """Read from the records which recordings clips are of; where none says so, their paths say where they are."""
     found = np.zeros((3, len(paths)), np.int64)
     keys = [key for key in objects.sizes(RECORDS) if not key.endswith(".next.json")]
@@ -323,7 +323,8 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
     lines = growth.describe() + _name_some("not named now", growth.unnamed)
     lines += _name_some("in another split", _other_splits(plan, state))
     lines = lines or ["clips: the same recordings, in another order"]
-    return [*lines, "--update adds, replaces and relabels clips in the table that is there; splits stay as they are"]
+    hint = "--update adds, replaces and relabels them in the table that is there, --prune takes out those that are gone"
+    return [*lines, hint]
 
 
 def _other_splits(plan: TablePlan, state: State) -> list[str]:

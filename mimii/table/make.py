@@ -8,6 +8,7 @@ from mimii.features import FeatureSpec
 from mimii.recordings import TRAIN, Clip, Split, choose_spec, make_catalogue, split_clips
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, open_objects, with_timeout
 from mimii.table.growth import Growth, grow, read_state
+from mimii.table.reading import open_store
 from mimii.table.store import TableOutput
 from mimii.table.table import HEAD, SHARD_BYTES, TablePlan, make_table_plan
 
@@ -81,7 +82,7 @@ def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Ac
         If there is something else at the output, or its features are others.
 
     """
-    objects = with_timeout(open_objects(output, access), SHORT_TIMEOUT)
+    objects = with_timeout(open_store(output, access), SHORT_TIMEOUT)
     existing = look(objects, HEAD)
     if existing is None:
         return Growth(plan, added=sorted(clip.path for clip in plan.catalogue.clips))

@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 
 from mimii.engine import StoreError, look
 from mimii.recordings import GOOD, TEST, TRAIN
-from mimii.storage import DEFAULT_ACCESS, Access, Objects, is_remote, nest_options, open_objects
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    SHORT_TIMEOUT,
+    Access,
+    Objects,
+    is_remote,
+    nest_options,
+    open_objects,
+    with_timeout,
+)
 from mimii.table.columns import Columns
 from mimii.table.keys import FEATURES, shard_key
 from mimii.table.plan import Layout, RowPlan
+from mimii.table.second_keys import by_keys, has_second_keys
 from mimii.table.table import HEAD
 
 if TYPE_CHECKING:
@@ -112,7 +122,7 @@ def batches(
     if split not in (TRAIN, TEST, "") or batch_size < 1:
         msg = f"split must be train, test or empty, and batch_size at least 1, not {split!r} and {batch_size}"
         raise ValueError(msg)
-    table = open_objects(url, access)
+    table = open_store(url, access)
     return _batches(table, read_columns(table), split, batch_size, np.random.default_rng(seed))
 
 
@@ -157,6 +167,12 @@ def _read_rows(
 def _row_clip(plan: RowPlan, shard: int) -> NDArray[np.int32]:
     spans = plan.spans(shard)
     return np.repeat(np.array([span.clip for span in spans], np.int32), [span.n_rows for span in spans])
+
+
+def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:
+    """Return the objects of a table, by the keys that all tables have in this code."""
+    objects = open_objects(url, access)
+    return by_keys(objects, second=has_second_keys(with_timeout(objects, SHORT_TIMEOUT).get(_GROUP)))
 
 
 def read_columns(objects: Objects) -> Columns:

@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import zip_longest
 from types import MappingProxyType
@@ -35,16 +35,17 @@ from mimii.engine import (
 )
 from mimii.features import mel_frequencies
 from mimii.recordings import GOOD, Identity, digest_clips
-from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, is_remote
 from mimii.table import statistics
 from mimii.table.columns import CLIPS_A_CHUNK, COLUMNS, DIGESTS, MEL_CHUNKS, MEL_STATISTICS, SCHEMA, digest_column
 from mimii.table.encoding import ZSTD_LEVEL, encode_chunk
 from mimii.table.growth import clip_differences
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, shard_key
 from mimii.table.mel_columns import collect_chunk, describe_chunks, mel_chunk_key
+from mimii.table.second_keys import by_keys, delete_others, find_others, stored_objects
 from mimii.table.shards import read_record_of, write_shard
 from mimii.table.spans import FORMAT
-from mimii.table.table import HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
+from mimii.table.table import HAS_SECOND_KEYS, HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
 
 if TYPE_CHECKING:
     import zarr
@@ -87,6 +88,25 @@ class TableOutput:
         versions = self.plan.origins.version.tobytes()
         return hashlib.sha256(self.plan.fingerprint.encode() + versions).hexdigest()[:16]
 
+    def at(self, existing: Existing | None) -> "TableOutput":
+        """Return this output with the keys of the table that is there."""
+        second = bool(existing and existing.attributes[HAS_SECOND_KEYS])
+        return replace(self, objects=by_keys(self.objects, second=second))
+
+    def beside(self, existing: Existing) -> "TableOutput":
+        """Return this output with those keys that the table that is there has not."""
+        return replace(self, objects=by_keys(self.objects, second=not existing.attributes[HAS_SECOND_KEYS]))
+
+    def find_replaced(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return the keys of another table, which this one has replaced, or which was not finished."""
+        if isinstance(self.objects, RenamedObjects):
+            return find_others(self.objects.stored.sizes(), second=True)
+        return find_others(sizes, second=False)
+
+    def delete_replaced(self, keys: Iterable[str]) -> None:
+        """Delete objects of another table."""
+        delete_others(stored_objects(self.objects), keys)
+
     @property
     def n_tasks(self) -> int:
         """How many shards there are."""
@@ -112,6 +132,10 @@ class TableOutput:
     def can_retry(self, record: Record) -> bool:
         """Say whether there are clips to be read again."""
         return any(self.plan.is_readable[clip] for clip in record.unread)
+
+    def bad_clips(self, record: Record) -> list[int]:
+        """Return the clips that turned out to be bad, but for those that were taken out."""
+        return [clip for clip in record.bad if not self.plan.catalogue.problems[clip]]
 
     def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
         """Return the record of the shard that is there, though another one is wanted."""
@@ -182,7 +206,7 @@ class TableOutput:
         is_this = existing.attributes["fingerprint"] == self.plan.fingerprint
         chunks = list(self._describe_chunks(records))
         is_collected = existing.attributes.get(MEL_CHUNKS) == chunks
-        return is_this and is_collected and sizes.keys() >= _small_keys(self.plan)
+        return is_this and is_collected and sizes.keys() >= _small_keys(self.plan) and not self.find_replaced(sizes)
 
     def _describe_chunks(self, records: Mapping[int, Record]) -> Iterator[str]:
         left = {task: digest_left(record) for task, record in records.items()}

@@ -14,6 +14,7 @@ from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
+from mimii.table.second_keys import has_second_keys
 from mimii.table.spans import (
     FORMAT,
     Origins,
@@ -48,8 +49,13 @@ def read_attributes(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.loads(value) if name in is_json else value for name, value in stored.items()}
 
 
+HAS_SECOND_KEYS = "has_second_keys"
+"""What is read of a table beside its attributes: by which of two sets of keys its chunks are stored."""
+
+
 def _read_head(group: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    return read_attributes(group["attributes"]), bool(group.get("consolidated_metadata"))
+    second = has_second_keys(json.dumps(group).encode())
+    return read_attributes(group["attributes"]) | {HAS_SECOND_KEYS: second}, bool(group.get("consolidated_metadata"))
 
 
 def _unfinish(group: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -194,9 +194,7 @@ def _span_problem(task: ShardCheck, spans: Spans) -> str:
     spans = spans[spans["clip"] < task.n_clips]
     there = list(zip(*(spans[name].tolist() for name in ("clip", "start", "stop", "row")), strict=True))
     wanted = [(span.clip, span.start, span.stop, span.row) for span in task.spans or ()]
-    if there != wanted:
-        return "is of other rows or clips than the columns say"
-    return "" if spans["is_train"].tolist() == list(task.is_train) else "has another split than the column says"
+    return "" if there == wanted else "is of other rows or clips than the columns say"
 
 
 def _check_unfinished(task: ShardCheck, spans: Spans | None) -> Checked:

@@ -10,8 +10,8 @@ from functools import partial
 from mimii.engine import SILENT, Pipeline, Progress, Scheduler, StoreError, Work, do_tasks, tasks_to_results
 from mimii.features import kernels_here
 from mimii.recordings import Clip, find_clips, select
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote, open_objects
-from mimii.table import DIGESTS, OTHER, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote
+from mimii.table import DIGESTS, OTHER, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
 from mimii.verification.contents import Contents, read_contents
 from mimii.verification.matching import Matches, match_clips
@@ -166,7 +166,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
     archives = select(complete)
-    contents, checked = read_contents(open_objects(store, access))
+    contents, checked = read_contents(open_store(store, access))
     if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"
         return Verdict(store, checks, {name: reason for name in CHECKS if name not in checks})

@@ -11,7 +11,7 @@ from mimii.detection.detectors import from_bytes, score_clip
 from mimii.detection.evaluation import choose_threshold
 from mimii.detection.learning import Training
 from mimii.detection.machines import find_machines
-from mimii.detection.store import FindingsOutput, fingerprint
+from mimii.detection.store import FindingsOutput, digest_machine
 from mimii.detection.study import (
     MachineTask,
     Outcome,
@@ -47,7 +47,10 @@ def study(table, output, kind="knn", **how):
     plain = np.zeros(80, np.float32), np.ones(80, np.float32)
     training = Training(kind, **how)
     where = DiskObjects(str(table)), DiskObjects(str(output))
-    return Study(*where, columns.spec, columns.shard_rows, *plain, training, "some fingerprint")
+    return Study(*where, columns.spec, columns.shard_rows, *plain, training)
+
+
+STAMP = Stamp("some fingerprint", 0)
 
 
 def machines(table):
@@ -56,8 +59,8 @@ def machines(table):
 
 def learn(table, output, machine, kind="knn", **how):
     what = study(table, output, kind, **how)
-    record = learn_machine(MachineTask(7, machine, what))
-    assert (record.stamp, record.bad) == (Stamp("some fingerprint", 7), {})
+    record = learn_machine(MachineTask(7, machine, what, STAMP))
+    assert (record.stamp, record.bad) == (STAMP, {})
     assert list(record.written) == [model_key(machine.name)]
     assert read_outcome(from_json(what.output.get(outcome_key(machine.name)))) == read_outcome(record)
     return read_outcome(record), from_bytes(what.output.get(model_key(machine.name)))
@@ -125,7 +128,7 @@ def test_rows_are_shifted_and_scaled_before_they_are_learned(table, tmp_path):
     machine = machine_of(table)
     what = study(table, tmp_path)
     shift, scale = np.linspace(-40, 0, 80, dtype="f4"), np.linspace(1, 9, 80, dtype="f4")
-    learn_machine(MachineTask(0, machine, replace(what, shift=shift, scale=scale)))
+    learn_machine(MachineTask(0, machine, replace(what, shift=shift, scale=scale), STAMP))
     detector = from_bytes(what.output.get(model_key(machine.name)))
     expected = (rows_of(table, hold_out(machine.train)[0]) - shift) / scale
     assert np.array_equal(np.unique(detector.arrays["rows"], axis=0), np.unique(expected, axis=0))
@@ -185,14 +188,13 @@ def test_what_makes_no_sense_is_no_outcome(changes):
 def outcomes(table, output, machine, wanted="some fingerprint"):
     """Return the outcomes that are valid where only one machine is learned."""
     columns = read_columns(DiskObjects(str(table)))
-    what = replace(study(table, output), fingerprint=wanted)
-    findings = FindingsOutput(what, (machine,), columns, "the table")
+    findings = FindingsOutput(study(table, output), (machine,), columns, (wanted,), "the table")
     return {task: read_outcome(record) for task, record in read_records(findings, findings.objects.sizes()).items()}
 
 
 def test_a_machine_is_done_when_its_outcome_says_so_and_its_model_is_there(table, tmp_path):
     machine, objects = machine_of(table), DiskObjects(str(tmp_path))
-    record = learn_machine(MachineTask(0, machine, study(table, tmp_path)))
+    record = learn_machine(MachineTask(0, machine, study(table, tmp_path), STAMP))
     assert outcomes(table, tmp_path, machine) == {0: read_outcome(record)}
     assert outcomes(table, tmp_path, machine, "another") == {}
     objects.put(outcome_key(machine.name), to_json(replace(record, result={"clips": [1]})))
@@ -205,16 +207,20 @@ def test_a_machine_is_done_when_its_outcome_says_so_and_its_model_is_there(table
     assert outcomes(table, tmp_path, machine) == {}
 
 
-def test_what_changes_the_results_changes_the_fingerprint(table):
-    columns = read_columns(DiskObjects(str(table)))
-    base = fingerprint(columns, "content", Training())
-    others = [Training("pca"), Training(epochs=3), Training(seed=1), Training(normalize=False)]
-    assert base not in {fingerprint(columns, "content", training) for training in others}
-    assert base != fingerprint(columns, "other content", Training())
-    changed = replace(columns, feature_mean=columns.feature_mean + 1e-9)
-    assert base != fingerprint(changed, "content", Training())
-    one, other = (fingerprint(columns, "content", Training("pca", epochs)) for epochs in (3, 4))
-    assert one == other
+def test_what_decides_what_comes_of_a_machine_changes_its_digest_and_nothing_else(table, tmp_path):
+    base, [machine, *_] = study(table, tmp_path), machines(table)
+    versions = np.arange(1000, 1000 + open_table(table).sizes["clip"])
+    of_machine = [span.clip for span in (*machine.train, *machine.test)]
+    digest = digest_machine(machine, base, versions, "")
+    trainings = [Training("pca"), Training("knn", seed=1)]
+    others = [digest_machine(machine, replace(base, training=training), versions, "") for training in trainings]
+    others.append(digest_machine(machine, replace(base, shift=base.shift + np.float32(1e-6)), versions, ""))
+    others.append(digest_machine(machine, base, np.where(np.arange(len(versions)) == of_machine[0], 7, versions), ""))
+    others.append(digest_machine(replace(machine, train=machine.train[1:]), base, versions, ""))
+    others.append(digest_machine(machine, base, versions, "another table of an earlier version"))
+    assert len({digest, *others}) == 1 + len(others)
+    elsewhere = np.where(np.isin(np.arange(len(versions)), of_machine), versions, 7)
+    assert digest_machine(machine, base, elsewhere, "") == digest
 
 
 def test_a_damaged_shard_is_named(table, tmp_path):
@@ -226,4 +232,4 @@ def test_a_damaged_shard_is_named(table, tmp_path):
     shard.write_bytes(data)
     machine = machine_of(copied, n_train=10)
     with pytest.raises(OSError, match=r"features/c\.1\.0: damaged: .*jobs\.verify says more"):
-        learn_machine(MachineTask(0, machine, study(copied, tmp_path / "out")))
+        learn_machine(MachineTask(0, machine, study(copied, tmp_path / "out"), STAMP))

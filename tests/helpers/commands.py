@@ -98,6 +98,11 @@ def assert_same_bytes(one: Path, other: Path) -> None:
     assert [name for name in sorted(ours) if ours[name] != theirs[name]] == []
 
 
+def assert_same_table(one: Path, other: Path) -> None:
+    """Compare all that a reader sees; the keys of chunks may be others."""
+    xarray.testing.assert_identical(open_table(one), open_table(other))
+
+
 def shard_files(output: Path) -> dict[int, tuple[int, int]]:
     """Tell one writing of a shard from another: each task that runs puts a new file in the place of the old one."""
     shards = (output / "features").glob("c.*.0")

@@ -329,7 +329,7 @@ def test_bad_clips_alone_make_a_finished_empty_table(tmp_path, capsys):
         (tmp_path / f"raw/{index}.wav").write_bytes(b"RIFF" * index)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 3
     table = open_table(tmp_path / "out")
-    assert dict(table.sizes) == {"row": 0, "feature": 320, "clip": 3}
+    assert dict(table.sizes) == {"row": 0, "feature": 320, "clip": 3, "mel": 64}
     assert "ok" not in table.status.values
     assert np.isnan(table.feature_mean.values).all()
     assert engine.look(DiskObjects(str(tmp_path / "out")), HEAD).finished

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from jobs import detect, synthesize
 from mimii.detection.detectors import from_bytes
+from mimii.recordings import identify, machine_name
 from mimii.storage.access import DEFAULT_ACCESS
 from mimii.storage.objects import open_objects
 from tests.helpers.commands import (
@@ -201,9 +202,12 @@ def test_a_replaced_recording_for_testing_is_scored_again(raw, tmp_path, capsys)
     [replaced] = [Path(line["path"]) for line in before if line["label"] == "abnormal"][:1]
     replaced.write_bytes(next(replaced.parents[1].glob("normal/*.wav")).read_bytes())
     assert featurize_here(mine, "--output", store) == 0
-    assert detect_here(store, "--output", output, "--model", "pca") == 2
-    assert "the table: its clips or their features have changed" in capsys.readouterr().err
-    assert detect_here(store, "--output", output, "--model", "pca", "--overwrite") == 0
+    learned = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
+    assert detect_here(store, "--output", output, "--model", "pca", "--no-normalize") == 2
+    assert "normalize: True there, False now" in capsys.readouterr().err
+    assert detect_here(store, "--output", output, "--model", "pca") == 0
+    again = [path.stem for path, when in learned.items() if path.stat().st_mtime_ns != when]
+    assert again == [machine_name(identify(str(replaced)))]
     after = read_csv((output / "scores.csv").read_text())
     changed = [one["path"] for one, other in zip(after, before, strict=True) if one["score"] != other["score"]]
     assert changed == [str(replaced)]

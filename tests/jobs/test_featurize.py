@@ -19,6 +19,7 @@ import soundfile
 
 from tests.helpers.commands import (
     assert_same_bytes,
+    assert_same_table,
     command,
     contents,
     environment,
@@ -282,7 +283,7 @@ def test_another_spec_is_refused_with_what_differs_and_overwrite_replaces(finish
     assert contents(output) == before
     assert featurize_here(raw, "--output", output, "--n-fft", 1024, "--overwrite") == 0
     assert featurize_here(raw, "--output", tmp_path / "fresh", "--n-fft", 1024) == 0
-    assert_same_bytes(output, tmp_path / "fresh")
+    assert_same_table(output, tmp_path / "fresh")
 
 
 def test_other_clips_are_refused_with_which_ones(tmp_path, capsys):
@@ -621,7 +622,7 @@ def test_dry_run_says_what_would_become_of_the_output(finished, raw, capsys):
     for more, fate in (
         ((), "where 4 of 4 shards are there already"),
         (("--n-mels", 32), "which holds another table of features: would be refused without --overwrite"),
-        (("--n-mels", 32, "--overwrite"), "which holds another table of features: would be deleted"),
+        (("--n-mels", 32, "--overwrite"), "which holds another table of features: would be replaced"),
     ):
         assert featurize_here(*arguments, *more) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"output    {output}, {fate}"

@@ -180,7 +180,10 @@ DAMAGES = {
     "a missing record": (lambda store: record(store, 2).unlink(), {"records": 1}),
     "a truncated shard": (lambda store: os.truncate(shard(store, 3), 5000), {"bytes": 1, "chunks": 1}),
     "an empty shard": (lambda store: os.truncate(shard(store, 3), 0), {"bytes": 1, "chunks": 1}),
-    "swapped shards": (lambda store: swap(shard(store, 2), shard(store, 3)), {"bytes": 2}),
+    "swapped shards": (
+        lambda store: swap(shard(store, 2), shard(store, 3)),
+        {"bytes": 2, "mel": 6, "statistics": 2},
+    ),
     "swapped records": (lambda store: swap(record(store, 2), record(store, 3)), {"records": 2}),
     "swapped shards and records": (swap_all, {"records": 2, "nan": 2}),
     "swapped shards that records vouch for": (name_both_others, {"nan": 2}),
@@ -189,7 +192,7 @@ DAMAGES = {
             rewrite_json(store / "zarr.json", lambda group: group["attributes"].update(column_digests=None)),
             rewrite_json(store / "zarr.json", lambda group: group["consolidated_metadata"].update(metadata=None)),
         ],
-        {"metadata": 14},
+        {"metadata": 18},
     ),
     "a record of another table": (
         lambda store: rewrite_record(store, 0, lambda old: replace(old, stamp=replace(old.stamp, fingerprint="f00"))),
@@ -227,7 +230,7 @@ DAMAGES = {
     ),
     "another loudness of a shard": (
         lambda store: rewrite_rows(store, 0, lambda rows: np.multiply(rows, np.float32(0.999), out=rows)),
-        {"statistics": 1},
+        {"mel": 3, "statistics": 1},
     ),
     "n_rows of two clips": (
         lambda store: rewrite_column(store, "n_rows", [3, 4], [308, 310]),
@@ -298,18 +301,19 @@ def test_a_good_store_is_correct_and_all_of_it_was_checked(finished, raw, check)
     looked_at = {name: of["looked_at"] for name, of in document["checks"].items() if of["checked"]}
     assert looked_at == {
         "finished": 1,
-        "metadata": 15,
-        "objects": 1 + 14 + 12 + 3 * 4,
-        "columns": 12,
+        "metadata": 19,
+        "objects": 1 + 18 + 13 + 3 + 3 * 4,
+        "columns": 13,
         "plan": N_CLIPS,
         "records": 4,
-        "bytes": 8,
+        "bytes": 12,
         "chunks": 4,
         "row_clip": N_ROWS,
         "status": 12,
         "nan": N_ROWS,
         "range": N_ROWS,
         "frames": N_ROWS,
+        "mel": 11,
         "statistics": 6,
         "recordings": 4,
         "librosa": 11,
@@ -341,7 +345,7 @@ def test_the_output_is_a_table_the_first_findings_and_what_to_do(damaged):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"store  {damaged}: 13 clips, 3,708 rows, 4 shards")
-    assert [line.split()[0] for line in lines[3:20]] == list(CHECKS)
+    assert [line.split()[0] for line in lines[3:21]] == list(CHECKS)
     assert "  features/c.0.0: is missing" in lines
     assert f"  rm {damaged}/features/c.19.0" in lines
     assert lines[-1] == f"{damaged} is not correct: 14 findings"
@@ -682,7 +686,7 @@ def test_python_takes_sources_and_clips(finished, raw):
     assert by_source == by_clips == verification.verify(str(finished), [str(raw)], sample=4)
     assert by_source.is_right
     assert by_source.checks["librosa"].n == 4
-    assert repr(by_source) == f"<Verdict: {finished} is complete and correct; 16 of 17 checks were made>"
+    assert repr(by_source) == f"<Verdict: {finished} is complete and correct; 17 of 18 checks were made>"
 
 
 def test_python_gets_the_findings(damaged):
@@ -691,7 +695,7 @@ def test_python_gets_the_findings(damaged):
     assert not found.is_right
     assert [(finding.check, finding.shard) for finding in found.findings] == [("bytes", 1), ("chunks", 1)]
     assert repr(found) == (
-        f"<Verdict: {damaged} is not correct, findings: bytes 1, chunks 1; 14 of 17 checks were made>"
+        f"<Verdict: {damaged} is not correct, findings: bytes 1, chunks 1; 15 of 18 checks were made>"
     )
 
 
