@@ -25,6 +25,8 @@ EXAMPLES = sorted((ROOT / "docs/clusters").glob("*.yaml"))
 CLASSES = {
     "ec2": ("dask_cloudprovider.aws", "EC2Cluster"),
     "fargate": ("dask_cloudprovider.aws", "FargateCluster"),
+    "gateway": ("dask_gateway", "GatewayCluster"),
+    "gateway_running": ("dask_gateway", "GatewayCluster.from_name"),
     "local": ("distributed", "LocalCluster"),
     "slurm": ("dask_jobqueue", "SLURMCluster"),
     "ssh": ("distributed", "SSHCluster"),
@@ -208,6 +210,11 @@ def test_workers_of_slurm_have_the_environment_of_workers_here():
     lines = read_cluster_file(str(ROOT / "docs/clusters/slurm.yaml")).kwargs["job_script_prologue"]
     exports = [word for line in lines for word in line.removeprefix("export ").split()]
     assert dict(word.split("=", 1) for word in exports) == WORKER_ENVIRONMENT
+
+
+def test_a_new_cluster_of_a_gateway_has_the_environment_of_workers_here():
+    kwargs = read_cluster_file(str(ROOT / "docs/clusters/gateway.yaml")).kwargs
+    assert kwargs["environment"] == WORKER_ENVIRONMENT | SCHEDULER_ENVIRONMENT
 
 
 def test_the_local_example_runs_the_job(tmp_path):
