@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -344,7 +344,15 @@ def lost(client: Client) -> LostError:
 
 
 def _count_threads(client: Client) -> int:
-    return sum(client.nthreads().values())
+    if client.status != "running":  # it connects again by itself, and to ask would wait for that
+        raise lost(client)
+    with suppress(TimeoutError):  # whether the scheduler is lost, the status shows
+        return int(client.sync(_ask_for_threads, client, callback_timeout=_SECONDS_A_TRY))
+    return 0
+
+
+async def _ask_for_threads(client: Client) -> int:
+    return sum((await client.nthreads()).values())
 
 
 def _compare_versions(client: Client) -> None:

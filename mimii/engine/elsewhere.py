@@ -25,6 +25,8 @@ NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 _SECONDS_TO_CLOSE = 120
 _SECONDS_TO_CLOSE_HALF = 10
 _log = logging.getLogger(__name__)
+_gateways: list[Any] = []
+"""Those of closed clusters, until this process exits: collected earlier, they print that their loop does not run."""
 
 
 def start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
@@ -163,6 +165,7 @@ def _in_one_line(error: BaseException) -> str:
 
 def _close(cluster: Any, path: str, timeout: float = _SECONDS_TO_CLOSE) -> None:  # noqa: ANN401  any class of clusters
     """Stop a cluster; warn where that fails, since machines that stay on cost money."""
+    _gateways.extend([cluster.gateway] if hasattr(cluster, "gateway") else [])
     try:
         if "timeout" in inspect.signature(cluster.close).parameters:
             cluster.close(timeout=timeout)

@@ -11,6 +11,7 @@ from mimii.engine import WORKER_ENVIRONMENT
 from mimii.engine.schedulers import read_cluster_file
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
 from tests.helpers.dask_processes import running, start
+from tests.helpers.faults import Gate
 from tests.helpers.gateway import gateway_server
 from tests.helpers.recordings import write_machines
 
@@ -110,13 +111,50 @@ def test_a_new_cluster_without_workers_is_said_with_how_to_ask_for_some(raw, gat
     wait_for_no_clusters(gateway)
 
 
-def test_an_interrupt_ends_the_start_of_a_cluster_and_the_gateway_forgets_it(raw, gateway, tmp_path):
-    path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway, never_starts=True)
-    whole = ("jobs.featurize", raw, "--output", tmp_path / "table", "--scheduler", path)
-    with running(start(tmp_path / "job.log", *whole)) as job:
+@pytest.fixture
+def start_job(raw, tmp_path):
+    """Return what starts the job on a new cluster as a program."""
+
+    def begin(gateway, *how, **kwargs):
+        path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway, **kwargs)
+        whole = ("jobs.featurize", raw, "--output", tmp_path / "table", "--shard-mib", 1, "--scheduler", path, *how)
+        return running(start(tmp_path / "job.log", *whole))
+
+    return begin
+
+
+def test_an_interrupt_ends_the_start_of_a_cluster_and_the_gateway_forgets_it(gateway, start_job):
+    with start_job(gateway, never_starts=True) as job:
         wait_for(lambda: gateway.client.list_clusters(status="pending"), "the cluster is asked for")
         job.process.send_signal(signal.SIGINT)
         assert job.process.wait() == 130, job.text()
     assert "interrupted. Finished work is kept" in job.text()
+    assert "Traceback" not in job.text()
+    wait_for_no_clusters(gateway)
+
+
+def test_a_scheduler_that_is_killed_at_work_costs_a_new_cluster_and_nothing_else(raw, undisturbed, start_job, tmp_path):
+    gate = Gate(tmp_path / "gate", raw.rglob("*.wav"))
+    with (
+        gateway_server(tmp_path, **gate.environment) as gateway,
+        start_job(gateway, "--workers", 1) as job,
+    ):
+        wait_for(lambda: "shards on 1 worker" in job.text(), "works")
+        gateway.kill_schedulers()
+        wait_for(lambda: "is lost; connecting again" in job.text(), "notices the loss")
+        gate.open()
+        assert job.process.wait() == 0, job.text()
+    assert "Traceback" not in job.text()
+    assert_same_bytes(undisturbed, tmp_path / "table")
+
+
+def test_a_scheduler_that_is_killed_before_a_worker_came_is_replaced(gateway, start_job):
+    with start_job(gateway) as job:
+        wait_for(lambda: "has no worker yet" in job.text(), "waits")
+        gateway.kill_schedulers()
+        wait_for(lambda: job.text().count("has no worker yet") == 2, "waits at another cluster")
+        job.process.send_signal(signal.SIGINT)
+        assert job.process.wait() == 130, job.text()
+    assert job.text().count("is lost; connecting again") == 1
     assert "Traceback" not in job.text()
     wait_for_no_clusters(gateway)

@@ -39,13 +39,18 @@ class GatewayServer:
     address: str
     client: Any
 
+    def kill_schedulers(self) -> None:
+        for process in self.program.processes():
+            if process.cmdline()[1:4] == ["-m", "dask", "scheduler"]:
+                process.kill()
+
 
 @contextmanager
-def gateway_server(folder: Path) -> Iterator[GatewayServer]:
-    """Run a server that keeps its files in a folder; it is stopped with all its clusters."""
+def gateway_server(folder: Path, **variables: str) -> Iterator[GatewayServer]:
+    """Run a server that keeps its files in a folder; it is stopped with all its clusters, which get the variables."""
     configuration = folder / "gateway_config.py"
     configuration.write_text(CONFIGURATION)
-    with running(start(folder / "gateway.log", "dask_gateway_server", "-f", configuration)) as program:
+    with running(start(folder / "gateway.log", "dask_gateway_server", "-f", configuration, **variables)) as program:
 
         def address() -> str:
             assert program.process.poll() is None, program.text()
