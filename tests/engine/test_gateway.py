@@ -57,10 +57,9 @@ def wait_for_no_clusters(gateway):
     wait_for(lambda: not gateway.client.list_clusters(), "no cluster is left")
 
 
-@pytest.mark.parametrize("how", [("--workers", 2), ("--adapt", 1, 2)])
-def test_the_job_runs_on_a_new_cluster_that_ends_with_it(raw, undisturbed, gateway, tmp_path, how):
+def test_the_job_runs_on_a_new_cluster_that_ends_with_it(raw, undisturbed, gateway, tmp_path):
     path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, *how)
+    done = featurize(raw, tmp_path / "table", "--scheduler", path, "--adapt", 1, 2)
     assert done.returncode == 0, done.stderr
     assert f"dashboard {gateway.address}/clusters/" in done.stderr
     assert "Traceback" not in done.stderr
