@@ -126,7 +126,7 @@ def test_argparse_ends_at_the_commands():
         ("sklearn", {"mimii.detection.autoencoder", "mimii.detection.pca", "mimii.detection.evaluation"}),
         ("jinja2", {"mimii.detection.page"}),
         ("requests", {"mimii.storage.downloads"}),
-        ("distributed", {f"mimii.engine.{file}" for file in ("cluster", "partitions", "runs", "silence")}),
+        ("distributed", {f"mimii.engine.{file}" for file in ("cluster", "elsewhere", "partitions", "runs", "silence")}),
         ("PIL", {"mimii.images.pixels", "jobs.benchmark.image_baselines"}),
         ("matplotlib", {"mimii.images.drawings", "jobs.benchmark.image_baselines"}),
         ("matplotlib.pyplot", set()),

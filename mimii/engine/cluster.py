@@ -1,20 +1,18 @@
-"""Start workers on this machine, start a cluster elsewhere, or connect to one that runs.
+"""Start workers on this machine, connect to a cluster, or have `mimii.engine.elsewhere` start one.
 
 Workers that are started here are processes with one thread each, see `mimii.engine.early`. Before the work, versions
 are compared; whether a cluster encrypts is found out before Dask tries, since its own errors do not say.
 """
 
 import importlib
-import inspect
 import logging
-import math
 import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,12 +25,11 @@ from threadpoolctl import threadpool_limits
 from tornado import web
 
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
-from mimii.engine.interrupts import check_interrupts, interruptible, same_handlers
+from mimii.engine.elsewhere import NEVER_GIVEN_UP, start_elsewhere, why_refused
+from mimii.engine.interrupts import check_interrupts, interruptible
 from mimii.engine.limits import allow_workers
 from mimii.engine.schedulers import (
     HERE,
-    ClusterClass,
-    Manifest,
     SchedulerError,
     Where,
     WorkError,
@@ -41,7 +38,6 @@ from mimii.engine.schedulers import (
     find_address,
     is_cluster_file,
     open_socket,
-    read_cluster_file,
     speaks_tls,
 )
 from mimii.engine.versions import (
@@ -64,7 +60,6 @@ SCHEDULER_ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": str(ME
 
 _STARTS = 3
 _SECONDS_TO_CLOSE = 10
-_SECONDS_TO_CLOSE_ELSEWHERE = 120
 _SECONDS_TO_ANSWER = 30
 _SECONDS_A_TRY = 5
 _SECONDS_BETWEEN_TRIES = 0.5
@@ -80,11 +75,11 @@ _DEFAULTS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.adaptive.target-duration": "1s",  # tasks are short, and few of them are known ahead
 }
-_NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
-"""Dask closes a worker for good that is missing so long after it died, though it may only have died again."""
-
 _HOW_TO_ENCRYPT = "set distributed.comm.tls in Dask's configuration"
-_LOGGERS = ("distributed", "distributed.client", "tornado", "bokeh", "asyncssh")
+_LOGGERS = (
+    *("distributed", "distributed.client", "tornado", "tornado.application", "bokeh", "asyncssh"),
+    "asyncio",  # logs what a cluster raises while it starts workers, which is said once, in words
+)
 
 
 class LostError(WorkError):
@@ -163,7 +158,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         processes = False
     first = where.adapt[0] if where.adapt else n_workers
     security = Security()
-    stack.enter_context(dask.config.set(_NEVER_GIVEN_UP))
+    stack.enter_context(dask.config.set(NEVER_GIVEN_UP))
     if processes:
         allow_workers(max(n_workers, *(where.adapt or (0,))))
         # The server that workers are forked from may be older than a variable of this process.
@@ -235,7 +230,7 @@ def _start_local(how: dict[str, Any]) -> LocalCluster:
 def _connect_elsewhere(where: Where, stack: ExitStack) -> Cluster:
     scheduler = check_scheduler(where.scheduler)
     if is_cluster_file(scheduler):
-        client = stack.enter_context(_open_client(_start_elsewhere(scheduler, where, stack), where.timeout))
+        client = stack.enter_context(_open_client(start_elsewhere(scheduler, where, stack), where.timeout))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
     n_threads = _check_client(client, where.timeout)
@@ -257,57 +252,6 @@ def _check_client(client: Client, timeout: float) -> int:
 
 def _dashboard(client: Client) -> str:
     return client.dashboard_link or ""
-
-
-def _start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
-    meant = read_cluster_file(path)
-    given_up = {} if where.adapt else _NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
-    stack.enter_context(dask.config.set(given_up))
-    try:
-        with deaf_to_interrupts():
-            cluster = _start_operator(meant, where) if isinstance(meant, Manifest) else _start_class(meant)
-            stack.callback(_close_elsewhere, cluster, path)
-            _scale(cluster, where)
-    except Exception as error:  # each class of clusters raises its own
-        msg = f"{path}: the cluster cannot be started: {error or type(error).__name__}"
-        raise WorkError(msg) from error
-    return cluster
-
-
-def _start_operator(manifest: Manifest, where: Where) -> Any:  # noqa: ANN401  a KubeCluster
-    operator = _import("dask_kubernetes.operator")
-    _import("kr8s").api().version()  # fails where there is no Kubernetes, before half a cluster is left behind
-    return operator.KubeCluster(
-        custom_cluster_spec=manifest.document,
-        namespace=manifest.document["metadata"].get("namespace"),
-        resource_timeout=math.ceil(where.timeout),
-        quiet=True,
-    )
-
-
-def _start_class(meant: ClusterClass) -> Any:  # noqa: ANN401  any class of clusters
-    cluster = getattr(_import(meant.module), meant.name)(**meant.kwargs)
-    if not hasattr(cluster, "scheduler_address"):
-        msg = f"{meant.module}.{meant.name} is not a class of Dask clusters"
-        raise TypeError(msg)
-    return cluster
-
-
-def _import(module: str) -> Any:  # noqa: ANN401  a module of a package that may be missing
-    try:
-        with same_handlers():
-            return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        msg = f"{module} is not installed: pip install '{package}'"
-        raise ModuleNotFoundError(msg) from error
-
-
-def _scale(cluster: Any, where: Where) -> None:  # noqa: ANN401  any class of clusters
-    if where.adapt:
-        cluster.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
-    elif where.n_workers:
-        cluster.scale(where.n_workers)
 
 
 def _find_client(scheduler: str, where: Where) -> Client:
@@ -375,13 +319,19 @@ def _await_workers(client: Client, timeout: float) -> int:
     while not (n_threads := _count_threads(client)):
         check_interrupts()
         if time.monotonic() > deadline:
-            msg = (
-                f"{scheduler}: no worker came within {timeout:g} s (--timeout); "
-                f"start some with 'dask worker {scheduler}'"
-            )
+            msg = f"{scheduler}: no worker came within {timeout:g} s (--timeout); {_how_to_start_workers(client)}"
+            raise WorkError(msg)
+        if why := why_refused(client.cluster):  # where they are started as the work demands, it shows only now
+            msg = f"no worker can be started: {why}"
             raise WorkError(msg)
         time.sleep(_SECONDS_BETWEEN_TRIES)
     return n_threads
+
+
+def _how_to_start_workers(client: Client) -> str:
+    if client.cluster is not None:
+        return "ask for some with --workers N, and raise --timeout where they wait in a queue"
+    return f"start some with 'dask worker {_address(client)}'"
 
 
 def _address(client: Client) -> str:
@@ -394,7 +344,15 @@ def lost(client: Client) -> LostError:
 
 
 def _count_threads(client: Client) -> int:
-    return sum(client.nthreads().values())
+    if client.status != "running":  # it connects again by itself, and to ask would wait for that
+        raise lost(client)
+    with suppress(TimeoutError):  # whether the scheduler is lost, the status shows
+        return int(client.sync(_ask_for_threads, client, callback_timeout=_SECONDS_A_TRY))
+    return 0
+
+
+async def _ask_for_threads(client: Client) -> int:
+    return sum((await client.nthreads()).values())
 
 
 def _compare_versions(client: Client) -> None:
@@ -425,15 +383,3 @@ def _close(cluster: LocalCluster) -> None:
         cluster.close(timeout=_SECONDS_TO_CLOSE)
     except TimeoutError:
         _log.info("Dask did not stop its workers within %d s; they exit with this process", _SECONDS_TO_CLOSE)
-
-
-def _close_elsewhere(cluster: Any, path: str) -> None:  # noqa: ANN401  any class of clusters
-    """Stop a cluster; warn where that fails, since machines that stay on cost money."""
-    try:
-        if "timeout" in inspect.signature(cluster.close).parameters:
-            cluster.close(timeout=_SECONDS_TO_CLOSE_ELSEWHERE)
-        else:  # as that of a gateway
-            cluster.close()
-    except Exception as error:  # noqa: BLE001  the work is done
-        reason = error or type(error).__name__
-        _log.warning("%s: the cluster was not stopped; look whether any of it still runs: %s", path, reason)

@@ -52,10 +52,13 @@ def same_handlers() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
-def interruptible(start: Callable[[], Started], undo: Callable[[Started], object]) -> Started:
+def interruptible(
+    start: Callable[[], Started], undo: Callable[[Started], object], give_up: Callable[[], object] = lambda: None
+) -> Started:
     """Start something that takes long in a thread of its own; an interrupt takes effect meanwhile, and it is undone.
 
-    It is undone before the interrupt is raised, unless it takes very long to start.
+    It is undone before the interrupt is raised. Where it still starts after some seconds, `give_up` is called; then it
+    is undone later, if this process is still there.
     """
     future: Future[Started] = Future()
 
@@ -72,6 +75,7 @@ def interruptible(start: Callable[[], Started], undo: Callable[[Started], object
     except KeyboardInterrupt:
         if not wait([future], timeout=_SECONDS_TO_START).done:
             future.add_done_callback(lambda done: None if done.exception() else undo(done.result()))
+            give_up()
         elif not future.exception():
             undo(future.result())
         raise

@@ -131,6 +131,8 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
             found = _next(results)
             is_idle = found is None
             if found is None:
+                if client.status != "running":  # Dask does not cancel what was sent after the loss
+                    raise lost(client)
                 silence.look(len(under_way))
                 continue
             silence.end()

@@ -14,16 +14,19 @@ import yaml
 from dask.utils import parse_bytes
 from distributed import LocalCluster, Nanny, Scheduler, SSHCluster, Worker
 
-from mimii.engine import cluster
+from mimii.engine import elsewhere
 from mimii.engine.cluster import SCHEDULER_ENVIRONMENT, WORKER_ENVIRONMENT
 from mimii.engine.schedulers import ClusterClass, Manifest, read_cluster_file
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
+from tests.helpers.dask_processes import running, start
 from tests.helpers.recordings import write_machines
 
 EXAMPLES = sorted((ROOT / "docs/clusters").glob("*.yaml"))
 CLASSES = {
     "ec2": ("dask_cloudprovider.aws", "EC2Cluster"),
     "fargate": ("dask_cloudprovider.aws", "FargateCluster"),
+    "gateway": ("dask_gateway", "GatewayCluster"),
+    "gateway_running": ("dask_gateway", "GatewayCluster.from_name"),
     "local": ("distributed", "LocalCluster"),
     "slurm": ("dask_jobqueue", "SLURMCluster"),
     "ssh": ("distributed", "SSHCluster"),
@@ -209,6 +212,11 @@ def test_workers_of_slurm_have_the_environment_of_workers_here():
     assert dict(word.split("=", 1) for word in exports) == WORKER_ENVIRONMENT
 
 
+def test_a_new_cluster_of_a_gateway_has_the_environment_of_workers_here():
+    kwargs = read_cluster_file(str(ROOT / "docs/clusters/gateway.yaml")).kwargs
+    assert kwargs["environment"] == WORKER_ENVIRONMENT | SCHEDULER_ENVIRONMENT
+
+
 def test_the_local_example_runs_the_job(tmp_path):
     write_machines(tmp_path / "raw", 8)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "here", "--quiet") == 0
@@ -330,6 +338,84 @@ def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def write_class(folder, code, name, **kwargs):
+    """Write a class of clusters, and a cluster file that names it; return the file and the environment of the job."""
+    (folder / "of_tests.py").write_text(code)
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"module": "of_tests", "class": name, "kwargs": kwargs}))
+    return path, {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
+
+
+CHOOSY = """
+from distributed import LocalCluster, Scheduler, SpecCluster, Worker
+from distributed.deploy.spec import ProcessInterface
+
+
+class Job(ProcessInterface):
+    def __init__(self, scheduler, name):
+        super().__init__(scheduler, name)
+        self.scheduler, self.name = scheduler, name
+
+    async def start(self):
+        if self.name > 0:
+            raise RuntimeError("Exit code: 1\\nstderr:\\nsubmit: the queue is full\\nsubmit: job not taken\\n")
+        self.worker = await Worker(self.scheduler, nthreads=1, host="127.0.0.1", dashboard=False)
+        await super().start()
+
+    async def close(self):
+        if self.name == 0:
+            await self.worker.close()
+        await super().close()
+
+
+class Choosy(SpecCluster):
+    def __init__(self):
+        where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        super().__init__(scheduler={"cls": Scheduler, "options": where}, worker={"cls": Job})
+
+    @classmethod
+    def make(cls):
+        return cls()
+"""
+
+
+def test_workers_that_are_refused_are_said_and_the_others_work(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    path, variables = write_class(tmp_path, CHOOSY, "Choosy.make")
+    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, "--workers", 3, **variables)
+    assert done.returncode == 0, done.stderr
+    why = "submit: the queue is full; submit: job not taken"
+    assert f"WARNING: {path}: 2 of 3 workers cannot be started: {why}\n" in done.stderr
+    assert "shard on 1 worker" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "was not stopped" not in done.stderr
+
+
+SLOW = """
+import threading
+from pathlib import Path
+
+
+class Slow:
+    def __init__(self, begun):
+        Path(begun).touch()
+        threading.Event().wait()
+"""
+
+
+def test_an_interrupt_ends_the_start_of_a_cluster_that_takes_long(tmp_path):
+    write_machines(tmp_path / "raw", 4)
+    path, variables = write_class(tmp_path, SLOW, "Slow", begun=str(tmp_path / "begun"))
+    whole = ("jobs.featurize", tmp_path / "raw", "--output", tmp_path / "table", "--scheduler", path)
+    with running(start(tmp_path / "job.log", *whole, **variables)) as job:
+        wait_for((tmp_path / "begun").exists, "it starts")
+        job.process.send_signal(signal.SIGINT)
+        assert job.process.wait() == 130, job.text()
+    assert f"{path}: the cluster was still starting; look whether any of it still runs" in job.text()
+    assert "interrupted. Finished work is kept" in job.text()
+    assert "Traceback" not in job.text()
+
+
 GATEWAY = """
 import signal
 from distributed import LocalCluster, Security
@@ -373,5 +459,5 @@ def test_a_module_that_is_imported_for_its_class_does_not_take_signals_over(tmp_
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     before = signal.getsignal(signal.SIGINT)
-    assert cluster._import("takes_over").LOADED
+    assert elsewhere._import("takes_over").LOADED
     assert signal.getsignal(signal.SIGINT) == before

@@ -1,0 +1,176 @@
+"""Start a cluster elsewhere, as a cluster file says, or connect to one that such a file names; close it in the end."""
+
+import asyncio
+import importlib
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import dask
+from distributed import SpecCluster, Status
+
+from mimii.engine.early import deaf_to_interrupts
+from mimii.engine.interrupts import Started, interruptible, same_handlers
+from mimii.engine.schedulers import ClusterClass, Manifest, Where, WorkError, read_cluster_file
+
+NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
+"""Dask closes a worker for good that is missing so long after it died, though it may only have died again."""
+
+_SECONDS_TO_CLOSE = 120
+_SECONDS_TO_CLOSE_HALF = 10
+_log = logging.getLogger(__name__)
+_gateways: list[Any] = []
+"""Those of closed clusters, until this process exits: collected earlier, they print that their loop does not run."""
+
+
+def start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: ANN401  any class of clusters
+    """Return the cluster of a cluster file, with its workers asked for; the stack closes it."""
+    meant = read_cluster_file(path)
+    given_up = {} if where.adapt else NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
+    stack.enter_context(dask.config.set(given_up))
+    close = partial(_close, path=path)
+    try:
+        start = _operator(meant, where) if isinstance(meant, Manifest) else _cluster_class(meant)
+        before = start.known_clusters()
+        cluster = _interruptible(start, close, lambda: _close_half(start.known_clusters() - before, path))
+        stack.callback(close, cluster)
+        _interruptible(partial(_scale, cluster, where, path))
+    except Exception as error:  # each class of clusters raises its own
+        msg = f"{path}: the cluster cannot be started: {_in_one_line(error)}"
+        raise WorkError(msg) from error
+    return cluster
+
+
+def why_refused(cluster: Any) -> str:  # noqa: ANN401  any class of clusters, or None
+    """Return why none of the workers can be started that a cluster was asked for; empty where one can."""
+    if not isinstance(cluster, SpecCluster):
+        return ""
+    refused = _refused(cluster)
+    return cluster.sync(_ask_again, refused) if refused and len(refused) == len(cluster.workers) else ""
+
+
+def _interruptible(
+    start: Callable[[], Started],
+    undo: Callable[[Started], object] = lambda _: None,
+    give_up: Callable[[], object] = lambda: None,
+) -> Started:
+    def start_deaf() -> Started:
+        with deaf_to_interrupts():
+            return start()
+
+    return interruptible(start_deaf, undo, give_up)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What makes a cluster: a class, or a function such as GatewayCluster.from_name, and its arguments."""
+
+    name: str
+    make: Callable[..., Any]
+    kwargs: Mapping[str, Any]
+
+    def __call__(self) -> Any:  # noqa: ANN401  any class of clusters
+        cluster = self.make(**self.kwargs)
+        if not hasattr(cluster, "scheduler_address"):
+            msg = f"{self.name} is not a class of Dask clusters"
+            raise TypeError(msg)
+        return cluster
+
+    def known_clusters(self) -> set[Any]:
+        """Return the clusters of this process, started or not; most classes keep a list to close them at its exit."""
+        owner = getattr(self.make, "__self__", self.make)
+        return {*SpecCluster._instances, *getattr(owner, "_instances", ())}  # noqa: SLF001
+
+
+def _operator(manifest: Manifest, where: Where) -> _Start:
+    operator, kubernetes = _import("dask_kubernetes.operator"), _import("kr8s")
+    _interruptible(lambda: kubernetes.api().version())  # where there is no Kubernetes, half a cluster would be left
+    kwargs = {
+        "custom_cluster_spec": manifest.document,
+        "namespace": manifest.document["metadata"].get("namespace"),
+        "resource_timeout": math.ceil(where.timeout),
+        "quiet": True,
+    }
+    return _Start("KubeCluster", operator.KubeCluster, kwargs)
+
+
+def _cluster_class(meant: ClusterClass) -> _Start:
+    make = attrgetter(meant.name)(_import(meant.module))
+    return _Start(f"{meant.module}.{meant.name}", make, meant.kwargs)
+
+
+def _close_half(clusters: set[Any], path: str) -> None:
+    """Stop what has started of a cluster so far; warn where it is not known."""
+    for cluster in clusters:
+        _close(cluster, path, _SECONDS_TO_CLOSE_HALF)
+    if not clusters:
+        _log.warning("%s: the cluster was still starting; look whether any of it still runs", path)
+
+
+def _import(module: str) -> Any:  # noqa: ANN401  a module of a package that may be missing
+    """Import a module; in the main thread, since dask-jobqueue sets a handler of signals."""
+    try:
+        with same_handlers():
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0].replace("_", "-")
+        msg = f"{module} is not installed: pip install '{package}'"
+        raise ModuleNotFoundError(msg) from error
+
+
+def _scale(cluster: Any, where: Where, path: str) -> None:  # noqa: ANN401  any class of clusters
+    if where.adapt:
+        cluster.adapt(minimum=where.adapt[0], maximum=where.adapt[1])
+    elif where.n_workers:
+        cluster.scale(where.n_workers)
+    if isinstance(cluster, SpecCluster):
+        cluster.sync(_until_asked_for, cluster)
+        if why := why_refused(cluster):
+            raise RuntimeError(why)
+        if (refused := _refused(cluster)) and (why := cluster.sync(_ask_again, refused)):
+            _log.warning("%s: %d of %d workers cannot be started: %s", path, len(refused), len(cluster.workers), why)
+
+
+async def _until_asked_for(cluster: SpecCluster) -> None:
+    with suppress(Exception):  # each worker that was refused is asked for again, and raises why
+        await cluster._correct_state()  # noqa: SLF001  what scale() begins and does not wait for
+
+
+def _refused(cluster: SpecCluster) -> list[Any]:
+    """Return the workers of a cluster that could not be started, such as jobs that a batch system did not take."""
+    return [worker for worker in cluster.workers.values() if getattr(worker, "status", None) == Status.created]
+
+
+async def _ask_again(workers: list[Any]) -> str:
+    """Try once more to start workers; return why the first cannot be, or nothing."""
+    results = await asyncio.gather(*workers, return_exceptions=True)
+    failed = {worker: result for worker, result in zip(workers, results, strict=True) if isinstance(result, Exception)}
+    for worker in failed:
+        worker.status = Status.failed  # or Dask asks once more, and does not close the cluster
+    return next(map(_in_one_line, failed.values()), "")
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return what an error says; of a command that failed, such as sbatch, what the command has said."""
+    text = str(error)
+    said = text.rpartition("\nstderr:\n")[2] or text or type(error).__name__
+    return "; ".join(line.strip() for line in said.splitlines() if line.strip())
+
+
+def _close(cluster: Any, path: str, timeout: float = _SECONDS_TO_CLOSE) -> None:  # noqa: ANN401  any class of clusters
+    """Stop a cluster; warn where that fails, since machines that stay on cost money."""
+    _gateways.extend([cluster.gateway] if hasattr(cluster, "gateway") else [])
+    try:
+        if "timeout" in inspect.signature(cluster.close).parameters:
+            cluster.close(timeout=timeout)
+        else:  # as that of a gateway
+            cluster.close()
+    except Exception as error:  # noqa: BLE001  the work is done
+        reason = _in_one_line(error)
+        _log.warning("%s: the cluster was not stopped; look whether any of it still runs: %s", path, reason)
