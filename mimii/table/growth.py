@@ -107,7 +107,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
         )
         raise StoreError(msg)
     try:
-        columns = {name: read_column(objects, name) for name in _READ}
+        columns = _same_length({name: read_column(objects, name) for name in _READ})
         layout = read_layout(objects)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
@@ -115,6 +115,12 @@ def read_state(objects: Objects, existing: Existing) -> State:
     origins = read_origins(objects, [str(path) for path in columns["path"]])
     sources = tuple(there.get("sources", ()))
     return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
+
+
+def _same_length(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the entries that all columns have: an update that was stopped may have added to some."""
+    n_clips = min(map(len, columns.values()))
+    return {name: values[:n_clips] for name, values in columns.items()}
 
 
 def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
 from mimii.recordings import TRAIN, Clip, Split, choose_spec, make_catalogue, split_clips
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, open_objects, with_timeout
 from mimii.table.growth import Growth, grow, read_state
+from mimii.table.keys import RECORDS
 from mimii.table.reading import open_store
 from mimii.table.store import TableOutput
 from mimii.table.table import HEAD, SHARD_BYTES, TablePlan, make_table_plan
@@ -86,6 +88,8 @@ def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Ac
     existing = look(objects, HEAD)
     if existing is None:
         return Growth(plan, added=sorted(clip.path for clip in plan.catalogue.clips))
+    if not existing.finished and not objects.sizes(RECORDS):  # stopped before its first shard
+        return Growth(replace(plan, grown_from=existing.attributes["fingerprint"]))
     return grow(plan, read_state(objects, existing), prune=prune)
 
 
