@@ -28,6 +28,7 @@ from jobs.options import (
     scheduler_of,
     spec_of,
 )
+from jobs.process import began
 from jobs.version import add_version
 from mimii import engine, recordings, storage, table
 
@@ -87,7 +88,7 @@ def _featurize(options: argparse.Namespace) -> int:
     from jobs.report import Planned, conclude, print_plan, print_run
     from jobs.sources import find_sources
 
-    started, where = time.monotonic(), scheduler_of(options)
+    started, where = began(), scheduler_of(options)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
     if where.scheduler == "local" and not options.dry_run:
         engine.start_early()

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs.command import FAILED, INTERRUPTED, OK, fail, run_command
+from jobs.command import FAILED, OK, fail, run_command
 from jobs.options import (
     add_cluster_options,
     add_storage_options,
@@ -20,6 +20,7 @@ from jobs.options import (
     read_options_of,
     scheduler_of,
 )
+from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from mimii import engine, recordings, verification
 
