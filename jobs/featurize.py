@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _featurize(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import Planned, conclude, print_plan, print_run
+    from jobs.report import Planned, conclude, print_plan, print_run, print_use
     from jobs.sources import find_sources
 
     started, where = began(), scheduler_of(options)
@@ -116,7 +116,7 @@ def _featurize(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         print_run(planned, run, time.monotonic() - started, _describe_run(plan, run))
-        print(f"\nopen it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
+        print_use(planned, run, f"open it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
     return conclude(planned, run)
 
 

@@ -134,7 +134,7 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
 
 def _render(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import Planned, conclude, print_plan, print_run
+    from jobs.report import Planned, conclude, print_plan, print_run, print_use
     from jobs.sources import find_sources
 
     started, where = began(), scheduler_of(options)
@@ -159,7 +159,7 @@ def _render(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         print_run(planned, run, time.monotonic() - started, _describe_run(album, run))
-        print(f"\n{_describe_use(album, options.output)}")
+        print_use(planned, run, _describe_use(album, options.output))
     status = conclude(planned, run)
     return (_check(output, run) if options.check else OK) or status
 
