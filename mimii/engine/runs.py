@@ -84,6 +84,10 @@ class Run:
     records: Mapping[int, Record] = field(repr=False)
     seconds: float
 
+    def __fspath__(self) -> str:
+        """Return where the results are: a run stands for them wherever a location is wanted."""
+        return self.location
+
     @property
     def bad(self) -> dict[int, str]:
         """Clips that turned out to be unreadable, and why."""

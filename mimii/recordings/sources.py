@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from mimii.storage import (
     Access,
     ArchiveError,
     Place,
+    archive_of,
     is_remote,
     open_archive,
     path_to_text,
@@ -31,12 +31,12 @@ AUDIO_SUFFIXES = frozenset(_UNCOMPRESSED + _COMPRESSED)
 
 _ARCHIVE = ".zip"
 _SUFFIXES = AUDIO_SUFFIXES | {_ARCHIVE}
-_IN_ARCHIVE = re.compile(r"(.*?\.zip)/.", re.IGNORECASE | re.DOTALL)
 _OTHER_AUDIO = frozenset(
     (".3gp", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".mka", ".mkv", ".mp4", ".sph", ".tta", ".wma", ".wv")
 )
 _OTHER_ARCHIVES = frozenset((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"))
 _LEFT_OUT = _OTHER_AUDIO | _OTHER_ARCHIVES | {_ARCHIVE}  # which is read unless it is in another
+_LISTS = (".csv", ".tsv")
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +72,7 @@ def _find_all(sources: Sequence[str], access: Access) -> Iterator[Clip | str]:
     """Yield clips, also those in archives, and the names of the other files."""
     visited: set[tuple[int, int]] = set()
     for source in sorted(source.rstrip("/") if is_remote(source) else os.path.normpath(source) for source in sources):
+        _refuse_list(source)
         for one in _find_objects(source, access) if is_remote(source) else _find_files(source, visited):
             if isinstance(one, Clip) and _suffix(one.path) == _ARCHIVE and not one.problem:
                 yield from _find_members(one, access)
@@ -81,17 +82,17 @@ def _find_all(sources: Sequence[str], access: Access) -> Iterator[Clip | str]:
 
 def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
-    archives = {archive for archive in map(_archive_of, paths) if archive}
+    archives = {archive for archive in map(archive_of, paths) if archive}
     places = sorted(archive if is_remote(archive) else text_to_path(archive) for archive in archives)
     members = {clip.path: clip for clip in _find_clips(places, access)[0]}
     with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
 
-def _archive_of(path: str) -> str:
-    """Return the part of a path that names an archive with the recording in it; empty where there is none."""
-    match = _IN_ARCHIVE.match(path)
-    return match[1] if match else ""
+def _refuse_list(source: str) -> None:
+    if _suffix(source) in _LISTS and not os.path.isdir(source):
+        msg = f"{source}: a list is no source: use --list {source}, or lists= in Python"
+        raise SourceError(msg)
 
 
 def _find_files(source: str, visited: set[tuple[int, int]]) -> Iterator[Clip | str]:
@@ -200,7 +201,7 @@ def _listed(path: str, access: Access) -> Clip:
     if not is_remote(path):
         return _file(text_to_path(path))
     clip = Clip(path, Place(path), identify(path))
-    if _archive_of(path):
+    if archive_of(path):
         return replace(clip, problem="cannot be read: no such recording in the archive")
     try:
         found = s3.describe(path, access)

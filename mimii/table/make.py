@@ -1,12 +1,13 @@
 """Plan a table and make it: the front door to this room, for the command and for Python."""
 
 import logging
+import os
 from collections.abc import Sequence
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, run
 from mimii.features import FeatureSpec
-from mimii.recordings import TRAIN, Clip, choose_spec, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
+from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, choose_spec, make_catalogue, split_clips
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
 from mimii.table.store import TableOutput
 from mimii.table.table import SHARD_BYTES, TablePlan, make_table_plan
 
@@ -49,13 +50,21 @@ def plan_table(
     spec = choose_spec(clips, spec)
     splits = split_clips(clips, split, train_fraction, seed)
     if split != "none" and TRAIN not in splits:
-        _log.warning("no clip is for training: the split %s leaves none over. The statistics are of all rows", split)
+        _log.warning("%s; the statistics are of all rows", _why_no_training(clips, split))
     return make_table_plan(make_catalogue(clips, splits, spec), shard_bytes, getattr(clips, "sources", ()))
+
+
+def _why_no_training(clips: Sequence[Clip], split: str) -> str:
+    if all(clip.identity.label == UNKNOWN for clip in clips):
+        return "no clip is for training, as none has a label: name folders normal and abnormal, or use a list"
+    if split == "baseline":
+        return "no clip is for training: the split baseline needs more normal clips of a machine than abnormal ones"
+    return f"no clip is for training by the split {split}: it needs more clips with a label, or a larger train_fraction"
 
 
 def featurize(  # noqa: PLR0913  each is a choice that users have
     plan: TablePlan,
-    output: str,
+    output: Location,
     *,
     client: Scheduler = None,
     overwrite: bool = False,
@@ -71,7 +80,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     ----------
     plan : TablePlan
         From `plan_table`.
-    output : str
+    output : str or path
         A folder, or ``s3://bucket/prefix``.
     client : distributed.Client, Where, or None
         Where the shards are computed; None is this process, one after the other.
@@ -91,6 +100,10 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
 
     Raises
     ------
+    TypeError
+        If the plan is not one.
+    SourceError
+        If the plan has no clips at all. Where it has clips and none can be used, the table says why.
     StoreError
         If there is something else at the output.
     WorkError
@@ -99,5 +112,9 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         If the output cannot be written, or S3 cannot be used.
 
     """
-    table = TableOutput(plan, open_objects(output, access), read_options)
+    expect(plan, TablePlan, "featurize takes a plan: mimii.plan_table(mimii.find_recordings(FOLDER))")
+    if not plan.catalogue.clips:
+        msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
+        raise SourceError(msg)
+    table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
     return run(table, client, overwrite=overwrite, progress=progress)
