@@ -275,7 +275,7 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
     if others := [kind for kind in contents.attributes.get("kernels") or () if kind != kernels_here()]:
         yield (
             f"computed with other kernels of BLAS or NumPy ({'; '.join(others)}) than this process uses "
-            f"({kernels_here()}): values may differ by up to 2e-5 dB. docs/clusters.md says how to choose the same ones"
+            f"({kernels_here()}): values are within 2e-5 dB. docs/clusters.md says how to choose the same ones"
         )
     if matches is not None:
         yield f"recordings: {matches.describe()}"
