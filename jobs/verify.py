@@ -62,7 +62,8 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=location,
         metavar="SOURCE",
-        help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have moved",
+        help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have "
+        "moved. If none of them is a clip of the table, that is wrong usage",
     )
     group.add_argument(
         "--sample", type=count, metavar="N", help=f"how many clips to compute again; default: {_DEFAULT_SAMPLE}"
