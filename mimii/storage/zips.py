@@ -121,7 +121,7 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
         ),
         f"the archive claims that {stored} bytes inflate to {size}": not _may_inflate(entry),
         "the archive is damaged: this recording should begin before it does": entry.header_offset < 0,
-        "the archive is damaged or a trap: this recording overlaps with the next": (
+        "the archive is damaged or malicious: this recording overlaps with the next": (
             entry.header_offset + _LOCAL_BYTES + stored > stop
         ),
     }
