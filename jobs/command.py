@@ -40,10 +40,7 @@ def _conclude(name: str, options: argparse.Namespace, body: Callable[[argparse.N
         status = _run(body, options)
         sys.stdout.flush()
     except KeyboardInterrupt:  # the first two to be compared: what the others name imports Dask
-        exit_at_interrupts(message="")
-        if IS_COMMAND:
-            logging.disable()  # Dask closes at exit what a second interrupt has left open, and tells all of it
-        return fail(name, INTERRUPTED, "interrupted. Finished work is kept: run the same command again to resume.")
+        return interrupted(name, "Finished work is kept: run the same command again to resume.")
     except ConfigurationError as error:
         return fail(name, USAGE, str(error))
     except (
@@ -79,6 +76,14 @@ def _run(body: Callable[[argparse.Namespace], int], options: argparse.Namespace)
         if not str(error).startswith("A dask config file"):
             raise
         raise ConfigurationError(" ".join(str(error).split())) from None
+
+
+def interrupted(name: str, what: str) -> int:
+    """Say that the command was interrupted and what that means; return the status. It ends here: no log follows."""
+    exit_at_interrupts(message="")
+    if IS_COMMAND:
+        logging.disable()  # Dask closes at exit what a second interrupt has left open, and tells all of it
+    return fail(name, INTERRUPTED, f"interrupted. {what}")
 
 
 def fail(name: str, status: int, message: str) -> int:

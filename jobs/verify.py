@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs.command import FAILED, OK, fail, run_command
+from jobs.command import FAILED, OK, fail, interrupted, run_command
 from jobs.options import (
     add_cluster_options,
     add_storage_options,
@@ -20,7 +20,6 @@ from jobs.options import (
     read_options_of,
     scheduler_of,
 )
-from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from mimii import engine, recordings, verification
 
@@ -124,7 +123,7 @@ def _verify(options: argparse.Namespace) -> int:
         unknown = "It is not known whether the table is correct. When that is fixed, run the same command again."
         return fail("verify", FAILED, f"{error}\n{unknown}")
     except KeyboardInterrupt:
-        return fail("verify", INTERRUPTED, "interrupted. Nothing was changed.")
+        return interrupted("verify", "Nothing was changed.")
     if options.json:
         print(verdict_as_json(verdict))
     elif not (verdict.is_right and options.quiet):
