@@ -79,11 +79,12 @@ def _run(body: Callable[[argparse.Namespace], int], options: argparse.Namespace)
 
 
 def interrupted(name: str, what: str) -> int:
-    """Say that the command was interrupted and what that means; return the status. It ends here: no log follows."""
+    """Say that the command was interrupted and what that means; return the status. A command says nothing after it."""
     exit_at_interrupts(message="")
-    if IS_COMMAND:
-        logging.disable()  # Dask closes at exit what a second interrupt has left open, and tells all of it
-    return fail(name, INTERRUPTED, f"interrupted. {what}")
+    status = fail(name, INTERRUPTED, f"interrupted. {what}")
+    if IS_COMMAND:  # Dask closes at exit what a second interrupt has left open, with a log and tracebacks
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return status
 
 
 def fail(name: str, status: int, message: str) -> int:
