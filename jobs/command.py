@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable
 from io import TextIOWrapper
 
+from jobs.process import INTERRUPTED, IS_COMMAND, exit_at_interrupts
 from mimii import detection, engine, features, recordings
 
-OK, FAILED, USAGE, BAD_CLIPS, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, BAD_CLIPS = 0, 1, 2, 3
 _STANDARD_STREAMS = 3
 EXIT_STATUS = """\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
@@ -26,11 +27,21 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
     """Run what a command does and return the exit status; errors are said in words."""
     _open_streams()
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(levelname)s: %(message)s")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+    if not IS_COMMAND and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = _conclude(name, options, body)
+    exit_at_interrupts(status, "")  # all is done and said
+    return status
+
+
+def _conclude(name: str, options: argparse.Namespace, body: Callable[[argparse.Namespace], int]) -> int:
+    """Run the body and flush the output; say errors in words."""
     try:
-        return _run(body, options)
-    except ConfigurationError as error:  # the first to be compared: what the others name imports Dask
+        status = _run(body, options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # the first two to be compared: what the others name imports Dask
+        return interrupted(name, "Finished work is kept: run the same command again to resume.")
+    except ConfigurationError as error:
         return fail(name, USAGE, str(error))
     except (
         *(recordings.SourceError, features.SpecError, engine.StoreError, engine.SchedulerError),
@@ -42,8 +53,7 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
         return FAILED
     except (engine.WorkError, engine.UnfinishedError, OSError) as error:
         return fail(name, FAILED, f"{error}\nWhen that is fixed, run the same command again: finished work is kept.")
-    except KeyboardInterrupt:
-        return fail(name, INTERRUPTED, "interrupted. Finished work is kept: run the same command again to resume.")
+    return status
 
 
 def _open_streams() -> None:
@@ -68,11 +78,16 @@ def _run(body: Callable[[argparse.Namespace], int], options: argparse.Namespace)
         raise ConfigurationError(" ".join(str(error).split())) from None
 
 
+def interrupted(name: str, what: str) -> int:
+    """Say that the command was interrupted and what that means; return the status. A command says nothing after it."""
+    exit_at_interrupts(message="")
+    status = fail(name, INTERRUPTED, f"interrupted. {what}")
+    if IS_COMMAND:  # Dask closes at exit what a second interrupt has left open, with a log and tracebacks
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return status
+
+
 def fail(name: str, status: int, message: str) -> int:
     """Say what went wrong; return the status."""
     print(f"{name}: {message}", file=sys.stderr)
     return status
-
-
-def _interrupt(_signal_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import mimii
-from jobs.command import BAD_CLIPS, FAILED, INTERRUPTED, OK, fail, run_command
+from jobs.command import BAD_CLIPS, FAILED, OK, fail, run_command
 from jobs.options import (
     add_cluster_options,
     add_storage_options,
@@ -25,6 +25,7 @@ from jobs.options import (
     scheduler_of,
     source_access,
 )
+from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from mimii import detection, engine, storage
 

@@ -30,6 +30,7 @@ from jobs.options import (
     scheduler_of,
     spec_of,
 )
+from jobs.process import began
 from jobs.version import add_version
 from jobs.words import format_bytes
 from mimii import engine, features, recordings, storage, table
@@ -111,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _featurize(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import conclude, print_run
+    from jobs.report import conclude, print_run, print_use
 
-    started, where = time.monotonic(), scheduler_of(options)
+    started, where = began(), scheduler_of(options)
     existing = engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
     if where.scheduler == "local" and not (options.dry_run or (existing and options.update)):
         engine.start_early()
@@ -133,7 +134,7 @@ def _featurize(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         print_run(planned, run, time.monotonic() - started, special | _describe_run(growth.plan, run))
-        print(f"\nopen it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
+        print_use(planned, run, f"open it with\n  import xarray; table = xarray.open_zarr({options.output!r})")
     return conclude(planned, run)
 
 
@@ -145,17 +146,21 @@ def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tupl
     clips = find_any(options) if there else find_sources(options)
     policy = there.attributes.get("split") if there else None
     split, train_fraction, seed = policy or (DEFAULT_SPLIT, options.train_fraction, options.seed)
-    plan = mimii.plan_table(
-        clips,
-        _spec(options, clips, there),
-        split=options.split or split,
-        train_fraction=train_fraction,
-        seed=seed,
-        shard_bytes=options.shard_mib << 20,
-    )
+    make_plan = table.plan_clips if there else _plan_table
+    by = recordings.Split(options.split or split, train_fraction, seed)
+    plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20)
     access = output_access(options)
     grown = table.plan_update(plan, options.output, prune=options.prune, access=access) if there else table.Growth(plan)
     return grown, clips
+
+
+def _plan_table(
+    clips: recordings.Recordings, spec: features.FeatureSpec, by: recordings.Split, shard_bytes: int
+) -> table.TablePlan:
+    policy, train_fraction, seed = by
+    return mimii.plan_table(
+        clips, spec, split=policy, train_fraction=train_fraction, seed=seed, shard_bytes=shard_bytes
+    )
 
 
 def _spec(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
+from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from jobs.words import format_bytes, format_table, numbered
 from mimii import storage
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from jobs.watch import Downloads
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE = 0, 1, 2
 AT_ONCE = 2
 _SECONDS_TO_STOP = 3.0
 _MISSING = "is missing"

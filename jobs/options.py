@@ -146,7 +146,11 @@ def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None
         help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
     )
     group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
-    group.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be done, and whether the output can be written; do nothing",
+    )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
 

@@ -29,6 +29,7 @@ from jobs.options import (
     scheduler_of,
     spec_of,
 )
+from jobs.process import began
 from jobs.version import add_version
 from mimii import engine, images, recordings, storage
 
@@ -133,10 +134,10 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
 
 def _render(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import Planned, conclude, print_plan, print_run
+    from jobs.report import Planned, conclude, print_plan, print_run, print_use
     from jobs.sources import find_sources
 
-    started, where = time.monotonic(), scheduler_of(options)
+    started, where = began(), scheduler_of(options)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), images.ALBUM_HEAD)  # a refusal comes before the plan
     if where.scheduler == "local" and not options.dry_run:
         engine.start_early()
@@ -158,7 +159,7 @@ def _render(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         print_run(planned, run, time.monotonic() - started, _describe_run(album, run))
-        print(f"\n{_describe_use(album, options.output)}")
+        print_use(planned, run, _describe_use(album, options.output))
     status = conclude(planned, run)
     return (_check(output, run) if options.check else OK) or status
 

@@ -10,7 +10,7 @@ from jobs.command import BAD_CLIPS, OK, fail
 from jobs.words import format_bytes, format_table, numbered
 from mimii.engine import Output, Run, look, read_records
 from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity, Recordings
-from mimii.storage import printable
+from mimii.storage import SHORT_TIMEOUT, printable, with_timeout
 
 _MOST_BAD_A_REASON = 10
 
@@ -69,6 +69,12 @@ def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, 
     print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.bad_paths(run))]))
 
 
+def print_use(planned: Planned, run: Run, hint: str) -> None:
+    """Print how to use what is there; where no clip could be used, that there is nothing."""
+    nothing = "no clip could be used: there is nothing at the output but the reasons"
+    print(f"\n{hint if len(planned.bad(run)) < len(planned.clips) else nothing}")
+
+
 def conclude(planned: Planned, run: Run) -> int:
     """Return the exit status: whether more clips are bad than --max-bad admits."""
     n_bad, n_clips = len(planned.bad(run)), len(planned.clips)
@@ -81,6 +87,10 @@ def conclude(planned: Planned, run: Run) -> int:
 def _fate(planned: Planned) -> str:
     output = planned.output
     existing = look(output.objects, output.head)
+    try:
+        with_timeout(output.objects, SHORT_TIMEOUT).check()
+    except OSError as error:
+        return f"which cannot be written: {error}"
     if existing is None:
         return "where nothing is yet"
     if output.differences(existing):

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs.command import FAILED, INTERRUPTED, OK, fail, run_command
+from jobs.command import FAILED, OK, fail, interrupted, run_command
 from jobs.options import (
     add_cluster_options,
     add_storage_options,
@@ -61,7 +61,8 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=location,
         metavar="SOURCE",
-        help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have moved",
+        help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have "
+        "moved. If none of them is a clip of the table, that is wrong usage",
     )
     group.add_argument(
         "--sample", type=count, metavar="N", help=f"how many clips to compute again; default: {_DEFAULT_SAMPLE}"
@@ -122,7 +123,7 @@ def _verify(options: argparse.Namespace) -> int:
         unknown = "It is not known whether the table is correct. When that is fixed, run the same command again."
         return fail("verify", FAILED, f"{error}\n{unknown}")
     except KeyboardInterrupt:
-        return fail("verify", INTERRUPTED, "interrupted. Nothing was changed.")
+        return interrupted("verify", "Nothing was changed.")
     if options.json:
         print(verdict_as_json(verdict))
     elif not (verdict.is_right and options.quiet):

@@ -38,6 +38,7 @@ NO_REASONS = {
     "not a whole zip archive ({}): still being downloaded, or cut off",
     "its directory claims to be {} bytes long",
     "{}: no such file or folder",
+    "{}: a list is no source: use --list {}, or lists= in Python",
     "{}: no such object or prefix",
     "{}: {}. Remove it, or resume an interrupted download: python -m jobs.fetch",
     "{}: cannot be accessed: {}",

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
+from jobs.process import INTERRUPTED, exit_at_interrupts, raise_interrupts
 from jobs.version import add_version
 from mimii import engine, recordings, storage
 
@@ -65,9 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.job != "scale" and len(options.clips or ()) > 1:
         parser.error("--clips takes more than one number with --job scale only")
+    raise_interrupts()
     try:
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             _run(options, Path(scratch))
+    except KeyboardInterrupt:
+        exit_at_interrupts(message="")
+        print("benchmark: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except recordings.SourceError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,8 +51,10 @@ from mimii.storage import (
     DEFAULT_READS,
     SHORT_TIMEOUT,
     Access,
+    Location,
     Objects,
     ReadOptions,
+    as_paths,
     open_objects,
     with_timeout,
 )
@@ -73,7 +76,7 @@ class Report:
 
     Attributes
     ----------
-    output : str
+    output : str or path
         Where models, scores and the page ``report.html`` are.
     results : sequence of (Machine, Outcome)
         The machines of the table and what came of each.
@@ -110,8 +113,8 @@ class Report:
 
 
 def detect(  # noqa: PLR0913  each is a choice that users have
-    table: str,
-    output: str = "",
+    table: Location,
+    output: Location = "",
     *,
     training: Training | None = None,
     client: Scheduler = None,
@@ -124,9 +127,9 @@ def detect(  # noqa: PLR0913  each is a choice that users have
 
     Parameters
     ----------
-    table : str
+    table : str or path
         A table of features: a folder, or ``s3://bucket/prefix``.
-    output : str
+    output : str or path
         Where models and results go; the folder ``detect`` beside the table where it is left out.
     training : Training
         The kind of detector and how it is trained; an autoencoder where it is left out.
@@ -154,7 +157,8 @@ def detect(  # noqa: PLR0913  each is a choice that users have
         If something cannot be read or written.
 
     """
-    output = output or _beside(table)
+    table = os.fspath(table)
+    output = os.fspath(output) or _beside(table)
     training = training or Training()
     objects = open_store(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))
@@ -168,8 +172,8 @@ def detect(  # noqa: PLR0913  each is a choice that users have
 
 
 def score(
-    recordings: str | Sequence[str] | Sequence[Clip],
-    models: Report | str,
+    recordings: Location | Sequence[Location] | Sequence[Clip],
+    models: Report | Location,
     *,
     client: Scheduler = None,
     access: Access = DEFAULT_ACCESS,
@@ -180,9 +184,9 @@ def score(
 
     Parameters
     ----------
-    recordings : str, sequence of str, or sequence of Clip
+    recordings : str or path, sequence of these, or sequence of Clip
         A source, several, or what `find_recordings` returns.
-    models : Report or str
+    models : Report, str or path
         From `detect`; or its output; or one model, an ``.npz`` file.
     client : distributed.Client, Where, or None
         Where recordings are scored; None is this process.
@@ -209,7 +213,9 @@ def score(
     """
     import pandas as pd
 
-    root, detectors = read_models(models.output if isinstance(models, Report) else models, models_access or access)
+    root, detectors = read_models(
+        models.output if isinstance(models, Report) else os.fspath(models), models_access or access
+    )
     clips = _find(recordings, access)
     catalogue = make_catalogue(clips, no_split(clips), next(iter(detectors.values())).spec)
     chosen = [_choose_model(clip, detectors) for clip in clips]
@@ -252,9 +258,9 @@ def _beside(table: str) -> str:
     return f"{folder}{slash}detect"
 
 
-def _find(recordings: str | Sequence[str] | Sequence[Clip], access: Access) -> Sequence[Clip]:
-    given = [recordings] if isinstance(recordings, str) else list(recordings)
-    sources = [str(one) for one in given if not isinstance(one, Clip)]
+def _find(recordings: Location | Sequence[Location] | Sequence[Clip], access: Access) -> Sequence[Clip]:
+    given = [recordings] if isinstance(recordings, str | os.PathLike) else list(recordings)
+    sources = as_paths(one for one in given if not isinstance(one, Clip))
     found = find_recordings(*sources, access=replace(access, timeout=SHORT_TIMEOUT)) if sources else []
     if not (clips := [*(one for one in given if isinstance(one, Clip)), *found]):
         msg = f"{', '.join(sources) or 'an empty list'}: no recordings there"

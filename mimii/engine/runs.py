@@ -6,7 +6,8 @@ lost, both connect again.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -99,6 +100,10 @@ class Run:
     computed: tuple[int, ...]
     records: Mapping[int, Record] = field(repr=False)
     seconds: float
+
+    def __fspath__(self) -> str:
+        """Return where the results are: a run stands for them wherever a location is wanted."""
+        return self.location
 
     @property
     def bad(self) -> dict[int, str]:
@@ -270,12 +275,13 @@ def do_tasks(
         with deferred_interrupts():
             while left:
                 try:
-                    for task, result in _do_connected(work, left, where, progress, was_lost=was_lost):
-                        del left[task]
-                        n_losses = 0
-                        progress.advance(work.n_clips(task), work.bad_clips(result))
-                        yield task, result
-                        check_interrupts()
+                    with closing(_do_connected(work, left, where, progress, was_lost=was_lost)) as results:
+                        for task, result in results:
+                            del left[task]
+                            n_losses = 0
+                            progress.advance(work.n_clips(task), work.bad_clips(result))
+                            yield task, result
+                            check_interrupts()
                 except LostError as error:
                     was_lost, n_losses = True, n_losses + 1
                     if n_losses == _MOST_LOSSES or isinstance(where, Client):
@@ -287,7 +293,7 @@ def do_tasks(
 
 def _do_connected(
     work: Work, left: Mapping[int, None], where: Scheduler, progress: Progress, *, was_lost: bool
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     """Do what is left as long as the scheduler is there."""
     fitted = fit_to_tasks(where, len(left), is_remote=work.is_remote) if isinstance(where, Where) else where
     with connect(fitted) as cluster:

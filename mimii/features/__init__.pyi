@@ -26,6 +26,7 @@ from .single import log_mel as log_mel
 from .sndfile import UNKNOWN_LENGTH as UNKNOWN_LENGTH
 from .sndfile import encode_flac as encode_flac
 from .spec import PRESETS as PRESETS
+from .spec import SPEC_EXPECTED as SPEC_EXPECTED
 from .spec import FeatureSpec as FeatureSpec
 from .spec import SpecError as SpecError
 from .spec import n_frames as n_frames

@@ -1,7 +1,7 @@
 """Which kernels of BLAS and NumPy compute here: they are chosen by the kind of CPU, and decide the last digits.
 
-The same recordings give the same bytes on CPUs of one kind; of two kinds, 5 to 50 % of the values differ, by up to
-2e-5 dB. Versions of Python and NumPy make no difference.
+The same recordings give the same bytes on CPUs of one kind; of two kinds, 5 to 50 % of the values differ, and
+are within 2e-5 dB. Versions of Python and NumPy make no difference.
 """
 
 from functools import cache

@@ -184,7 +184,7 @@ def _check_planned(header: Header, n_samples: int, spec: FeatureSpec) -> None:
     if (header.sample_rate, header.n_samples) != (spec.sample_rate, n_samples):
         expected = f"{n_samples} samples at {spec.sample_rate} Hz"
         msg = (
-            f"planned were {expected}, found were {header.n_samples} at {header.sample_rate} Hz: it changed while the "
-            "job ran, or is unlike others of its size, and then --probe all helps"
+            f"planned were {expected}, found were {header.n_samples} at {header.sample_rate} Hz: it changed during the "
+            "run, or differs from others of its size, and then --probe all helps"
         )
         raise AudioError(msg)

@@ -7,19 +7,32 @@ from numpy.typing import ArrayLike
 
 from mimii.features.decode import read_channel
 from mimii.features.mel import FloatArray, mel_spectrogram, power_to_db
-from mimii.features.spec import FeatureSpec
-from mimii.storage import DEFAULT_ACCESS, AudioError, Place, is_remote, open_part, s3
+from mimii.features.spec import SPEC_EXPECTED, FeatureSpec
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    ArchiveError,
+    AudioError,
+    Location,
+    Place,
+    archive_of,
+    expect,
+    is_remote,
+    open_archive,
+    open_part,
+    s3,
+    zips,
+)
 
 
 def log_mel(
-    recording: str | os.PathLike[str] | ArrayLike, spec: FeatureSpec | None = None, sample_rate: int | None = None
+    recording: Location | ArrayLike, spec: FeatureSpec | None = None, sample_rate: int | None = None
 ) -> FloatArray:
     """Compute the log-mel spectrogram of a clip, as a table's rows are made of.
 
     Parameters
     ----------
     recording : path or array_like, shape (n_samples,)
-        A file of this machine or ``s3://bucket/key``; or samples, full scale is 1.
+        A file, ``s3://bucket/key``, or one in a zip archive, as in ``archive.zip/a.wav``; or samples, full scale is 1.
     spec : FeatureSpec
         What to compute; the preset ``explore`` where it is left out.
     sample_rate : int
@@ -34,11 +47,14 @@ def log_mel(
     ------
     OSError
         If the file cannot be read.
+    TypeError
+        If the spec is not a FeatureSpec.
     AudioError
         If it is not audio, or its sample rate is not that of the spec.
 
     """
     spec = spec or FeatureSpec()
+    expect(spec, FeatureSpec, SPEC_EXPECTED)
     if isinstance(recording, str | os.PathLike):
         with open_part(_find(os.fspath(recording)), DEFAULT_ACCESS) as file:
             header, samples = read_channel(file, spec.channel)
@@ -52,6 +68,9 @@ def log_mel(
 
 
 def _find(path: str) -> Place:
+    """Return where a recording is; of one in an archive, from the archive's directory."""
+    if (archive := archive_of(path)) and not os.path.exists(path):
+        return _find_member(_find(archive), path.removeprefix(f"{archive}/"))
     if not is_remote(path):
         return Place(path)
     found = s3.describe(path, DEFAULT_ACCESS)
@@ -59,3 +78,21 @@ def _find(path: str) -> Place:
         msg = f"{path}: no such object"
         raise FileNotFoundError(msg)
     return Place(path, found.size, found.version)
+
+
+def _find_member(archive: Place, name: str) -> Place:
+    try:
+        with open_archive(archive.url, archive.size, DEFAULT_ACCESS) as file:
+            members = {
+                place.member.name: (place, bad) for place, bad in zips.list_members(file, archive) if place.member
+            }
+    except ArchiveError as error:
+        msg = f"{archive}: {error}"
+        raise AudioError(msg) from error
+    if name not in members:
+        msg = f"{archive}/{name}: no such recording in the archive"
+        raise FileNotFoundError(msg)
+    place, problem = members[name]
+    if problem:
+        raise AudioError(problem)
+    return place

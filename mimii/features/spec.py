@@ -9,6 +9,9 @@ from typing import Any
 
 from mimii.features.scales import SCALES
 
+SPEC_EXPECTED = 'spec must be a mimii.FeatureSpec, such as mimii.FeatureSpec.preset("explore")'
+"""What to say where something else is given."""
+
 
 class SpecError(ValueError):
     """A feature parameter that makes no sense; the message names it."""

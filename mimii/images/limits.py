@@ -21,6 +21,12 @@ MOST_IMAGES = 250_000
 MOST_TEST_IMAGES_A_LABEL = 1000
 MOST_MANIFEST_BYTES = 1 << 30
 
+_TO_LABEL = "add recordings with the other label, in folders named normal and abnormal, or in a --list with labels"
+_TO_SPLIT = (
+    "pass another --seed or --train-fraction, or more recordings; a split that a list or the file names give does not "
+    "change"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -72,7 +78,9 @@ def check_sets(images: Sequence[Image]) -> list[Violation]:
         if image.label:
             sets[image.split].append(image.label)
     training = TRAIN if TRAIN in sets or TEST in sets else ""
-    return [*_check_labels(training or "all", sets[training]), *_check_counts(sets)]
+    has_both = len({label for labels in sets.values() for label in labels}) > 1
+    advice = _TO_SPLIT if has_both else _TO_LABEL
+    return [*_check_labels(training or "all", sets[training], advice), *_check_counts(sets)]
 
 
 def check_manifests(manifests: Mapping[str, bytes], urls: Iterable[str]) -> list[Violation]:
@@ -118,14 +126,11 @@ def _broken(image: Image) -> list[str]:
     return [limit for limit, is_broken in limits.items() if is_broken]
 
 
-def _check_labels(name: str, labels: Sequence[str]) -> Iterator[Violation]:
+def _check_labels(name: str, labels: Sequence[str], advice: str) -> Iterator[Violation]:
     counts = Counter(labels)
     if len(counts) < 2:
-        found = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "no image"
-        yield Violation(
-            f"{name} needs images of both labels, and has {found}: pass another --seed or --train-fraction, or more "
-            "recordings; a split that a list or the file names give does not change"
-        )
+        found = ", ".join(f"{count:,} {label}" for label, count in counts.items()) or "none with a label"
+        yield Violation(f"{name} needs images of both labels, and has {found}: {advice}")
 
 
 def _check_counts(sets: Mapping[str, Sequence[str]]) -> Iterator[Violation]:

@@ -1,5 +1,6 @@
 """Plan images and render them: the front door to this room, for the command and for Python."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,8 +9,8 @@ from mimii.features import FeatureSpec
 from mimii.images.album import Album, make_album
 from mimii.images.pixels import Style
 from mimii.images.store import AlbumOutput
-from mimii.recordings import Clip, choose_spec, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, ReadOptions, open_objects
+from mimii.recordings import Clip, SourceError, choose_spec, make_catalogue, split_clips
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
 
 
 def plan_images(  # noqa: PLR0913  each is a choice that users have
@@ -67,7 +68,7 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
 
 def render(  # noqa: PLR0913  as `featurize`
     album: Album,
-    output: str,
+    output: Location,
     *,
     client: Scheduler = None,
     overwrite: bool = False,
@@ -93,6 +94,10 @@ def render(  # noqa: PLR0913  as `featurize`
 
     Raises
     ------
+    TypeError
+        If the album is not one.
+    SourceError
+        If it has no clips at all.
     StoreError
         If there is something else at the output.
     WorkError
@@ -101,6 +106,9 @@ def render(  # noqa: PLR0913  as `featurize`
         If the output cannot be written, or S3 cannot be used.
 
     """
-    return run(
-        AlbumOutput(album, open_objects(output, access), read_options), client, overwrite=overwrite, progress=progress
-    )
+    expect(album, Album, "render takes an album: mimii.plan_images(mimii.find_recordings(FOLDER))")
+    if not album.names:
+        msg = "the album has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
+        raise SourceError(msg)
+    images = AlbumOutput(album, open_objects(os.fspath(output), access), read_options)
+    return run(images, client, overwrite=overwrite, progress=progress)

@@ -103,7 +103,7 @@ def _bad_length(n_samples: int, sample_rate: int, spec: FeatureSpec) -> str:
     if not frames:
         return "no samples"
     if frames < spec.frames:
-        return f"too short for one row: {n_samples} samples are {frames} frames, a row takes {spec.frames}"
+        return f"too short for one row: {n_samples} samples make {frames} of the {spec.frames} frames that it takes"
     if size > _MOST_MEL_BYTES:
         hours, most = n_samples / sample_rate / 3600, _MOST_MEL_BYTES >> 20
         return f"too long: {hours:.1f} hours are {size >> 20} MiB of mel spectrogram, and {most} fit; cut it in pieces"

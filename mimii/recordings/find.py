@@ -2,18 +2,19 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mimii.features import FeatureSpec, count_empty_bands
+from mimii.features import SPEC_EXPECTED, FeatureSpec, count_empty_bands
 from mimii.recordings.catalogue import commonest_sample_rate
 from mimii.recordings.clips import LABEL_NAMES, Clip, Identity
 from mimii.recordings.headers import read_all_headers, read_headers
 from mimii.recordings.lists import read_list
 from mimii.recordings.sources import find_clips
 from mimii.recordings.splits import SPLITS, baseline_split, no_split, stratified_split
-from mimii.storage import DEFAULT_ACCESS, Access, Place, printable, s3
+from mimii.storage import DEFAULT_ACCESS, Access, Location, Place, as_paths, expect, printable, s3
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,15 +61,18 @@ class Recordings(list[Clip]):
 
 
 def find_recordings(
-    *sources: str, lists: Sequence[str] = (), headers: str = "auto", access: Access = DEFAULT_ACCESS
+    *sources: Location | Iterable[Location],
+    lists: Location | Iterable[Location] = (),
+    headers: str = "auto",
+    access: Access = DEFAULT_ACCESS,
 ) -> Recordings:
     """Find recordings, and read how long they are, at which rate, with how many channels.
 
     Parameters
     ----------
-    *sources : str
+    *sources : str, path, or a list of these
         Folders, zip archives, single files, ``s3://bucket/prefix``.
-    lists : sequence of str
+    lists : str, path, or a list of these
         CSV files that name recordings, see docs/own_recordings.md.
     headers : {"auto", "all"}
         Whether the header of each recording is read, or in archives and on S3 that of one WAV file for each size
@@ -92,13 +96,13 @@ def find_recordings(
     if headers not in _READERS:
         msg = f"headers must be one of {', '.join(_READERS)}, not {headers!r}"
         raise ValueError(msg)
-    before = s3.count_requests()
-    listed = [clip for path in lists for clip in read_list(path, access)]
-    by_place = {str(clip.place): clip for clip in [*find_clips(sources, access), *listed]}
+    before, places, tables = s3.count_requests(), as_paths(*sources), as_paths(lists)
+    listed = [clip for path in tables for clip in read_list(path, access)]
+    by_place = {str(clip.place): clip for clip in [*find_clips(places, access), *listed]}
     clips = sorted(by_place.values(), key=lambda clip: clip.path)
     _warn_of_copies(clips)
     clips, n_headers = _READERS[headers](clips, access)
-    return Recordings(clips, sorted([*sources, *lists]), n_headers, s3.count_requests() - before)
+    return Recordings(clips, sorted([*places, *tables]), n_headers, s3.count_requests() - before)
 
 
 def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, seed: int = 0) -> list[str]:
@@ -107,21 +111,26 @@ def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, 
     `split` is ``"baseline"`` (train on normal sound, as the baseline published with MIMII), ``"stratified"`` (a
     share of each label) or ``"none"``. A split that the recordings bring along is kept by the first two.
     """
-    if split not in SPLITS or not 0 <= train_fraction <= 1:
-        names = ", ".join(SPLITS)
-        msg = f"split must be one of {names} and train_fraction from 0 to 1, not {split!r} and {train_fraction}"
+    if split not in SPLITS:
+        msg = f"split must be one of {', '.join(SPLITS)}, not {split!r}"
+        raise ValueError(msg)
+    if not 0 <= train_fraction <= 1:
+        msg = f"train_fraction must be from 0 to 1, not {train_fraction}"
         raise ValueError(msg)
     if split == "stratified":
         return stratified_split(clips, train_fraction, seed)
     return no_split(clips) if split == "none" else baseline_split(clips)
 
 
-def choose_spec(clips: Iterable[Clip], spec: FeatureSpec | None) -> FeatureSpec:
+def choose_spec(clips: Sequence[Clip], spec: FeatureSpec | None) -> FeatureSpec:
     """Return the spec, or the preset explore at the sample rate of most clips; warn of one that hardly fits."""
+    for clip in [clips] if isinstance(clips, str | os.PathLike) else clips:
+        expect(clip, Clip, "clips must be what mimii.find_recordings returns")
     rate = commonest_sample_rate(clips)
     if spec is None:
         spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
-    elif rate not in (None, spec.sample_rate):
+    expect(spec, FeatureSpec, SPEC_EXPECTED)
+    if rate not in (None, spec.sample_rate):
         _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
     if empty := count_empty_bands(spec):
         _log.warning(

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from mimii.storage import (
     Access,
     ArchiveError,
     Place,
+    archive_of,
     is_remote,
     open_archive,
     path_to_text,
@@ -31,12 +31,12 @@ AUDIO_SUFFIXES = frozenset(_UNCOMPRESSED + _COMPRESSED)
 
 _ARCHIVE = ".zip"
 _SUFFIXES = AUDIO_SUFFIXES | {_ARCHIVE}
-_IN_ARCHIVE = re.compile(r"(.*?\.zip)/.", re.IGNORECASE | re.DOTALL)
 _OTHER_AUDIO = frozenset(
     (".3gp", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".mka", ".mkv", ".mp4", ".sph", ".tta", ".wma", ".wv")
 )
 _OTHER_ARCHIVES = frozenset((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"))
-_LEFT_OUT = _OTHER_AUDIO | _OTHER_ARCHIVES
+_LEFT_OUT = _OTHER_AUDIO | _OTHER_ARCHIVES | {_ARCHIVE}  # which is read unless it is in another
+_LISTS = (".csv", ".tsv")
 _log = logging.getLogger(__name__)
 
 
@@ -52,53 +52,60 @@ def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[
     be listed or accessed becomes a clip with a `problem`, so that it is never dropped silently. Recordings and archives
     of formats that are not read are warned of, with how many there are.
     """
-    left_out: Counter[str] = Counter()
-    clips = _find_clips(sources, access, left_out)
+    clips, left_out = _find_clips(sources, access)
     _warn_of_left_out(left_out)
     return clips
 
 
-def _find_clips(sources: Sequence[str], access: Access, left_out: Counter[str]) -> list[Clip]:
+def _find_clips(sources: Sequence[str], access: Access) -> tuple[list[Clip], Counter[str]]:
+    """Return the clips, and how many files of each kind that is not read there are beside them."""
+    found, left_out = dict[str, Clip](), Counter[str]()
+    for one in _find_all(sources, access):
+        if isinstance(one, Clip):
+            found.setdefault(str(one.place), one)
+        elif kind := _kind_left_out(one):
+            left_out[kind] += 1
+    return sorted(found.values(), key=lambda clip: clip.path), left_out
+
+
+def _find_all(sources: Sequence[str], access: Access) -> Iterator[Clip | str]:
+    """Yield clips, also those in archives, and the names of the other files."""
     visited: set[tuple[int, int]] = set()
-    found: dict[str, Clip] = {}
     for source in sorted(source.rstrip("/") if is_remote(source) else os.path.normpath(source) for source in sources):
-        if is_remote(source):
-            listed = _find_objects(source, access, left_out)
-        else:
-            listed = _find_files(source, visited, left_out)
-        for clip in listed:
-            is_archive = _suffix(clip.path) == _ARCHIVE and not clip.problem
-            for one in _find_members(clip, access, left_out) if is_archive else (clip,):
-                found.setdefault(str(one.place), one)
-    return sorted(found.values(), key=lambda clip: clip.path)
+        _refuse_list(source)
+        for one in _find_objects(source, access) if is_remote(source) else _find_files(source, visited):
+            if isinstance(one, Clip) and _suffix(one.path) == _ARCHIVE and not one.problem:
+                yield from _find_members(one, access)
+            else:
+                yield one
 
 
 def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
-    archives = {archive for archive in map(_archive_of, paths) if archive}
+    archives = {archive for archive in map(archive_of, paths) if archive}
     places = sorted(archive if is_remote(archive) else text_to_path(archive) for archive in archives)
-    members = {clip.path: clip for clip in _find_clips(places, access, Counter())}
+    members = {clip.path: clip for clip in _find_clips(places, access)[0]}
     with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
         return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
 
 
-def _archive_of(path: str) -> str:
-    """Return the part of a path that names an archive with the recording in it; empty where there is none."""
-    match = _IN_ARCHIVE.match(path)
-    return match[1] if match else ""
+def _refuse_list(source: str) -> None:
+    if _suffix(source) in _LISTS and not os.path.isdir(source):
+        msg = f"{source}: a list is no source: use --list {source}, or lists= in Python"
+        raise SourceError(msg)
 
 
-def _find_files(source: str, visited: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Clip]:
+def _find_files(source: str, visited: set[tuple[int, int]]) -> Iterator[Clip | str]:
     if not os.path.exists(source):
         msg = f"{source}: no such file or folder"
         raise SourceError(msg)
     if os.path.isdir(source):
-        yield from _walk(source, visited, left_out)
+        yield from _walk(source, visited)
     else:
         yield _file(source)
 
 
-def _find_objects(source: str, access: Access, left_out: Counter[str]) -> Iterator[Clip]:
+def _find_objects(source: str, access: Access) -> Iterator[Clip | str]:
     """Find the object of that name, or else those below."""
     found = _named_object(source, access) or list(s3.find(source, access))
     if not found:
@@ -106,9 +113,8 @@ def _find_objects(source: str, access: Access, left_out: Counter[str]) -> Iterat
         raise SourceError(msg)
     for item in found:
         if not _is_hidden(item.url[len(source) :]):
-            if _suffix(item.url) in _SUFFIXES:
-                yield Clip(item.url, _object_place(item), identify(item.url))
-            _count_left_out(item.url, left_out)
+            is_taken = _suffix(item.url) in _SUFFIXES
+            yield Clip(item.url, _object_place(item), identify(item.url)) if is_taken else item.url
 
 
 def _named_object(source: str, access: Access) -> list[s3.Found]:
@@ -126,7 +132,7 @@ def _object_place(found: s3.Found) -> Place:
     return Place(found.url, found.size, found.version, modified=found.modified)
 
 
-def _find_members(archive: Clip, access: Access, left_out: Counter[str]) -> Iterator[Clip]:
+def _find_members(archive: Clip, access: Access) -> Iterator[Clip | str]:
     place = archive.place
     try:
         with open_archive(place.url, place.size, access) as file:
@@ -139,12 +145,11 @@ def _find_members(archive: Clip, access: Access, left_out: Counter[str]) -> Iter
     for member, problem in members:
         name = member.member.name if member.member else ""
         if not _is_hidden(name):
-            if _suffix(name) in AUDIO_SUFFIXES:
-                yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem)
-            _count_left_out(name, left_out, _LEFT_OUT | {_ARCHIVE})
+            is_taken = _suffix(name) in AUDIO_SUFFIXES
+            yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem) if is_taken else name
 
 
-def _walk(folder: str, visited: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Clip]:
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[Clip | str]:
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
@@ -159,24 +164,24 @@ def _walk(folder: str, visited: set[tuple[int, int]], left_out: Counter[str]) ->
         if _is_hidden(entry.name):
             continue
         if _is_folder(entry):
-            yield from _walk(entry.path, visited, left_out)
-        elif _suffix(entry.name) in _SUFFIXES:
-            yield _file(entry.path)
+            yield from _walk(entry.path, visited)
         else:
-            _count_left_out(entry.name, left_out)
+            yield _file(entry.path) if _suffix(entry.name) in _SUFFIXES else entry.name
 
 
-def _count_left_out(name: str, left_out: Counter[str], suffixes: frozenset[str] = _LEFT_OUT) -> None:
-    if (suffix := _suffix(name)) in suffixes:
-        is_packed_tar = _suffix(name[: -len(suffix)]) == ".tar" and suffix != ".tar"
-        left_out[f".tar{suffix}" if is_packed_tar else suffix] += 1
+def _kind_left_out(name: str) -> str:
+    """Return the suffix of a recording or an archive that is not read; empty for all other files."""
+    if (suffix := _suffix(name)) not in _LEFT_OUT:
+        return ""
+    is_packed_tar = _suffix(name[: -len(suffix)]) == ".tar" and suffix != ".tar"
+    return f".tar{suffix}" if is_packed_tar else suffix
 
 
-def _warn_of_left_out(left_out: Counter[str]) -> None:
+def _warn_of_left_out(left_out: Mapping[str, int]) -> None:
     """Warn of recordings and archives that are not read; of zip archives, those within another."""
     for suffixes, advice in (
         (_OTHER_AUDIO, "convert them to WAV or FLAC, such as with ffmpeg -i"),
-        (_OTHER_ARCHIVES | {_ARCHIVE}, "unpack them"),
+        (_LEFT_OUT - _OTHER_AUDIO, "unpack them"),
     ):
         if counts := [
             f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if _suffix(f"any{kind}") in suffixes
@@ -196,7 +201,7 @@ def _listed(path: str, access: Access) -> Clip:
     if not is_remote(path):
         return _file(text_to_path(path))
     clip = Clip(path, Place(path), identify(path))
-    if _archive_of(path):
+    if archive_of(path):
         return replace(clip, problem="cannot be read: no such recording in the archive")
     try:
         found = s3.describe(path, access)

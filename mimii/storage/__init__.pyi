@@ -8,6 +8,9 @@ from .access import OptionError as OptionError
 from .access import Options as Options
 from .access import nest_options as nest_options
 from .access import parse_options as parse_options
+from .arguments import Location as Location
+from .arguments import as_paths as as_paths
+from .arguments import expect as expect
 from .disk import PARTIAL as PARTIAL
 from .disk import DiskObjects as DiskObjects
 from .downloads import DownloadError as DownloadError
@@ -47,3 +50,4 @@ from .s3 import S3Objects as S3Objects
 from .s3 import StorageError as StorageError
 from .seekable import SeekableFile as SeekableFile
 from .zips import ArchiveError as ArchiveError
+from .zips import archive_of as archive_of

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 PARTIAL = ".partial"
 """The folder of temporary files."""
@@ -87,11 +88,14 @@ class DiskObjects:
                 folder.rmdir()
 
     def check(self) -> None:
-        """Raise an error unless objects can be written, read and deleted."""
-        key = f"{PARTIAL}/check-{uuid.uuid4().hex}"
-        self.put(key, b"check")
-        self.get(key)
-        self.delete(key)
+        """Raise an error unless files can be written here; no file or folder is left behind."""
+        root = Path(self.root)
+        there = next(folder for folder in (root, *root.parents) if os.path.lexists(folder))
+        try:
+            with TemporaryFile(dir=there) as file:
+                file.write(b"check")
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, self.root) from error
 
 
 def sync(path: Path) -> None:

@@ -63,7 +63,7 @@ class Objects(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise an error unless objects can be written, read and deleted; it says what fails."""
+        """Raise an error unless objects can be written; it says what fails, and nothing is left behind."""
         ...
 
 

@@ -12,6 +12,7 @@ PKWARE, .ZIP File Format Specification, version 6.3.10.
 
 import importlib
 import io
+import re
 import stat
 import struct
 import zipfile
@@ -23,6 +24,7 @@ from mimii.storage.places import Member, Place
 from mimii.storage.problems import AudioError
 from mimii.storage.seekable import SeekableFile
 
+_IN_ARCHIVE = re.compile(r"(.*?\.zip)/.", re.IGNORECASE | re.DOTALL)
 _STORED = 0
 _LOCAL = struct.Struct("<4s22x2H")
 _LOCAL_MAGIC = b"PK\3\4"
@@ -48,6 +50,12 @@ def _zlib() -> Any:  # noqa: ANN401  a module
 
 class ArchiveError(ValueError):
     """A zip archive whose directory cannot be read; the message says why, without its name."""
+
+
+def archive_of(path: str) -> str:
+    """Return the part of a path that names an archive with the recording in it; empty where there is none."""
+    match = _IN_ARCHIVE.match(path)
+    return match[1] if match else ""
 
 
 def list_members(file: BinaryIO, archive: Place) -> list[tuple[Place, str]]:
@@ -113,7 +121,7 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
         ),
         f"the archive claims that {stored} bytes inflate to {size}": not _may_inflate(entry),
         "the archive is damaged: this recording should begin before it does": entry.header_offset < 0,
-        "the archive is damaged or a trap: this recording overlaps with the next": (
+        "the archive is damaged or malicious: this recording overlaps with the next": (
             entry.header_offset + _LOCAL_BYTES + stored > stop
         ),
     }

@@ -22,6 +22,7 @@ from .keys import mel_key as mel_key
 from .keys import row_clip_key as row_clip_key
 from .keys import shard_key as shard_key
 from .make import featurize as featurize
+from .make import plan_clips as plan_clips
 from .make import plan_table as plan_table
 from .make import plan_update as plan_update
 from .mel_columns import collect_chunk as collect_chunk

@@ -1,13 +1,24 @@
 """Plan a table and make it: the front door to this room, for the command and for Python."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
-from mimii.recordings import TRAIN, Clip, Split, choose_spec, make_catalogue, split_clips
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, open_objects, with_timeout
+from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, Split, choose_spec, make_catalogue, split_clips
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    DEFAULT_READS,
+    SHORT_TIMEOUT,
+    Access,
+    Location,
+    ReadOptions,
+    expect,
+    open_objects,
+    with_timeout,
+)
 from mimii.table.growth import Growth, grow, read_state
 from mimii.table.keys import RECORDS
 from mimii.table.reading import open_store
@@ -50,22 +61,28 @@ def plan_table(
         The same for the same clips, always; its repr says how many clips, rows, shards and bytes there will be.
 
     """
-    spec = choose_spec(clips, spec)
     by = Split(split, train_fraction, seed)
-    splits = split_clips(clips, *by)
-    if split != "none" and TRAIN not in splits:
-        _log.warning("no clip is for training: the split %s leaves none over. The statistics are of all rows", split)
-    return make_table_plan(make_catalogue(clips, splits, spec), shard_bytes, getattr(clips, "sources", ()), by)
+    plan = plan_clips(clips, spec, by, shard_bytes)
+    if split != "none" and TRAIN not in plan.catalogue.splits:
+        _log.warning("%s; the statistics are of all rows", _why_no_training(clips, split))
+    return plan
 
 
-def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Access = DEFAULT_ACCESS) -> Growth:
+def plan_clips(clips: Sequence[Clip], spec: FeatureSpec | None, by: Split, shard_bytes: int = SHARD_BYTES) -> TablePlan:
+    """Do the same for clips that need not make a table of their own: it does not matter how many are for training."""
+    spec = choose_spec(clips, spec)
+    catalogue = make_catalogue(clips, split_clips(clips, *by), spec)
+    return make_table_plan(catalogue, shard_bytes, getattr(clips, "sources", ()), by)
+
+
+def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, access: Access = DEFAULT_ACCESS) -> Growth:
     """Decide how a table grows: what is planned is added to what is there.
 
     Parameters
     ----------
     plan : TablePlan
         From `plan_table`: the recordings that there are now. Those that the table has and the plan does not stay.
-    output : str
+    output : str or path
         The table; where there is none yet, everything is new.
     prune : bool
         Whether clips of the table that lie below the sources of the plan, and are not in it, are taken out: their
@@ -84,7 +101,7 @@ def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Ac
         If there is something else at the output, or its features are others.
 
     """
-    objects = with_timeout(open_store(output, access), SHORT_TIMEOUT)
+    objects = with_timeout(open_store(os.fspath(output), access), SHORT_TIMEOUT)
     existing = look(objects, HEAD)
     if existing is None:
         return Growth(plan, added=sorted(clip.path for clip in plan.catalogue.clips))
@@ -93,9 +110,17 @@ def plan_update(plan: TablePlan, output: str, *, prune: bool = False, access: Ac
     return grow(plan, read_state(objects, existing), prune=prune)
 
 
+def _why_no_training(clips: Sequence[Clip], split: str) -> str:
+    if all(clip.identity.label == UNKNOWN for clip in clips):
+        return "no clip is for training, as none has a label: name folders normal and abnormal, or use a list"
+    if split == "baseline":
+        return "no clip is for training: the split baseline needs more normal clips of a machine than abnormal ones"
+    return f"no clip is for training by the split {split}: it needs more clips with a label, or a larger train_fraction"
+
+
 def featurize(  # noqa: PLR0913  each is a choice that users have
     plan: TablePlan,
-    output: str,
+    output: Location,
     *,
     client: Scheduler = None,
     update: bool = False,
@@ -113,7 +138,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     ----------
     plan : TablePlan
         From `plan_table`.
-    output : str
+    output : str or path
         A folder, or ``s3://bucket/prefix``.
     client : distributed.Client, Where, or None
         Where the shards are computed; None is this process, one after the other.
@@ -138,6 +163,10 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
 
     Raises
     ------
+    TypeError
+        If the plan is not one.
+    SourceError
+        If the plan has no clips at all. Where it has clips and none can be used, the table says why.
     StoreError
         If there is something else at the output.
     WorkError
@@ -146,7 +175,11 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         If the output cannot be written, or S3 cannot be used.
 
     """
+    expect(plan, TablePlan, "featurize takes a plan: mimii.plan_table(mimii.find_recordings(FOLDER))")
     if update:
         plan = plan_update(plan, output, prune=prune, access=access).plan
-    table = TableOutput(plan, open_objects(output, access), read_options)
+    if not plan.catalogue.clips:
+        msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
+        raise SourceError(msg)
+    table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
     return run(table, client, overwrite=overwrite, progress=progress)

@@ -4,6 +4,8 @@ zarr and xarray are imported where they are used: workers do not need them.
 """
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +19,7 @@ from mimii.storage import (
     DEFAULT_ACCESS,
     SHORT_TIMEOUT,
     Access,
+    Location,
     Objects,
     is_remote,
     nest_options,
@@ -55,12 +58,12 @@ class Batch(NamedTuple):
     clip: NDArray[np.int32]
 
 
-def open_table(url: str, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
+def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
     """Open a table of features; nothing but metadata is read until values are asked for.
 
     Parameters
     ----------
-    url : str
+    url : str or path
         A folder, or ``s3://bucket/prefix``.
     access : Access
         How to connect to S3.
@@ -79,6 +82,7 @@ def open_table(url: str, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
     """
     import xarray
 
+    url = os.fspath(url)
     _check_finished(open_objects(url, access))
     options = nest_options(access.options) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
@@ -86,7 +90,7 @@ def open_table(url: str, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
 
 
 def batches(
-    url: str, *, split: str = "train", batch_size: int = 512, seed: int = 0, access: Access = DEFAULT_ACCESS
+    url: Location, *, split: str = "train", batch_size: int = 512, seed: int = 0, access: Access = DEFAULT_ACCESS
 ) -> Iterator[Batch]:
     """Yield all rows of a split once, shuffled, from a table that may be larger than memory.
 
@@ -95,7 +99,7 @@ def batches(
 
     Parameters
     ----------
-    url : str
+    url : str or path
         A folder, or ``s3://bucket/prefix``.
     split : str
         ``"train"``, ``"test"``, or empty for clips that are in neither.
@@ -116,20 +120,29 @@ def batches(
     StoreError
         If there is no table, or it is not finished.
     ValueError
-        If there is no such split, or a batch is to have no rows.
+        If there is no such split, no good clip is in it, or a batch is to have no rows.
 
     """
-    if split not in (TRAIN, TEST, "") or batch_size < 1:
-        msg = f"split must be train, test or empty, and batch_size at least 1, not {split!r} and {batch_size}"
+    if split not in (TRAIN, TEST, ""):
+        msg = f"split must be train, test or empty, not {split!r}"
         raise ValueError(msg)
-    table = open_store(url, access)
-    return _batches(table, read_columns(table), split, batch_size, np.random.default_rng(seed))
+    if batch_size < 1:
+        msg = f"batch_size must be at least 1, not {batch_size}"
+        raise ValueError(msg)
+    table = open_store(os.fspath(url), access)
+    columns = read_columns(table)
+    wanted = (columns.split == split) & (columns.status == GOOD)
+    if not wanted.any():
+        there = Counter(columns.split[columns.status == GOOD].tolist())
+        found = ", ".join(f"{count:,} with {name!r}" for name, count in sorted(there.items())) or "none at all"
+        msg = f"{table.root}: no clip that can be used has the split {split!r}; there are {found}"
+        raise ValueError(msg)
+    return _batches(table, columns, wanted, batch_size, np.random.default_rng(seed))
 
 
 def _batches(
-    table: Objects, columns: Columns, split: str, batch_size: int, rng: np.random.Generator
+    table: Objects, columns: Columns, wanted: NDArray[np.bool_], batch_size: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    wanted = (columns.split == split) & (columns.status == GOOD)
     plan = RowPlan(Layout(columns.spec.n_features, 1, columns.shard_rows), columns.first_row, columns.n_rows)
     shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
     left = Batch(np.empty((0, columns.spec.n_features), np.float32), np.empty(0, np.int8), np.empty(0, np.int32))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,17 @@ from functools import partial
 
 from mimii.engine import SILENT, Pipeline, Progress, Scheduler, StoreError, Work, do_tasks, tasks_to_results
 from mimii.features import kernels_here
-from mimii.recordings import Clip, find_clips, select
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, SHORT_TIMEOUT, Access, ReadOptions, is_remote
+from mimii.recordings import Clip, SourceError, find_clips, select
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    DEFAULT_READS,
+    SHORT_TIMEOUT,
+    Access,
+    Location,
+    ReadOptions,
+    as_paths,
+    is_remote,
+)
 from mimii.table import DIGESTS, OTHER, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
 from mimii.verification.contents import Contents, read_contents
@@ -103,8 +113,8 @@ def _largest(differences: Iterable[Difference]) -> Difference | None:
 
 
 def verify(  # noqa: PLR0913  each is a choice that users have
-    store: str,
-    against: Sequence[Clip] | str | Sequence[str] | None = None,
+    store: Location,
+    against: Sequence[Clip] | Location | Sequence[Location] | None = None,
     *,
     sample: int = 20,
     seed: int = 0,
@@ -122,11 +132,11 @@ def verify(  # noqa: PLR0913  each is a choice that users have
 
     Parameters
     ----------
-    store : str
+    store : str or path
         A folder, or ``s3://bucket/prefix``.
-    against : sequence of Clip, str, sequence of str, or None
+    against : sequence of Clip, str or path, sequence of these, or None
         The recordings: from `find_recordings`, or folders, zip archives, single files and ``s3://bucket/prefix``. They
-        may have moved; those of some clips are enough.
+        may have moved; those of some clips are enough, and those of none are refused.
     sample : int
         How many clips are computed again.
     seed : int
@@ -153,7 +163,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     StoreError
         If there is no table, or librosa is needed and not installed.
     SourceError
-        If a source in `against` does not exist, or an archive is damaged.
+        If a source in `against` does not exist, an archive is damaged, or no recording is a clip of the table.
     NameOfArchiveError
         If `complete` names an archive that MIMII does not have.
     WorkError
@@ -165,13 +175,12 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     if against is not None and importlib.util.find_spec("librosa") is None:
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
-    archives = select(complete)
+    store, archives = os.fspath(store), select(complete)
     contents, checked = read_contents(open_store(store, access))
     if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"
         return Verdict(store, checks, {name: reason for name in CHECKS if name not in checks})
-    found = None if against is None else _find(against, read_options.access)
-    matches = match_clips(contents.columns, found) if contents.rows and found is not None else None
+    matches = None if against is None else _match(contents, _find(against, read_options.access))
     chosen = draw_sample(contents.columns, list(matches.recordings), sample, seed) if matches else []
     clips = [clip_check(contents, matches, clip, read_options) for clip in chosen] if matches else []
     tally = _do_checks(contents, matches, clips, client, progress)
@@ -212,12 +221,24 @@ def check_task(task: ShardCheck | ClipCheck) -> ShardReport | Difference:
 _PIPELINE = Pipeline("check", partial(tasks_to_results, function=check_task), reads_recordings=False)
 
 
-def _find(against: Sequence[Clip | str] | str, access: Access) -> list[Clip]:
+def _find(against: Sequence[Clip | Location] | Location, access: Access) -> list[Clip]:
     """Return the clips, and those in sources."""
-    named = [against] if isinstance(against, str) else against
-    sources = [one for one in named if isinstance(one, str)]
+    named = [against] if isinstance(against, str | os.PathLike) else against
     clips = [one for one in named if isinstance(one, Clip)]
+    sources = as_paths(one for one in named if not isinstance(one, Clip))
     return [*clips, *find_clips(sources, replace(access, timeout=SHORT_TIMEOUT))]
+
+
+def _match(contents: Contents, found: Sequence[Clip]) -> Matches | None:
+    """Return which recordings are clips of the table; SourceError where none is, None where it has no plan."""
+    if not contents.rows:
+        return None
+    matches = match_clips(contents.columns, found)
+    if not matches.recordings:
+        root = contents.store.objects.root
+        msg = f"--against: of {len(found):,} recordings found, none is a clip of {root}; name those it was made from"
+        raise SourceError(msg)
+    return matches
 
 
 def _do_checks(
@@ -275,7 +296,7 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
     if others := [kind for kind in contents.attributes.get("kernels") or () if kind != kernels_here()]:
         yield (
             f"computed with other kernels of BLAS or NumPy ({'; '.join(others)}) than this process uses "
-            f"({kernels_here()}): values may differ by up to 2e-5 dB. docs/clusters.md says how to choose the same ones"
+            f"({kernels_here()}): values are within 2e-5 dB. docs/clusters.md says how to choose the same ones"
         )
     if matches is not None:
         yield f"recordings: {matches.describe()}"

@@ -225,3 +225,20 @@ def test_a_folder_with_nothing_but_what_systems_leave_there_is_empty(tmp_path, n
     (output / name).touch()
     assert featurize_here(raw, "--output", output) == 0
     assert (output / name).exists()
+
+
+def test_a_second_interrupt_while_workers_are_closed_is_raised_and_not_lost_in_a_traceback(monkeypatch):
+    def connected(*_, **__):
+        try:
+            yield 0, None
+        finally:  # as where workers are closed
+            signal.raise_signal(signal.SIGINT)
+
+    lost = []
+    monkeypatch.setattr(runs, "_do_connected", connected)
+    monkeypatch.setattr("sys.unraisablehook", lost.append)
+    work = runs.Work(str, None, is_remote=False, n_clips=lambda _: 1, bad_clips=lambda _: ())
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        for _ in runs.do_tasks(work, [0, 1], None):
+            signal.raise_signal(signal.SIGINT)
+    assert lost == []

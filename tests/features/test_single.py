@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 import mimii
+from tests.helpers.archives import pack
 from tests.helpers.commands import open_table, rows_by_path
 from tests.helpers.recordings import noise, write_clip
 from tests.helpers.servers import client
@@ -96,3 +97,24 @@ def test_an_object_on_s3_is_as_a_file(moto, use, path):
     np.testing.assert_array_equal(mimii.log_mel("s3://single/a b.wav"), mimii.log_mel(path))
     with pytest.raises(FileNotFoundError, match=r"s3://single/missing\.wav: no such object"):
         mimii.log_mel("s3://single/missing.wav")
+
+
+def test_one_in_an_archive_is_as_the_file_that_was_packed(moto, use, tmp_path, path):
+    archive = pack(tmp_path / "raw.zip", {"press.wav": path.read_bytes()})
+    np.testing.assert_array_equal(mimii.log_mel(f"{archive}/press.wav"), mimii.log_mel(path))
+    with pytest.raises(FileNotFoundError, match=r"raw\.zip/other\.wav: no such recording in the archive"):
+        mimii.log_mel(f"{archive}/other.wav")
+    with pytest.raises(FileNotFoundError):
+        mimii.log_mel(tmp_path / "missing.zip/press.wav")
+    use(moto)
+    client(moto).create_bucket(Bucket="packed")
+    client(moto).put_object(Bucket="packed", Key="raw.zip", Body=archive.read_bytes())
+    np.testing.assert_array_equal(mimii.log_mel("s3://packed/raw.zip/press.wav"), mimii.log_mel(path))
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(mimii.AudioError, match=r"raw\.zip: not a whole zip archive"):
+        mimii.log_mel(f"{archive}/press.wav")
+
+
+def test_the_name_of_a_preset_is_refused_with_what_to_give(path):
+    with pytest.raises(TypeError, match=r'such as mimii\.FeatureSpec\.preset\("explore"\), not \'explore\''):
+        mimii.log_mel(path, "explore")

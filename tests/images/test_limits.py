@@ -83,9 +83,9 @@ def test_sets_at_the_limits_pass(counts):
     ("counts", "message"),
     [
         ({"train_normal": 5, "test_abnormal": 5}, "train needs images of both labels, and has 5 normal: pass"),
-        ({"test_normal": 5, "test_abnormal": 5}, "train needs images of both labels, and has no image: pass"),
-        ({"_normal": 5}, "all needs images of both labels, and has 5 normal: pass"),
-        ({}, "all needs images of both labels, and has no image"),
+        ({"test_normal": 5, "test_abnormal": 5}, "train needs images of both labels, and has none with a label: pass"),
+        ({"_normal": 5}, "all needs images of both labels, and has 5 normal: add recordings with the other label"),
+        ({}, "all needs images of both labels, and has none with a label: add recordings"),
         (
             {"train_normal": 1, "train_abnormal": 1, "test_normal": 1001},
             "test has 1,001 normal images, at most 1,000 a label:",

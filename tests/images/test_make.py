@@ -144,3 +144,15 @@ def test_a_clip_that_turns_out_bad_is_reported_and_has_no_image(tmp_path):
     [row] = [row for row in listed(tmp_path / "out") if row["status"] != "ok"]
     assert (row["path"], row["status"], row["file"]) == (str(paths[2]), problem, "")
     assert len(images_of(tmp_path / "out")) == 3
+
+
+def test_arguments_of_a_wrong_type_are_refused_with_what_to_give(raw, clips, tmp_path):
+    with pytest.raises(TypeError, match=r"clips must be what mimii\.find_recordings returns"):
+        mimii.plan_images(str(raw))
+    with pytest.raises(TypeError, match=r"spec must be a mimii\.FeatureSpec"):
+        mimii.plan_images(clips, "explore")
+    with pytest.raises(TypeError, match=r"an album: mimii\.plan_images\(mimii\.find_recordings\(FOLDER\)\), not '"):
+        mimii.render(str(raw), tmp_path / "out")
+    with pytest.raises(mimii.SourceError, match="the album has no clips"):
+        mimii.render(mimii.plan_images([]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -663,3 +663,16 @@ def test_a_list_may_have_semicolons_and_capitals(tmp_path):
     assert featurize_here("--list", tmp_path / "list.csv", "--output", tmp_path / "out", "--scheduler", "sync") == 0
     table = open_table(tmp_path / "out")
     assert (table.label.values.tolist(), table.snr_db.values.tolist()) == ([1], [-6])
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where even root cannot write")
+def test_dry_run_says_that_an_output_cannot_be_written(raw, capsys):
+    assert featurize_here(raw, "--output", "/proc/features.zarr", "--dry-run") == 0
+    assert "output    /proc/features.zarr, which cannot be written: " in capsys.readouterr().out
+
+
+def test_a_list_named_as_a_source_is_refused_and_leaves_nothing(tmp_path, capsys):
+    (tmp_path / "my.csv").write_text("path\na.wav\n")
+    assert featurize_here(tmp_path / "my.csv", "--output", tmp_path / "out") == 2
+    assert "a list is no source: use --list" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ import zarr
 from jobs import render, verify
 from mimii import verification
 from mimii.engine import LostError, describe, from_json, runs, to_json
-from mimii.recordings import find_recordings
+from mimii.recordings import SourceError, find_recordings
 from mimii.table import Layout
 from mimii.table.encoding import encode_chunk, encode_shard
 from mimii.verification import CHECKS, verdict
@@ -485,12 +485,17 @@ def test_members_of_an_archive_are_compared_too(finished, raw, tmp_path, check):
     assert "9 of 13 clips have no match" in document["notes"][0]
 
 
-def test_recordings_without_any_match_are_noted(finished, tmp_path, check):
-    write_clip(tmp_path / "other/sound.wav", 1)
-    status, document = check(finished, "--against", tmp_path / "other")
-    assert status == 0
-    assert document["checks"]["librosa"]["looked_at"] == 0 if document["checks"]["librosa"]["checked"] else True
-    assert "none; 13 of 13 clips have no match" in document["notes"][0]
+@pytest.mark.parametrize("n_clips", [0, 1])
+def test_recordings_without_any_match_are_refused(finished, tmp_path, capfd, n_clips):
+    (tmp_path / "other").mkdir()
+    for index in range(n_clips):
+        write_clip(tmp_path / "other/sound.wav", index)
+    assert verify.main([str(finished), "--against", str(tmp_path / "other"), "--scheduler", "sync"]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"verify: --against: of {n_clips} recordings found, none is a clip of {finished}; name those it was made from\n"
+    )
 
 
 def test_threads_find_the_same(damaged, raw, check):
@@ -699,10 +704,9 @@ def test_python_gets_the_findings(damaged):
     )
 
 
-def test_without_any_recording_nothing_is_compared(finished):
-    found = verification.verify(str(finished), [])
-    assert found.is_right
-    assert "recordings: none; 13 of 13 clips have no match" in found.notes
+def test_without_any_recording_it_is_refused(finished):
+    with pytest.raises(SourceError, match="of 0 recordings found, none is a clip of"):
+        verification.verify(str(finished), [])
 
 
 def test_a_scheduler_that_is_lost_is_connected_to_again(damaged, raw, check, monkeypatch, caplog):

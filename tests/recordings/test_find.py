@@ -216,3 +216,21 @@ def test_what_is_found_and_digested_does_not_depend_on_the_locale(tmp_path):
     assert (first, second) == ("utf-8", "ascii")
     assert "'', 'f\\xe4n'" in one
     assert one == other
+
+
+def test_sources_and_lists_are_text_paths_or_lists_of_these(tmp_path, raw):
+    expected = paths(mimii.find_recordings(str(raw)))
+    assert paths(mimii.find_recordings(raw)) == paths(mimii.find_recordings([raw, str(raw)])) == expected
+    (tmp_path / "list.csv").write_text("path\nraw/take one.wav\n")
+    for lists in (tmp_path / "list.csv", str(tmp_path / "list.csv"), [tmp_path / "list.csv"]):
+        assert len(mimii.find_recordings(lists=lists)) == 1
+    with pytest.raises(TypeError, match="int"):
+        mimii.find_recordings([1])
+
+
+def test_an_error_about_a_split_names_one_parameter(raw):
+    clips = mimii.find_recordings(raw)
+    with pytest.raises(ValueError, match=r"^split must be one of baseline, stratified, none, not 'half'$"):
+        split_clips(clips, "half")
+    with pytest.raises(ValueError, match=r"^train_fraction must be from 0 to 1, not 2$"):
+        split_clips(clips, "stratified", 2)

@@ -460,3 +460,15 @@ def test_a_separator_within_quotes_does_not_count(tmp_path):
     write_clip(tmp_path / "a.wav", 1, 50)
     (clip,) = read_list(write_list(tmp_path, 'path;"x, y, z";number', "a.wav;1;7"))
     assert clip.identity.number == 7
+
+
+@pytest.mark.parametrize("name", ["my.csv", "MY.TSV", "s3://bucket/my.csv"])
+def test_a_list_named_as_a_source_is_refused_with_the_option_for_it(tmp_path, name):
+    path = name if name.startswith("s3:") else str(tmp_path / name)
+    with pytest.raises(SourceError, match=r"(?i)a list is no source: use --list .*my"):
+        find_clips([path])
+
+
+def test_a_folder_may_be_named_like_a_list(tmp_path):
+    write_clip(tmp_path / "day.csv/a.wav", 1)
+    assert len(find_clips([str(tmp_path / "day.csv")])) == 1

@@ -212,3 +212,12 @@ def test_a_disk_that_fails_is_an_error_with_the_path(tmp_path, refusing, of_fold
     with pytest.raises(OSError, match="Input/output error") as caught:
         DiskObjects(str(tmp_path)).put("a/1", b"1")
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_check_leaves_nothing_behind_and_names_the_folder_that_cannot_be_written(tmp_path):
+    for root in (tmp_path, tmp_path / "not" / "yet"):
+        DiskObjects(str(root)).check()
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="below"):
+        DiskObjects(str(tmp_path / "file" / "below")).check()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_a_split_that_leaves_no_clip_for_training_is_warned_of(tmp_path, caplog)
     write_clip(tmp_path / "abnormal" / "0.wav", 0)
     clips = mimii.find_recordings(str(tmp_path))
     mimii.plan_table(clips)
-    assert "no clip is for training: the split baseline leaves none over" in caplog.text
+    assert "no clip is for training: the split baseline needs more normal clips" in caplog.text
     caplog.clear()
     mimii.plan_table(clips, split="none")
     assert not caplog.records
@@ -191,3 +192,36 @@ def test_progress_counts_all_clips_once(raw, tmp_path):
     assert (first, last, len(steps)) == ((4, 8, 1), "end", 4)
     assert sum(n_clips for n_clips, _ in steps) == 8
     assert not any(bad for _, bad in steps)
+
+
+@pytest.mark.parametrize("split", ["baseline", "stratified"])
+def test_clips_without_any_label_are_said_to_be_why_none_is_for_training(tmp_path, caplog, split):
+    write_clip(tmp_path / "0.wav", 0)
+    mimii.plan_table(mimii.find_recordings(tmp_path), split=split)
+    assert "no clip is for training, as none has a label: name folders normal and abnormal" in caplog.text
+
+
+def test_arguments_of_a_wrong_type_are_refused_with_what_to_give(raw, tmp_path):
+    with pytest.raises(TypeError, match=r"clips must be what mimii\.find_recordings returns, not '.*raw'"):
+        mimii.plan_table(str(raw))
+    with pytest.raises(TypeError, match=r'such as mimii\.FeatureSpec\.preset\("explore"\), not \'explore\''):
+        mimii.plan_table(mimii.find_recordings(raw), "explore")
+    with pytest.raises(TypeError, match=r"a plan: mimii\.plan_table\(mimii\.find_recordings\(FOLDER\)\), not '.*raw'"):
+        mimii.featurize(str(raw), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_without_any_clip_is_refused(tmp_path):
+    with pytest.raises(mimii.SourceError, match=r"the plan has no clips: mimii\.find_recordings has found none"):
+        mimii.featurize(mimii.plan_table([]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_or_a_path_stands_for_the_table(raw, tmp_path):
+    done = mimii.featurize(plan_of(raw), tmp_path / "out")
+    assert os.fspath(done) == str(tmp_path / "out")
+    for table in (done, tmp_path / "out"):
+        assert mimii.open_table(table).sizes["clip"] == len(mimii.find_recordings(raw))
+        assert next(mimii.batches(table, split="train")).features.shape[1] == 320
+        assert mimii.verify(table).is_right
+        assert mimii.verify(table, raw, sample=1).checks["librosa"].n == 1

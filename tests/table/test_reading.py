@@ -182,10 +182,26 @@ def test_the_seed_decides_the_order(url, table):
     assert sorted(one) == sorted(other)
 
 
-@pytest.mark.parametrize("how", [{"split": "validation"}, {"batch_size": 0}])
-def test_what_makes_no_batch_is_refused_at_once(url, how):
-    with pytest.raises(ValueError, match="split must be train, test or empty, and batch_size at least 1"):
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"split": "validation"}, "^split must be train, test or empty, not 'validation'$"),
+        ({"batch_size": 0}, "^batch_size must be at least 1, not 0$"),
+    ],
+)
+def test_what_makes_no_batch_is_refused_at_once(url, how, message):
+    with pytest.raises(ValueError, match=message):
         mimii.batches(url, **how)
+
+
+def test_a_split_without_any_good_clip_is_refused_with_those_that_there_are(tmp_path):
+    for index in range(3):
+        write_clip(tmp_path / f"raw/{index}.wav", index)
+    (tmp_path / "raw/bad.wav").touch()
+    done = mimii.featurize(mimii.plan_table(mimii.find_recordings(tmp_path / "raw")), tmp_path / "out")
+    with pytest.raises(ValueError, match="no clip that can be used has the split 'train'; there are 3 with ''"):
+        mimii.batches(done)
+    assert sum(len(batch.label) for batch in mimii.batches(done, split="")) == 3 * 28
 
 
 def test_a_few_shards_are_in_memory_at_most(url, table, plan):

@@ -1,0 +1,110 @@
+"""Ctrl-C at any moment of a command ends it with its status and a line: while it imports, plans, closes and exits."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import process
+from tests.helpers.commands import ROOT, command, environment
+from tests.helpers.recordings import write_clip
+
+SCRIPT = Path(sys.executable).with_name("sound-features")
+INTERRUPTS = """
+import atexit, importlib.abc, os, signal, sys, time
+
+WHEN = os.environ["WHEN"]
+
+def interrupt():
+    for _ in range(int(os.environ["TIMES"])):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Interrupts(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == os.environ["AT"]:
+            {"import": interrupt, "exit": lambda: atexit.register(interrupt), "never": lambda: time.sleep(1)}[WHEN]()
+
+sys.meta_path.insert(0, Interrupts())
+"""
+"""Interrupts the process when it imports a module, or when it exits; or makes the import take a second."""
+
+
+@pytest.fixture
+def raw(tmp_path):
+    write_clip(tmp_path / "raw" / "a.wav", 1, 8000)
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(INTERRUPTS)
+
+    def run_and_interrupt(words, at, times=1, when="import"):
+        path = f"{tmp_path / 'site'}:{ROOT}"
+        variables = {"PYTHONPATH": path, "AT": at, "TIMES": str(times), "WHEN": when}
+        return subprocess.run(
+            words, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, check=False
+        )
+
+    return run_and_interrupt
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("at", ["jobs.options", "jobs.command", "numpy", "jobs.progress", "mimii.table.make"])
+@pytest.mark.parametrize("how", ["module", "script"])
+def test_an_interrupt_while_it_imports_and_plans_is_a_line(interrupted, raw, tmp_path, how, at, times):
+    words = command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")
+    if how == "script":
+        words[1:3] = [SCRIPT, "featurize"]
+    done = interrupted(words, at, times)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; run the same command again\n"
+
+
+@pytest.mark.parametrize("job", ["verify", "detect", "render", "fetch", "synthesize"])
+def test_all_commands_end_like_this(interrupted, job):
+    done = interrupted(command(job, "--help"), "jobs.version")
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
+    assert "Traceback" not in done.stderr
+
+
+def test_benchmark_removes_what_it_wrote(interrupted, tmp_path):
+    for index in range(40):
+        write_clip(tmp_path / "raw" / f"{index}.wav", index, 8000)
+    (tmp_path / "scratch").mkdir()
+    words = command("benchmark", tmp_path / "raw", "--scratch", tmp_path / "scratch")
+    done = interrupted(words, "jobs.benchmark.files", 2)
+    assert (done.returncode, done.stderr) == (130, "benchmark: interrupted\n")
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_at_its_exit_leaves_the_status_of_a_job_as_it_is(interrupted, raw, tmp_path, times):
+    done = interrupted(
+        command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync"), "jobs.report", times, "exit"
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "rows " in done.stdout
+
+
+def test_a_program_that_imports_a_command_keeps_its_own_interrupts():
+    script = "import signal; before = signal.getsignal(signal.SIGINT); import jobs.featurize; "
+    script += "assert signal.getsignal(signal.SIGINT) is before"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), check=False, cwd=ROOT)
+    assert done.returncode == 0
+
+
+def test_in_a_program_that_imports_a_command_it_begins_when_it_is_called():
+    assert process.began() == pytest.approx(time.monotonic(), abs=0.1)
+
+
+def test_the_time_in_the_summary_has_the_imports_in_it(interrupted, raw, tmp_path):
+    words = command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")
+    interrupted(words, "", when="never")  # the second time, there is nothing to do
+    done = interrupted(words, "jobs.options", when="never")
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("time ")]
+    assert float(line.split()[1]) >= 1
