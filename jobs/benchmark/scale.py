@@ -24,12 +24,14 @@ from jobs.words import format_table, numbered
 from mimii.engine import Where, compare, connect, look, run
 from mimii.recordings import SourceError, find_clips
 from mimii.storage import DiskObjects
+from mimii.table import plan_update
 
 _SIMULATED_CLIPS = (10_000, 1_000_000, 10_000_000)
 _REAL_CLIPS = (1_000, 10_000)
 _START_UP_CLIPS = 84
 _WARM_UP_TASKS = 100
 _SHARE_DONE = 0.99
+_NEW_CLIPS = 1000
 _CLUSTER = """\
 module: distributed.deploy.subprocess
 class: SubprocessCluster
@@ -52,16 +54,16 @@ def compare_simulated(sizes: Sequence[int] | None, n_workers: int, scratch: Path
 
 
 def _digits(title: str) -> int:
-    return 1 if title.endswith((", s", "us a clip", "after the plan")) else 0
+    return 1 if title.endswith((", s", "us a clip", "after the plan", "after the sources")) else 0
 
 
 def _simulate(n_clips: int, n_workers: int, scratch: Path) -> dict[str, float]:
-    """Measure each step in a separate process; the second one resumes what the first one leaves."""
+    """Measure each step in a separate process; each one goes on with what the one before leaves."""
     found: dict[str, float] = {}
     folder = scratch / str(n_clips)
     folder.mkdir()
     for step in _STEPS:
-        found |= json.loads(time_module("jobs.benchmark.scale", step, n_clips, folder, n_workers).output)
+        found = json.loads(time_module("jobs.benchmark.scale", step, n_clips, folder, n_workers).output) | found
     shutil.rmtree(folder)
     return found
 
@@ -76,7 +78,7 @@ def _run(output: SilentTable, where: Where) -> dict[str, float]:
         run_on(cluster, elsewhere, range(min(_WARM_UP_TASKS, n_tasks)))
         started = time.perf_counter()
         run(output, cluster.client, progress=watch)
-    output.write_records(range(min(round(_SHARE_DONE * n_tasks), n_tasks - 1)))
+    output.write_records(range(_n_done(output)))
     seconds, (n_known, rss, peaks) = watch.last - watch.connected, zip(*watch.states, strict=True)
     return {
         "write the columns, s": watch.connected - started,
@@ -93,6 +95,10 @@ def _run(output: SilentTable, where: Where) -> dict[str, float]:
     }
 
 
+def _n_done(output: SilentTable) -> int:
+    return min(round(_SHARE_DONE * output.n_tasks), output.n_tasks - 1)
+
+
 def _resume(output: SilentTable, where: Where) -> dict[str, float]:
     """Read the records of a job that is 99 % done, and then resume it."""
     before, started = _rss_mb(), time.perf_counter()
@@ -104,6 +110,7 @@ def _resume(output: SilentTable, where: Where) -> dict[str, float]:
     del records
     started, watch = time.perf_counter(), Watch()
     run(output, where, progress=watch)
+    output.write_records(range(_n_done(output), output.n_tasks))
     return found | {
         "99 % done: first new result, s after the plan": watch.first - started,
         "99 % done: driver MB, peak": peak_bytes() / 1e6,
@@ -111,7 +118,27 @@ def _resume(output: SilentTable, where: Where) -> dict[str, float]:
     }
 
 
-_STEPS: Mapping[str, Callable[[SilentTable, Where], dict[str, float]]] = {"run": _run, "resume": _resume}
+def _grow(output: SilentTable, where: Where) -> dict[str, float]:
+    """Add some clips to the table that is there, of which all others are found again, too."""
+    started, watch = time.perf_counter(), Watch()
+    growth = plan_update(output.plan, output.objects.root)
+    planned = time.perf_counter() - started
+    run(replace(output, plan=growth.plan), where, progress=watch)
+    return {
+        "grow: clips that are new": len(growth.added),
+        "grow: read the table and plan, s": planned,
+        "grow: first new result, s after the sources": watch.first - started,
+        "grow: tasks": watch.n_results,
+        "grow: driver MB, peak": peak_bytes() / 1e6,
+        "grow: finish, s": time.perf_counter() - watch.finishing,
+    }
+
+
+_STEPS: Mapping[str, Callable[[SilentTable, Where], dict[str, float]]] = {
+    "run": _run,
+    "resume": _resume,
+    "grow": _grow,
+}
 
 
 def _rss_mb() -> float:
@@ -171,7 +198,7 @@ def main(arguments: Sequence[str]) -> None:
     """Plan, measure one step, and print as JSON what both cost."""
     step, n_clips, scratch, n_workers = arguments[0], int(arguments[1]), Path(arguments[2]), arguments[3]
     started, cpu_started = time.perf_counter(), time.process_time()
-    plan = plan_clips(make_clips(n_clips))
+    plan = plan_clips(make_clips(n_clips + _NEW_CLIPS * (step == "grow")))
     found: dict[str, float] = {
         "tasks": plan.rows.n_shards,
         "plan, s": time.perf_counter() - started,

@@ -112,6 +112,8 @@ class Watch:
     connected, first, last, finishing : float
         When the workers were there, the first and the last result came, and the run began to finish, by
         `time.perf_counter`.
+    n_results : int
+        How many came.
     cpu_seconds : float
         What this process needed from then on to the last result.
     states : list of tuple of int
@@ -122,16 +124,17 @@ class Watch:
     def __init__(self) -> None:
         self.connected = self.first = self.last = self.finishing = self.cpu_seconds = 0.0
         self.states: list[tuple[int, int, int]] = []
+        self.n_results = 0
 
     def start(self, n_tasks: int, _n_clips: int, cluster: Cluster) -> None:
         """Take the time, and begin to look."""
-        self._client, self._step, self._n_results = cluster.client, max(1, n_tasks // _LOOKS), 0
+        self._client, self._step, self.n_results = cluster.client, max(1, n_tasks // _LOOKS), 0
         self.connected, self._cpu_started = time.perf_counter(), time.process_time()
 
     def advance(self, _n_clips: int, _bad: Iterable[int]) -> None:
         """Take the time of a result."""
-        self._n_results += 1
-        if self._client and self._n_results % self._step == 0:
+        self.n_results += 1
+        if self._client and self.n_results % self._step == 0:
             self.states.append(self._client.run_on_scheduler(_look))
         self.last, self.cpu_seconds = time.perf_counter(), time.process_time() - self._cpu_started
         self.first = self.first or self.last
