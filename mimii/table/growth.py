@@ -44,19 +44,19 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is in a table: its columns by name, and which recordings its clips are of."""
+    """What is in a table: its columns as lists by name, and which recordings its clips are of."""
 
     fingerprint: str
     spec: FeatureSpec
     layout: Layout
-    columns: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, list[Any]]
     origins: Origins
     sources: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
         """The path of each clip."""
-        return [str(path) for path in self.columns["path"]]
+        return self.columns["path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +107,25 @@ def read_state(objects: Objects, existing: Existing) -> State:
         )
         raise StoreError(msg)
     try:
-        columns = _same_length({name: read_column(objects, name) for name in _READ})
+        columns = _same_length({name: _as_list(read_column(objects, name)) for name in _READ})
         layout = read_layout(objects)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
-    origins = read_origins(objects, [str(path) for path in columns["path"]])
+    origins = read_origins(objects, columns["path"])
     sources = tuple(there.get("sources", ()))
     return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
 
 
-def _same_length(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _as_list(column: NDArray[Any]) -> list[Any]:
+    """Return a column as a list, in which equal strings are one: there may be millions."""
+    if column.dtype.kind != "T":
+        return column.tolist()  # type: ignore[no-any-return]  # of one dimension
+    seen: dict[str, str] = {}
+    return [seen.setdefault(value, value) for value in column.tolist()]
+
+
+def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """Return the entries that all columns have: an update that was stopped may have added to some."""
     n_clips = min(map(len, columns.values()))
     return {name: values[:n_clips] for name, values in columns.items()}
@@ -203,7 +211,7 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
     new = [plan.catalogue.clips[clip] for clip in added]
     problems = [out.get(clip, _old_problem(plan, state, clip, found.get(clip))) for clip in range(n_there)]
     problems += [plan.catalogue.problems[clip] for clip in added]
-    n_rows = np.concatenate([state.columns["n_rows"], plan.catalogue.n_rows[list(added)]]).astype(np.int32)
+    n_rows = np.array([*state.columns["n_rows"], *plan.catalogue.n_rows[list(added)].tolist()], np.int32)
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
     n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
     splits = _splits(plan, state, [*old, *new])
@@ -218,27 +226,23 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:
     """Return a clip of the table, with what is known of it now: what is unknown now replaces nothing."""
-    path = str(state.columns["path"][clip])
-    columns = state.columns
-    before = Identity(
-        machine_type=str(columns["machine_type"][clip]),
-        machine_id=str(columns["machine_id"][clip]),
-        number=int(columns["number"][clip]),
-        snr_db=float(columns["snr_db"][clip]),
-        label=int(columns["label"][clip]),
-    )
+    path, columns = state.paths[clip], state.columns
     if found is None:
-        return Clip(path, Place(path), before)
+        return Clip(path, Place(path), Identity(**{name: columns[name][clip] for name in _IDENTITY}))
     now = plan.catalogue.clips[found]
-    unknown = Identity()
-    missing = [name for name in _IDENTITY if str(getattr(now.identity, name)) == str(getattr(unknown, name))]
-    known = {name: getattr(before, name) for name in missing}
+    known = {name: columns[name][clip] for name in _IDENTITY if _is_unknown(getattr(now.identity, name))}
+    if not known and path == now.path:
+        return now
     return replace(now, path=path, identity=replace(now.identity, **known))
+
+
+def _is_unknown(value: Any) -> bool:  # noqa: ANN401  a value of any column
+    return value in ("", -1) or value != value  # noqa: PLR0124  NaN
 
 
 def _old_problem(plan: TablePlan, state: State, clip: int, found: int | None) -> str:
     """Return why a clip that was in the table cannot be used; empty where its rows are there or can be computed."""
-    status, has_rows = str(state.columns["status"][clip]), state.columns["n_rows"][clip] > 0
+    status, has_rows = state.columns["status"][clip], state.columns["n_rows"][clip] > 0
     if found is not None:
         is_same = state.origins.version[clip] == plan.origins.version[found]
         return "" if has_rows and is_same else plan.catalogue.problems[found]
@@ -261,7 +265,7 @@ def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
     A clip that turns out to be abnormal is for training no more.
     """
     n_there = len(state.paths)
-    labels, splits = state.columns["label"].tolist(), [str(split) for split in state.columns["split"]]
+    labels, splits = state.columns["label"], state.columns["split"]
     is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
     by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
     kept = [*splits, *[""] * (len(clips) - n_there)]
@@ -282,7 +286,8 @@ def _describe(
 ) -> Growth:
     paths, n_there = state.paths, len(state.paths)
     before, now = state.origins.version, grown.origins.version
-    is_changed = [clip for clip in match.found if before[clip] not in (0, now[clip])]
+    found = np.fromiter(match.found, np.int64)
+    is_changed = found[(before[found] != 0) & (before[found] != now[found])].tolist()
     replaced = sorted(paths[clip] for clip in {*is_changed, *match.outgrown})
     new = sorted(as_unicode(plan.catalogue.clips[clip].path) for clip in added)
     renewed = {paths[clip] for clip in match.outgrown}
@@ -309,6 +314,8 @@ def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
     who = grown.catalogue.clips[clip].identity
     values = [(name, state.columns[name][clip], getattr(who, name)) for name in _IDENTITY]
     values.append(("split", state.columns["split"][clip], grown.catalogue.splits[clip]))
+    if all(before == now for _, before, now in values):  # a million times, mostly
+        return ""
     said = [(name, _say(name, before), _say(name, now)) for name, before, now in values]
     return ", ".join(f"{name} {before} -> {now}" for name, before, now in said if before != now)
 
@@ -335,9 +342,8 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
 
 def _other_splits(plan: TablePlan, state: State) -> list[str]:
     splits, paths = state.columns["split"], state.paths
-    pairs = [
-        (clip, str(splits[clip]), plan.catalogue.splits[found]) for found, clip in _match(plan, state).there.items()
-    ]
+    there = _match(plan, state).there.items()
+    pairs = [(clip, splits[clip], plan.catalogue.splits[found]) for found, clip in there]
     return [f"{paths[clip]}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now]
 
 
