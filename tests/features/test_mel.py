@@ -17,6 +17,7 @@ from mimii.features.mel import (
     mel_filter_bank,
     mel_frequencies,
     mel_spectrogram,
+    mel_statistics,
     mel_to_hz,
     power_to_db,
     stack_frames,
@@ -447,3 +448,13 @@ def test_blocks_give_the_same_as_the_whole(n_fft, hop_length):
     for cuts in ([], [1], [2999, 3000, 3001], [0, 5999], list(range(100, 6000, 100))):
         pieces = np.split(samples, cuts)
         np.testing.assert_allclose(mel_spectrogram(SampleBlocks(len(samples), pieces), spec), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 313])
+def test_mel_statistics_are_those_of_the_frames(n_frames):
+    decibel = np.random.default_rng(n_frames).normal(-40, 12, (n_frames, 64)).astype(np.float32)
+    exact = decibel.astype(np.longdouble)
+    expected = [exact.mean(axis=0), exact.std(axis=0), exact.max(axis=0)]
+    found = mel_statistics(decibel)
+    assert (found.shape, found.dtype) == ((3, 64), np.float32)
+    np.testing.assert_allclose(found, np.array(expected, float), rtol=2e-7, atol=1e-12)
