@@ -38,7 +38,7 @@ class Planned:
     def bad(self, run: Run | None = None) -> dict[int, str]:
         """Return the clips that cannot be used, and why; also those that turned out so in a run."""
         known = {clip: problem for clip, problem in enumerate(self.catalogue.problems) if problem}
-        all_bad = known | (run.bad if run else {})
+        all_bad = {**known, **(run.bad if run else {})}
         return {clip: problem for clip, problem in all_bad.items() if self.is_named(clip)}
 
 

@@ -91,6 +91,8 @@ class Run:
         The tasks that were done now.
     records : dict of int to Record
         Those of all tasks.
+    bad : dict of int to str
+        Clips that turned out to be unreadable, and why; not those that were taken out.
     seconds : float
         How long it took.
 
@@ -99,16 +101,12 @@ class Run:
     location: str
     computed: tuple[int, ...]
     records: Mapping[int, Record] = field(repr=False)
+    bad: Mapping[int, str] = field(repr=False)
     seconds: float
 
     def __fspath__(self) -> str:
         """Return where the results are: a run stands for them wherever a location is wanted."""
         return self.location
-
-    @property
-    def bad(self) -> dict[int, str]:
-        """Clips that turned out to be unreadable, and why."""
-        return {clip: problem for record in self.records.values() for clip, problem in record.bad.items()}
 
     @property
     def n_bytes(self) -> int:
@@ -128,7 +126,8 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     while (done := _run_once(output, where, progress, overwrite=overwrite)) is None:
         pass
     todo, records = done
-    return Run(output.objects.root, tuple(todo), records, time.monotonic() - started)
+    bad = {clip: record.bad[clip] for record in records.values() for clip in output.bad_clips(record)}
+    return Run(output.objects.root, tuple(todo), records, bad, time.monotonic() - started)
 
 
 def _run_once(
