@@ -59,7 +59,7 @@ def _digits(title: str) -> int:
 
 
 def _simulate(n_clips: int, n_workers: int, scratch: Path) -> dict[str, float]:
-    """Measure each step in a separate process; each one goes on with what the one before leaves."""
+    """Measure each step in a separate process; each one works on what the one before leaves."""
     found: dict[str, float] = {}
     folder = scratch / str(n_clips)
     folder.mkdir()
