@@ -23,7 +23,7 @@ N_STATISTICS = 3
 """Mean, standard deviation and maximum of each mel band."""
 
 
-class ShardError(RuntimeError):
+class ShardError(OSError):
     """A shard whose rows are to stay, and cannot be read back; the message says which."""
 
 
@@ -97,8 +97,7 @@ class _There:
         """Return what is there of a span that stays."""
         span, at = self.task.spans[index], self.same[index]
         if at < 0:
-            msg = f"shard {self.task.stamp.task}: the rows of clip {span['clip']} are not there any more; run it again"
-            raise ShardError(msg)
+            raise _error(self.task, f"the rows of clip {span['clip']} are not there any more; run it again")
         begin = span["row"] - self.task.stamp.task * self.task.layout.shard_rows
         rows = self.rows[begin : begin + span["stop"] - span["start"]]
         return _Block(unstack_rows(rows, self.task.spec.frames), self.statistics[at])
@@ -111,19 +110,21 @@ def _read_there(task: ShardTask) -> _There:
     record = read_record_of(task.output, number, data)
     spans = None if record is None else spans_from_values(record.result)
     if record is None or spans is None or record.result.get("made") != task.made:
-        msg = f"shard {number}: no record is of the shard that is there; python -m jobs.verify says more"
-        raise ShardError(msg)
+        raise _error(task, "no record is of these bytes")
     statistics = task.output.get(mel_key(number, record.stamp.fingerprint))
     if statistics is None:
-        msg = f"shard {number}: its mel statistics are missing; python -m jobs.verify says more"
-        raise ShardError(msg)
+        raise _error(task, "its mel statistics are missing")
     shape = (len(spans), N_STATISTICS, task.spec.n_mels)
     try:
         decoded = decode_shard(data, task.layout), decode_chunk(statistics, shape)
     except ValueError as error:
-        msg = f"shard {number} is damaged: {error}; python -m jobs.verify says more"
-        raise ShardError(msg) from error
+        raise _error(task, f"damaged: {error}") from error
     return _There(*decoded, find_same(task.spans, spans), task)
+
+
+def _error(task: ShardTask, problem: str) -> ShardError:
+    where = f"{task.output.root}/{shard_key(task.stamp.task)}"
+    return ShardError(f"{where}: rows of it are to stay, but {problem}; python -m jobs.verify says more")
 
 
 def read_record_of(objects: Objects, number: int, shard: bytes) -> Record | None:
