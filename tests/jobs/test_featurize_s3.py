@@ -14,7 +14,15 @@ import xarray
 from mimii.storage import Access, ReadOptions, reading
 from mimii.storage.s3 import S3Objects
 from mimii.table import shard_task
-from tests.helpers.commands import assert_same_bytes, featurize_here, open_table, plan_table, run, wait_for
+from tests.helpers.commands import (
+    assert_same_bytes,
+    assert_same_table,
+    featurize_here,
+    open_table,
+    plan_table,
+    run,
+    wait_for,
+)
 from tests.helpers.faults import SHORT_HOP, Run
 from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to
 from tests.helpers.recordings import write_clip, write_machines
@@ -279,7 +287,7 @@ def test_a_clip_unlike_the_others_of_its_size_is_bad_and_its_neighbours_are_righ
     odd = write_clip(tmp_path / "odd.wav", 99, 8_000, n_channels=2)  # as many bytes as one channel of 16,000
     client(server).put_object(Bucket=BUCKET, Key="raw/6_dB_fan/fan/id_00/normal/00000002.wav", Body=odd.read_bytes())
     assert featurize_here(SOURCE, "--output", OUTPUT) == 3
-    assert "unlike others of its size, and then --probe all helps" in capsys.readouterr().out
+    assert "differs from others of its size, and then --probe all helps" in capsys.readouterr().out
     assert featurize_here(SOURCE, "--output", tmp_path / "all", "--probe", "all") == 0
     table, right = open_table(download(server, tmp_path / "copy")), open_table(tmp_path / "all")
     for clip in range(N_CLIPS):
@@ -330,7 +338,7 @@ def test_overwrite_clears_a_store_on_s3(server, use, undisturbed, tmp_path, caps
     copy = download(server, tmp_path / "copy")
     assert (copy / "notes.txt").read_bytes() == b"mine"
     (copy / "notes.txt").unlink()
-    assert_same_bytes(copy, undisturbed)
+    assert_same_table(copy, undisturbed)
 
 
 def test_something_else_at_the_output_is_left_alone(server, use, capsys):
