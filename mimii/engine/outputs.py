@@ -20,6 +20,7 @@ LEASE = "lease-"
 """What the names of leases begin with."""
 
 _RECORDS_AT_ONCE = 256
+_MOST_NAMED = 10
 _LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
@@ -337,6 +338,15 @@ def erase(output: Output) -> None:
 def changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which values differ, a line each."""
     return [f"{name}: {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value]
+
+
+def name_some(what: str, names: Iterable[str]) -> list[str]:
+    """Count names, and list the first ten."""
+    listed = list(names)
+    if not listed:
+        return []
+    lines = [f"{len(listed):,} {what}:", *(f"  {name}" for name in listed[:_MOST_NAMED])]
+    return [*lines, f"  and {len(listed) - _MOST_NAMED:,} more"] if len(listed) > _MOST_NAMED else lines
 
 
 def head_document(values: Mapping[str, Any]) -> bytes:
