@@ -36,6 +36,7 @@ from .records import digest_version as digest_version
 from .records import digest_written as digest_written
 from .records import find_origins as find_origins
 from .records import from_json as from_json
+from .records import is_valid as is_valid
 from .records import make_record as make_record
 from .records import make_stamp as make_stamp
 from .records import record_key as record_key
