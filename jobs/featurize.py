@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
 from jobs.options import (
+    add_growing_options,
     add_run_options,
     add_source_options,
     add_spec_options,
     add_split_options,
     add_storage_options,
     count,
+    describe_changes,
     has_spec,
     location,
     open_output,
@@ -89,19 +91,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_growing_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("a table that grows")
-    group.add_argument(
-        "--update",
-        action="store_true",
-        help="add what is named to the table that is there: what it has already stays, recordings that changed are "
-        "computed again, labels that differ are corrected; features and split are the table's where no option says "
-        "otherwise. Where there is no table yet, one is made",
-    )
-    group.add_argument(
-        "--prune",
-        action="store_true",
-        help="with --update: clips of the table that lie below a SOURCE and are not there any more get the status "
-        "'removed', and their rows become NaN",
+    add_growing_options(
+        parser,
+        "a table that grows",
+        "add what is named to the table that is there: what it has already stays, recordings that changed are computed "
+        "again, labels that differ are corrected; features and split are the table's where no option says otherwise",
+        "clips of the table that lie below a SOURCE and are not there any more get the status 'removed', and their "
+        "rows become NaN",
     )
 
 
@@ -192,7 +188,7 @@ def _count_changes(growth: table.Growth) -> str:
         "gone": growth.gone,
         "not named and left as they are": growth.unnamed,
     }
-    return ", ".join(f"{len(clips):,} {what}" for what, clips in counts.items())
+    return describe_changes(counts)
 
 
 def _show_plan(

@@ -3,7 +3,7 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
@@ -184,6 +184,19 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         default=CLUSTER_TIMEOUT,
         help="how many seconds to wait for a scheduler and its first worker; default: %(default)g",
     )
+
+
+def add_growing_options(parser: argparse.ArgumentParser, title: str, update: str, prune: str) -> None:
+    """Add the options of results that are there and have to keep up with their recordings; the texts say how."""
+    group = parser.add_argument_group(title)
+    once = "Where there is none yet, one is made"
+    group.add_argument("--update", action="store_true", help=f"{update}. {once}")
+    group.add_argument("--prune", action="store_true", help=f"with --update: {prune}")
+
+
+def describe_changes(counts: Mapping[str, Sized]) -> str:
+    """Count what an update changes."""
+    return ", ".join(f"{len(clips):,} {what}" for what, clips in counts.items())
 
 
 def scheduler(text: str) -> str:

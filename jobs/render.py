@@ -13,15 +13,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
 from jobs.options import (
+    add_growing_options,
     add_run_options,
     add_source_options,
     add_spec_options,
     add_split_options,
     add_storage_options,
+    describe_changes,
     location,
     open_output,
     output_access,
@@ -31,7 +34,11 @@ from jobs.options import (
 )
 from jobs.process import began
 from jobs.version import add_version
+from jobs.words import format_bytes, numbered
 from mimii import engine, images, recordings, storage
+
+if TYPE_CHECKING:
+    from jobs.report import Planned
 
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"
@@ -44,6 +51,7 @@ examples:
   python -m jobs.render data/raw/6_dB_fan.zip --style colormap --cmap magma --size 224x224
   python -m jobs.render recordings --window 10 --output my_images --check
   python -m jobs.render --output s3://bucket/images      with manifests for Amazon Rekognition
+  python -m jobs.render recordings --update              render what is new or has changed
 """
 
 
@@ -61,6 +69,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_spec_options(parser)
     parser.set_defaults(frames=1)  # an image stacks none
     _add_style_options(parser)
+    _add_output_options(parser)
+    add_run_options(parser)
+    _add_growing_options(parser)
+    add_storage_options(parser)
+    return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
@@ -82,9 +98,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="in the end, hold images and manifests against the limits of Amazon Rekognition Custom Labels, and say "
         "which image breaks which; with --dry-run, before there are any",
     )
-    add_run_options(parser)
-    add_storage_options(parser)
-    return parser
+
+
+def _add_growing_options(parser: argparse.ArgumentParser) -> None:
+    add_growing_options(
+        parser,
+        "an album that keeps up with its recordings",
+        "make the album that is there one of the recordings that are named now: only images of clips that are new or "
+        "have changed are rendered. Name all sources; images look as before",
+        "images of clips are deleted that are not among the recordings any more; else it is refused",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.cmap and options.style != "colormap":
         parser.error("argument --cmap: needs --style colormap")
+    if options.prune and not options.update:
+        parser.error("argument --prune: needs --update")
     return run_command("render", options, _render)
 
 
@@ -134,31 +159,35 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
 
 def _render(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
-    from jobs.report import Planned, conclude, print_plan, print_run, print_use
+    from jobs.report import conclude, print_run, print_use
     from jobs.sources import find_sources
 
     started, where = began(), scheduler_of(options)
-    engine.look(open_output(options, storage.SHORT_TIMEOUT), images.ALBUM_HEAD)  # a refusal comes before the plan
-    if where.scheduler == "local" and not options.dry_run:
+    existing = engine.look(open_output(options, storage.SHORT_TIMEOUT), images.ALBUM_HEAD)  # a refusal comes first
+    if where.scheduler == "local" and not (options.dry_run or (existing and options.update)):
         engine.start_early()
     clips = find_sources(options)
     album = _plan(options, clips)
-    output = images.AlbumOutput(album, open_output(options), read_options_of(options))
-    planned = Planned("render", options, clips, album.catalogue, output)
+    output = images.AlbumOutput(album, open_output(options), read_options_of(options), options.update, options.prune)
+    changes = images.find_changes(album, output.objects, existing) if existing and options.update else None
+    planned = _planned(options, clips, output, changes)
+    special = {"update": _count_changes(changes)} if changes else {}
     if options.dry_run:
-        print_plan(planned, _describe_plan(album))
+        _show_plan(planned, output, changes, special)
         return _check_plan(album) if options.check else OK
     run = mimii.render(
         album,
         options.output,
         client=where,
+        update=options.update,
+        prune=options.prune,
         overwrite=options.overwrite,
         access=output_access(options),
         read_options=read_options_of(options),
         progress=show_progress("batch", len(planned.bad()), quiet=options.quiet),
     )
     if not options.quiet:
-        print_run(planned, run, time.monotonic() - started, _describe_run(album, run))
+        print_run(planned, run, time.monotonic() - started, special | _describe_run(album, run))
         print_use(planned, run, _describe_use(album, options.output))
     status = conclude(planned, run)
     return (_check(output, run) if options.check else OK) or status
@@ -178,6 +207,47 @@ def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
         seed=options.seed,
         manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
     )
+
+
+def _planned(
+    options: argparse.Namespace, clips: mimii.Recordings, output: images.AlbumOutput, changes: images.Changes | None
+) -> Planned:
+    from jobs.report import Planned
+
+    if changes is None:
+        return Planned("render", options, clips, output.album.catalogue, output)
+    is_read = changes.to_read.__contains__
+    return Planned("render", options, clips, output.album.catalogue, output, is_read=is_read)
+
+
+def _count_changes(changes: images.Changes) -> str:
+    counts = {
+        "new": changes.added,
+        "replaced": changes.replaced,
+        "relabelled": changes.relabelled,
+        "gone": changes.gone,
+    }
+    return describe_changes(counts)
+
+
+def _show_plan(
+    planned: Planned, output: images.AlbumOutput, changes: images.Changes | None, special: dict[str, str]
+) -> None:
+    from jobs.report import print_plan
+
+    if changes is None:
+        print_plan(planned, _describe_plan(output.album))
+        return
+    n_render, n_copy, n_read = output.count_work()
+    work = {
+        "renders": f"{numbered(n_render, 'image')}, {n_copy:,} copied to another name",
+        "reads": f"{format_bytes(n_read)} of recordings",
+    }
+    print_plan(planned, special | _describe_plan(output.album) | work)
+    if lines := changes.describe():
+        print("\n" + "\n".join(lines))
+    if changes.gone and not planned.options.prune:
+        print("\nwould be refused: " + images.refusal(changes.gone)[-1])
 
 
 def _describe_plan(album: images.Album) -> dict[str, str]:

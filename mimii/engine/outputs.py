@@ -6,7 +6,8 @@ What they share is here: look at what is there, begin, finish, erase. Each has a
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +21,7 @@ LEASE = "lease-"
 """What the names of leases begin with."""
 
 _RECORDS_AT_ONCE = 256
+_MOST_NAMED = 10
 _LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
 _ATTRIBUTION = (
@@ -155,6 +157,10 @@ class Output(Protocol):
         """Return the record of what is there of a task that is to be done, where some of it may be kept."""
         ...
 
+    def recall(self, todo: Sequence[int], sizes: Mapping[str, int]) -> "Output":
+        """Return the same output with what its tasks may keep, having made sure that their writes cannot lose it."""
+        ...
+
     def task(self, task: int, former: Record | None = None) -> Any:  # noqa: ANN401  each output has tasks of its own type
         """Return all that a worker needs to know of a task; `former` is the record of what is there of it."""
         ...
@@ -229,6 +235,10 @@ class InPlace:
     def former(self, _task: int, _record: Record | None, _sizes: Mapping[str, int]) -> None:
         """Keep nothing of a task that is to be done."""
 
+    def recall(self, _todo: Sequence[int], _sizes: Mapping[str, int]) -> Self:
+        """Keep nothing of any task that is to be done."""
+        return self
+
     def collect(
         self, _existing: Existing | None, _records: Mapping[int, Record], _sizes: Mapping[str, int]
     ) -> Iterable[dict[str, bytes]]:
@@ -266,15 +276,19 @@ def _is_nothing(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an output has: records that are valid, and those of what is there of other tasks, some of which may stay."""
+    """What an output has: records that are valid, and those of what is there of other tasks, some of which may stay.
+
+    `sizes` are those of all objects.
+    """
 
     records: dict[int, Record]
     former: Mapping[int, Record]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_records(output: Output, sizes: Mapping[str, int]) -> Found:
     """Read all records of an output."""
-    found = Found({}, former := {})
+    found = Found({}, former := {}, sizes)
     for task, record in _each_record(output, sizes):
         is_valid_ = record and output.accepts(record) and is_valid(record, output.stamp(task), sizes)
         if record and is_valid_:
@@ -301,7 +315,7 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
 
     Raises UnfinishedError if a task is not done, or what its record vouches for is not there any more.
     """
-    sizes = output.objects.sizes() if output.n_tasks else {}
+    sizes = output.objects.sizes()
     whole = {task for task, record in records.items() if is_in_place(record, sizes)}
     if missing := [task for task in range(output.n_tasks) if task not in whole]:
         what = f"{len(missing)} of {output.n_tasks} {output.noun}{'es' if output.noun.endswith('ch') else 's'}"
@@ -315,12 +329,25 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
         for key in output.objects.sizes(folder).keys() - documents.keys():
             output.objects.delete(key)
     output.objects.put_all(documents)
-    for key in output.surplus(records, sizes):
-        output.objects.delete(key)
+    _delete_surplus(output.objects, output.surplus(records, sizes), sizes)
     output.objects.delete_partial()
     output.objects.put(output.head.key, head)
     output.objects.delete_partial()
     return sizes
+
+
+def _delete_surplus(objects: Objects, keys: AbstractSet[str], sizes: Mapping[str, int]) -> None:
+    """Delete objects, and folders that nothing else is in: image folders take an empty one for an empty class."""
+    for key in keys:
+        objects.delete(key)
+    left = {folder for key in sizes.keys() - keys for folder in _folders(key)}
+    for folder in sorted({folder for key in keys for folder in _folders(key)} - left):
+        objects.delete_below(folder)
+
+
+def _folders(key: str) -> Iterator[str]:
+    parts = key.split("/")[:-1]
+    return ("/".join(parts[: n + 1]) for n in range(len(parts)))
 
 
 def erase(output: Output) -> None:
@@ -337,6 +364,15 @@ def erase(output: Output) -> None:
 def changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which values differ, a line each."""
     return [f"{name}: {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value]
+
+
+def name_some(what: str, names: Iterable[str]) -> list[str]:
+    """Count names, and list the first ten."""
+    listed = list(names)
+    if not listed:
+        return []
+    lines = [f"{len(listed):,} {what}:", *(f"  {name}" for name in listed[:_MOST_NAMED])]
+    return [*lines, f"  and {len(listed) - _MOST_NAMED:,} more"] if len(listed) > _MOST_NAMED else lines
 
 
 def head_document(values: Mapping[str, Any]) -> bytes:

@@ -152,6 +152,7 @@ def _run_once(
             existing = None
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
+        output = output.recall(todo, found.sizes) if todo else output
         records |= _do(output, todo, found.former, where, progress, held)
         held.check()
         sizes = finish(output, dict(sorted(records.items())), existing)

@@ -4,21 +4,27 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Stamp, make_stamp
+from mimii.engine import Stamp, Written, find_origins, make_stamp
 from mimii.features import Fault, FeatureSpec, Input, SpecError
 from mimii.images.pixels import SUFFIXES, Style
 from mimii.recordings import Catalogue, digest_clips, image_names
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 
-FORMAT = 1
+FORMAT = 2
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""
 
-RECORDS = "records"
+EARLIER_FORMAT = 1
+"""The format whose images are those of today, and whose records do not say of which recordings they are."""
+
+RECORDS, FORMER = "records", "former"
+"""Folders of the records, and of what earlier ones said of images that are still there, until all tasks are done."""
+
 _FRAMES_A_TASK = 10_000
 
 
@@ -38,6 +44,15 @@ class Picture:
     key: str
     start: int
     stop: int
+
+
+class Origin(NamedTuple):
+    """Which recording a clip is of, as digests, see `mimii.engine.Origins`; and how many samples it has."""
+
+    place: int
+    version: int
+    archive: int
+    n_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,11 @@ class Album:
     def n_tasks(self) -> int:
         """How many tasks there are."""
         return len(self.firsts) - 1
+
+    @property
+    def made(self) -> str:
+        """Digest of how images are made of clips, whichever these are."""
+        return _digest((FORMAT, self.catalogue.spec.as_dict(), style_as_dict(self.style), self.window))
 
     def clips_of(self, task: int) -> list[int]:
         """Say of which clips a task renders the images."""
@@ -126,6 +146,12 @@ class RenderTask:
         The recordings.
     pictures : tuple of tuple of Picture
         The images of each of them.
+    made : str
+        Digest of how images are made.
+    origins : tuple of Origin
+        Which recordings the inputs are, for the record.
+    kept : mapping of str to tuple of str and Written
+        Of images that are there already, by key: by which key, and as what they were written.
     faults : mapping of int to Fault
         Clips that are known not to be readable.
 
@@ -138,6 +164,9 @@ class RenderTask:
     stamp: Stamp
     inputs: tuple[Input, ...]
     pictures: tuple[tuple[Picture, ...], ...]
+    made: str
+    origins: tuple[Origin, ...]
+    kept: Mapping[str, tuple[str, Written]] = field(default_factory=dict)
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -155,24 +184,55 @@ def make_album(
         msg = f"a window must be at least two frames, which are {least:g} s, not {window:g} s"
         raise SpecError(msg)
     names = tuple(image_names(catalogue.clips, catalogue.splits))
-    values = (FORMAT, spec.as_dict(), style_as_dict(style), window, digest_clips(catalogue), names)
-    fingerprint = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    return Album(
-        catalogue,
-        style,
-        window,
-        base,
-        names,
-        np.flatnonzero(catalogue.n_rows),
-        _firsts(catalogue),
-        fingerprint,
-        tuple(sources),
-    )
+    usable, firsts = np.flatnonzero(catalogue.n_rows), _firsts(catalogue)
+    album = Album(catalogue, style, window, base, names, usable, firsts, "", tuple(sources))
+    return replace(album, fingerprint=fingerprint_of(album, FORMAT))
+
+
+def fingerprint_of(album: Album, format_: int) -> str:
+    """Digest all that decides a pixel or a name, as a version with this format did."""
+    spec, style = album.catalogue.spec.as_dict(), style_as_dict(album.style)
+    return _digest((format_, spec, style, album.window, digest_clips(album.catalogue), album.names))
+
+
+def digest_recordings(album: Album) -> str:
+    """Digest the album and the versions of its recordings: two runs for which it is the same write the same."""
+    versions = find_origins(album.catalogue.clips).version.tobytes()
+    return hashlib.sha256(album.fingerprint.encode() + versions).hexdigest()[:16]
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_images(
+    made: str, clips: Sequence[int], origins: Sequence[Origin], pictures: Mapping[int, Sequence[Picture]]
+) -> dict[str, Any]:
+    """Return what a record says of its clips: which recordings they are, and what each image shows."""
+    return {
+        "made": made,
+        "clips": [[clip, *origin] for clip, origin in zip(clips, origins, strict=True)],
+        "images": {
+            picture.key: [clip, picture.start, picture.stop] for clip, some in pictures.items() for picture in some
+        },
+    }
+
+
+def album_origins(album: Album, clips: Sequence[int]) -> list[Origin]:
+    """Return which recordings clips are of, and how long these are."""
+    origins = find_origins([album.catalogue.clips[clip] for clip in clips])
+    n_samples = album.catalogue.n_samples[list(clips)]
+    columns = (origins.place, origins.version, origins.archive, n_samples)
+    return [Origin(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def render_stamp(album: Album, task: int) -> Stamp:
     """Return what the record of a task must bear."""
-    return make_stamp(album.fingerprint, task, [album.catalogue.clips[clip].place for clip in album.clips_of(task)])
+    clips = album.clips_of(task)
+    origins = [(clip, one.place, one.n_samples) for clip, one in zip(clips, album_origins(album, clips), strict=True)]
+    pictures = [[astuple(picture) for picture in album.pictures(clip)] for clip in clips]
+    places = [album.catalogue.clips[clip].place for clip in clips]
+    return make_stamp(_digest((album.made, origins, pictures)), task, places)
 
 
 def render_task(album: Album, task: int, output: Objects, read_options: ReadOptions = DEFAULT_READS) -> RenderTask:
@@ -186,6 +246,8 @@ def render_task(album: Album, task: int, output: Objects, read_options: ReadOpti
         render_stamp(album, task),
         inputs=tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in clips),
         pictures=tuple(tuple(album.pictures(clip)) for clip in clips),
+        made=album.made,
+        origins=tuple(album_origins(album, clips)),
     )
 
 

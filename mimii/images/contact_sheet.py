@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from mimii.engine import as_unicode, compute_spectrograms
+from mimii.engine import as_unicode, compute_spectrograms, digest
 from mimii.features import ClipTask, Input, power_to_db
-from mimii.images.album import Album
+from mimii.images.album import Album, album_origins
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
 from mimii.storage import ReadOptions
@@ -18,13 +18,29 @@ _Pair = tuple[int | None, int | None]
 
 def make_contact_sheet(album: Album, problems: Sequence[str], read_options: ReadOptions) -> bytes | None:
     """Draw a normal clip above an abnormal one of each machine, at most 16 machines, at the highest SNR there is."""
-    good = [clip for clip, problem in enumerate(problems) if not problem]
-    pairs = _thin(_labelled_pairs(album, good) or _unlabelled_pairs(good))
+    good, pairs = _choose(album, problems)
     loaded = _load(album, [clip for pair in pairs for clip in pair if clip is not None], read_options)
     if not loaded:
         return None
     panels = [(_panel(album, pair, 0, loaded), _panel(album, pair, 1, loaded)) for pair in pairs]
     return draw_overview(panels, album.catalogue.spec, album.style, _caption(album, good))
+
+
+def digest_contact_sheet(album: Album, problems: Sequence[str]) -> str:
+    """Digest all that decides what is drawn: one that is there and has the same digest need not be drawn again."""
+    good, pairs = _choose(album, problems)
+    clips = [clip for pair in pairs for clip in pair if clip is not None]
+    shown = [(origin, album.pictures(clip)[0]) for clip, origin in zip(clips, album_origins(album, clips), strict=True)]
+    titles = [_title(album.catalogue.clips[clip]) for clip in clips]
+    places = [[clip is not None for clip in pair] for pair in pairs]
+    values = (album.made, [(origin, picture.start, picture.stop) for origin, picture in shown], titles, places)
+    return f"{digest(repr((values, _caption(album, good) if good else ''))):x}"
+
+
+def _choose(album: Album, problems: Sequence[str]) -> tuple[list[int], list[_Pair]]:
+    """Return the clips that have images, and the pairs of them that are drawn."""
+    good = [clip for clip, problem in enumerate(problems) if not problem]
+    return good, _thin(_labelled_pairs(album, good) or _unlabelled_pairs(good))
 
 
 def _labelled_pairs(album: Album, good: Sequence[int]) -> list[_Pair]:

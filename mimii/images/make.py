@@ -71,6 +71,8 @@ def render(  # noqa: PLR0913  as `featurize`
     output: Location,
     *,
     client: Scheduler = None,
+    update: bool = False,
+    prune: bool = False,
     overwrite: bool = False,
     access: Access = DEFAULT_ACCESS,
     read_options: ReadOptions = DEFAULT_READS,
@@ -84,6 +86,11 @@ def render(  # noqa: PLR0913  as `featurize`
     ----------
     album : Album
         From `plan_images`.
+    update : bool
+        Make this album of the one that is there, whose clips may be others: only images of clips that are new or have
+        changed are rendered.
+    prune : bool
+        With `update`, delete the images of clips that are not in this album; else it is refused.
     output, client, overwrite, access, read_options, progress
         As for `mimii.featurize`.
 
@@ -110,5 +117,5 @@ def render(  # noqa: PLR0913  as `featurize`
     if not album.names:
         msg = "the album has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
         raise SourceError(msg)
-    images = AlbumOutput(album, open_objects(os.fspath(output), access), read_options)
+    images = AlbumOutput(album, open_objects(os.fspath(output), access), read_options, update, prune)
     return run(images, client, overwrite=overwrite, progress=progress)

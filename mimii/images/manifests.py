@@ -6,13 +6,17 @@ Manifests: Amazon Rekognition Custom Labels Developer Guide, "Importing image-le
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mimii.recordings import LABEL_NAMES
+from mimii.engine import as_unicode
+from mimii.images.album import Album
+from mimii.recordings import GOOD, LABEL_NAMES
 
+IMAGES = "images.csv"
 LABEL_ATTRIBUTE = "machine-state"
 CLASSES = {"abnormal": 0, "normal": 1}
 """Class numbers as torchvision's ImageFolder gives them: folders in alphabetical order."""
@@ -54,6 +58,32 @@ def images_document(rows: Iterable[Mapping[str, object]]) -> bytes:
     table.writeheader()
     table.writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def image_rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, object]]:
+    """Yield the lines of the list: one an image, and one for each clip that has none."""
+    catalogue = album.catalogue
+    second = catalogue.spec.hop_length / catalogue.spec.sample_rate
+    for index, clip in enumerate(catalogue.clips):
+        who = clip.identity
+        common = {
+            "path": as_unicode(clip.path),
+            "machine_type": who.machine_type,
+            "machine_id": who.machine_id,
+            "snr_db": "" if math.isnan(who.snr_db) else f"{who.snr_db:g}",
+            "label": LABEL_NAMES[who.label],
+            "number": "" if who.number < 0 else who.number,
+            "split": catalogue.splits[index],
+            "status": problems[index] or GOOD,
+        }
+        if problems[index]:
+            yield common
+            continue
+        seconds = int(catalogue.n_samples[index]) / catalogue.spec.sample_rate
+        for picture in album.pictures(index):
+            width, height = album.size(picture)
+            times = {"start_s": f"{picture.start * second:.3f}", "stop_s": f"{min(picture.stop * second, seconds):.3f}"}
+            yield {"file": picture.key, **common, "width": width, "height": height, **times}
 
 
 def _entry(image: Labelled) -> dict[str, Any]:

@@ -4,10 +4,10 @@
 ``finished`` set, after all else.
 """
 
+import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,22 +18,48 @@ from mimii.engine import (
     Pipeline,
     Record,
     Stamp,
-    as_unicode,
     changed,
+    compare,
+    find_tasks,
     head_document,
+    is_valid,
+    look,
     provenance,
     record_key,
     windows_to_partitions,
 )
-from mimii.images.album import FORMAT, RECORDS, Album, RenderTask, render_stamp, render_task, style_as_dict
+from mimii.images.album import (
+    EARLIER_FORMAT,
+    FORMAT,
+    FORMER,
+    RECORDS,
+    Album,
+    RenderTask,
+    digest_recordings,
+    fingerprint_of,
+    render_stamp,
+    render_task,
+    style_as_dict,
+)
 from mimii.images.batch import cut_windows, write_images
-from mimii.images.contact_sheet import make_contact_sheet
-from mimii.images.manifests import Labelled, classes_document, images_document, manifest
-from mimii.recordings import ALL, GOOD, LABEL_NAMES, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
+from mimii.images.changes import clip_differences, find_gone, refusal
+from mimii.images.contact_sheet import digest_contact_sheet, make_contact_sheet
+from mimii.images.manifests import IMAGES, Labelled, classes_document, image_rows, images_document, manifest
+from mimii.images.there import NOTHING, There, find_there, is_surplus, keep_images, read_said, said_keys, set_aside
+from mimii.recordings import ABNORMAL, ALL, LABEL_NAMES, NORMAL, TEST, TRAIN, UNKNOWN, UNLABELLED, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, is_remote
 
-OVERVIEW, IMAGES, CLASSES, MANIFESTS = "overview.png", "images.csv", "classes.json", "manifests"
+OVERVIEW, CLASSES, MANIFESTS = "overview.png", "classes.json", "manifests"
 ALBUM_HEAD = Head("render.json", "Spectrogram images of machine sound", "set of images")
+_OF_EARLIER_FORMAT = (
+    "its records do not say of which recordings its images are. Run this once for the recordings that it was made of: "
+    "nothing is rendered then, and from then on it takes --update"
+)
+_LABELS = (LABEL_NAMES[NORMAL], LABEL_NAMES[ABNORMAL])
+_FOLDERS = (
+    *(f"{split}/{label}" for split in (TRAIN, TEST, ALL) for label in _LABELS),
+    *(TRAIN, TEST, ALL, UNLABELLED, FORMER),
+)
 _SOFTWARE = ("numpy", "scipy", "soundfile", "pillow")
 
 
@@ -49,15 +75,27 @@ class AlbumOutput(InPlace):
         Where they go.
     read_options : ReadOptions
         How workers fetch the recordings.
+    is_update : bool
+        Whether an album of other clips that is there becomes this one.
+    prune : bool
+        Whether, then, images of clips are deleted that are not in this one.
+    existing : Existing or None
+        What the head at the output says.
+    there : There
+        Which images are there already.
 
     """
 
     album: Album
     objects: Objects
     read_options: ReadOptions = DEFAULT_READS
+    is_update: bool = False
+    prune: bool = False
+    existing: Existing | None = None
+    there: There = NOTHING
     head: ClassVar[Head] = ALBUM_HEAD
     parts: ClassVar[tuple[str, ...]] = (
-        *(RECORDS, TRAIN, TEST, ALL, UNLABELLED, MANIFESTS),
+        *(RECORDS, FORMER, TRAIN, TEST, ALL, UNLABELLED, MANIFESTS),
         *(OVERVIEW, IMAGES, CLASSES),
     )
     replaced: ClassVar[tuple[str, ...]] = (MANIFESTS,)
@@ -68,8 +106,12 @@ class AlbumOutput(InPlace):
 
     @property
     def purpose(self) -> str:
-        """The fingerprint of the album."""
-        return self.album.fingerprint
+        """Digest of the album and of the versions of its recordings."""
+        return digest_recordings(self.album)
+
+    def at(self, existing: Existing | None) -> "AlbumOutput":
+        """Return this output, knowing what is there."""
+        return replace(self, existing=existing)
 
     @property
     def n_tasks(self) -> int:
@@ -93,9 +135,59 @@ class AlbumOutput(InPlace):
         """Accept every valid record."""
         return bool(record)
 
+    def recall(self, todo: Sequence[int], sizes: Mapping[str, int]) -> "AlbumOutput":
+        """Return the same output with the images that are there, having set aside what records say of them."""
+        said = self._read_said(todo, sizes)
+        output = replace(self, there=find_there(self.album, said.values(), sizes))
+        keys = {key for key in self._said_keys(todo, sizes) if not self._is_done(key, said.get(key), sizes)}
+        set_aside(self.objects, {key: said[key] for key in said.keys() & keys}, keys, output.rewritten(todo))
+        return output
+
+    def with_there(self, todo: Sequence[int], sizes: Mapping[str, int]) -> "AlbumOutput":
+        """Return the same output with the images that are there; nothing is written."""
+        return replace(self, there=find_there(self.album, self._read_said(todo, sizes).values(), sizes))
+
+    def count_work(self) -> tuple[int, int, int]:
+        """Count images to be rendered, images to be copied to another name, and bytes of recordings to be read."""
+        existing = look(self.objects, self.head)
+        found, _ = compare(self, existing if existing and not self._other_look(existing) else None)
+        todo = find_tasks(self, found.records)
+        tasks = list(map(self.with_there(todo, found.sizes).task, todo))
+        read = [
+            (one, pictures)
+            for task in tasks
+            for one, pictures in zip(task.inputs, task.pictures, strict=True)
+            if not one.is_kept and one.clip not in task.faults
+        ]
+        n_copied = sum(key != there for task in tasks for key, (there, _) in task.kept.items())
+        return sum(len(pictures) for _, pictures in read), n_copied, sum(one.place.fetched for one, _ in read)
+
+    def rewritten(self, todo: Iterable[int]) -> set[str]:
+        """Return the keys of all images that tasks will write."""
+        keys = set()
+        for task in map(self.task, todo):
+            every = (picture.key for pictures in task.pictures for picture in pictures)
+            keys |= {key for key in every if task.kept.get(key, ("",))[0] != key}
+        return keys
+
+    def _said_keys(self, todo: Sequence[int], sizes: Mapping[str, int]) -> list[str]:
+        """Name the records that are not those of tasks that are done, and what was set aside."""
+        done = set(map(self.record_key, set(range(self.n_tasks)).difference(todo)))
+        return [key for key in said_keys(sizes) if key not in done]
+
+    def _read_said(self, todo: Sequence[int], sizes: Mapping[str, int]) -> dict[str, Record]:
+        return read_said(self.album, self.objects, self._said_keys(todo, sizes))
+
+    def _is_done(self, key: str, record: Record | None, sizes: Mapping[str, int]) -> bool:
+        """Say whether another run of this album has written a record since it was found to be missing."""
+        task = record.stamp.task if record else -1
+        if record is None or not 0 <= task < self.n_tasks or key != self.record_key(task):
+            return False
+        return is_valid(record, self.stamp(task), sizes) and not record.unread
+
     def task(self, task: int, _former: Record | None = None) -> RenderTask:
         """Return all that a worker needs to know of a task."""
-        return render_task(self.album, task, self.objects, self.read_options)
+        return keep_images(render_task(self.album, task, self.objects, self.read_options), self.there)
 
     def clips_of(self, task: int) -> Sequence[int]:
         """Return the clips whose images a task renders."""
@@ -107,18 +199,32 @@ class AlbumOutput(InPlace):
 
     def differences(self, existing: Existing) -> list[str]:
         """Say how the images at the output differ."""
-        there, now = existing.attributes, json.loads(json.dumps(_about(self.album)))
-        if there["fingerprint"] == self.album.fingerprint:
+        if existing.attributes["fingerprint"] in self._fingerprints:
             return []
+        return self._other_look(existing) or self._other_clips(existing)
+
+    @property
+    def _fingerprints(self) -> tuple[str, str]:
+        """The fingerprint of the album, and that by which an earlier version knew it."""
+        return self.album.fingerprint, fingerprint_of(self.album, EARLIER_FORMAT)
+
+    def _other_look(self, existing: Existing) -> list[str]:
+        """Say how the images that are there differ, whichever clips they are of."""
+        there, now = existing.attributes, json.loads(json.dumps(_about(self.album)))
         found = [line for group in ("spec", "style") for line in changed(there.get(group, {}), now[group])]
         if there.get("window") != self.album.window:
             found.append(f"window: {there.get('window')} s there, {self.album.window} s now")
-        if there.get("clips_digest") != now["clips_digest"]:
-            same = " with other places, lengths, labels or splits" if there.get("n_clips") == now["n_clips"] else ""
-            found.append(f"clips: {there.get('n_clips')} there, {now['n_clips']} now{same}")
         if any(line.startswith("colormap:") for line in found):
             found = [line for line in found if not line.startswith("colours:")]  # which follow from it
-        return found or [f"format: {there.get('format')} there, {FORMAT} now"]
+        if not found and there.get("format") != FORMAT and there["fingerprint"] not in self._fingerprints:
+            found = [f"format: {there.get('format')} there, {FORMAT} now; {_OF_EARLIER_FORMAT}"]
+        return found
+
+    def _other_clips(self, existing: Existing) -> list[str]:
+        """Say by name how the clips of the album that is there differ, and what would make them the same."""
+        if self.is_update:
+            return [] if self.prune else refusal(find_gone(self.album, self.objects, existing))
+        return clip_differences(self.album, self.objects, existing)
 
     def first_documents(self) -> dict[str, bytes]:
         """Return what says which images there will be."""
@@ -126,22 +232,53 @@ class AlbumOutput(InPlace):
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return what is handed over with the images: an overview, lists, manifests."""
-        overview = make_contact_sheet(self.album, self.problems(records), self.read_options)
-        about = _about(self.album) | {"manifest_base": self.album.base, "finished": True}
-        documents = self.lists(records) | ({OVERVIEW: overview} if overview else {})
+        lists, overview = self.lists(records), self._draw_overview(records)
+        drawn = {"of": digest_contact_sheet(self.album, self.problems(records)), "sha256": _sha256(overview or b"")}
+        found = {"lists": _digest_lists(lists), "overview": drawn}
+        about = _about(self.album) | {"manifest_base": self.album.base, **found, "finished": True}
+        documents = lists | ({OVERVIEW: overview} if overview else {})
         return documents | {self.head.key: head_document(about)}
+
+    def _draw_overview(self, records: Mapping[int, Record]) -> bytes | None:
+        """Return the overview that is there, where it shows what it would show now; else draw one."""
+        drawn = (self.existing.attributes if self.existing else {}).get("overview", {})
+        if drawn.get("of") == digest_contact_sheet(self.album, self.problems(records)):
+            there = self.objects.get(OVERVIEW)
+            if there and _sha256(there) == drawn.get("sha256"):
+                return there
+        return make_contact_sheet(self.album, self.problems(records), self.read_options)
+
+    def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
+        """Return what is of clips, labels and splits that the album has not any more, and what was set aside."""
+        ours = {key for task, record in records.items() for key in (self.record_key(task), *record.written)}
+        overview = {OVERVIEW} if all(self.problems(records)) else set()
+        return {key for key in sizes.keys() - ours if is_surplus(key)} | (overview & sizes.keys())
+
+    def find_replaced(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return the folders for images that have none: a run that was killed may have left empty ones."""
+        if is_remote(self.objects.root):  # there are no folders
+            return []
+        used = {key.rpartition("/")[0] for key in sizes}
+        return [folder for folder in _FOLDERS if not any(f"{one}/".startswith(f"{folder}/") for one in used)]
+
+    def delete_replaced(self, keys: Iterable[str]) -> None:
+        """Delete such folders."""
+        for key in keys:
+            self.objects.delete_below(key)
 
     def is_whole(self, existing: Existing, records: Mapping[int, Record], sizes: Mapping[str, int]) -> bool:
         """Say whether all documents are there, with manifests for the same place."""
-        if existing.attributes.get("manifest_base") != self.album.base:
-            return False
+        lists, about = self.lists(records), _about(self.album)
+        wanted = {name: about[name] for name in ("fingerprint", "recordings")}
+        wanted |= {"manifest_base": self.album.base, "lists": _digest_lists(lists)}
         overview = set() if all(self.problems(records)) else {OVERVIEW}
-        return sizes.keys() >= self.lists(records).keys() | overview
+        is_same = all(existing.attributes.get(name) == value for name, value in wanted.items())
+        return is_same and sizes.keys() >= lists.keys() | overview and not self.surplus(records, sizes)
 
     def lists(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return the list of images, the classes and the manifests."""
         album, problems = self.album, self.problems(records)
-        documents = {IMAGES: images_document(_rows(album, problems)), CLASSES: classes_document()}
+        documents = {IMAGES: images_document(image_rows(album, problems)), CLASSES: classes_document()}
         if not album.base:
             return documents
         splits = sorted({split or ALL for split in album.catalogue.splits} & {TRAIN, TEST, ALL}, reverse=True)
@@ -175,30 +312,12 @@ def _labelled(album: Album, problems: Sequence[str], split: str) -> Iterator[Lab
                 yield Labelled(image_url(album, picture.key), label, clip.place.modified)
 
 
-def _rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, object]]:
-    """Yield the lines of the list: one an image, and one for each clip that has none."""
-    catalogue = album.catalogue
-    second = catalogue.spec.hop_length / catalogue.spec.sample_rate
-    for index, clip in enumerate(catalogue.clips):
-        who = clip.identity
-        common = {
-            "path": as_unicode(clip.path),
-            "machine_type": who.machine_type,
-            "machine_id": who.machine_id,
-            "snr_db": "" if math.isnan(who.snr_db) else f"{who.snr_db:g}",
-            "label": LABEL_NAMES[who.label],
-            "number": "" if who.number < 0 else who.number,
-            "split": catalogue.splits[index],
-            "status": problems[index] or GOOD,
-        }
-        if problems[index]:
-            yield common
-            continue
-        seconds = int(catalogue.n_samples[index]) / catalogue.spec.sample_rate
-        for picture in album.pictures(index):
-            width, height = album.size(picture)
-            times = {"start_s": f"{picture.start * second:.3f}", "stop_s": f"{min(picture.stop * second, seconds):.3f}"}
-            yield {"file": picture.key, **common, "width": width, "height": height, **times}
+def _digest_lists(documents: Mapping[str, bytes]) -> str:
+    return _sha256(b"".join(key.encode() + data for key, data in sorted(documents.items())))[:16]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _about(album: Album) -> dict[str, Any]:
@@ -211,6 +330,7 @@ def _about(album: Album) -> dict[str, Any]:
         "format": FORMAT,
         "fingerprint": album.fingerprint,
         "clips_digest": digest_clips(catalogue),
+        "recordings": digest_recordings(album),
         "n_clips": len(catalogue.clips),
         **provenance(album.sources, "images", _SOFTWARE),
     }

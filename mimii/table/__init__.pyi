@@ -44,7 +44,6 @@ from .spans import FORMAT as FORMAT
 from .spans import Spans as Spans
 from .spans import digest_made as digest_made
 from .spans import digest_spans as digest_spans
-from .spans import digest_version as digest_version
 from .spans import spans_as_values as spans_as_values
 from .spans import spans_from_values as spans_from_values
 from .statistics import OTHER as OTHER

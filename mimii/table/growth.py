@@ -5,14 +5,14 @@ but the table's columns and records, and nothing is written.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Existing, StoreError, as_unicode, changed, from_json
+from mimii.engine import Existing, Origins, StoreError, as_unicode, changed, digest, find_origins, from_json, name_some
 from mimii.features import FeatureSpec
 from mimii.recordings import (
     ABNORMAL,
@@ -30,7 +30,7 @@ from mimii.storage import Objects, Place, is_remote
 from mimii.table.keys import RECORDS
 from mimii.table.plan import Layout
 from mimii.table.reading import read_column, read_layout
-from mimii.table.spans import FORMAT, Origins, digest, find_origins, spans_from_values
+from mimii.table.spans import FORMAT, spans_from_values
 from mimii.table.table import TablePlan, complete_plan
 
 REMOVED, REPLACED = "removed", "replaced"
@@ -39,7 +39,6 @@ REMOVED, REPLACED = "removed", "replaced"
 _IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label")
 _READ = ("path", *_IDENTITY, "split", "n_rows", "status")
 _RECORDS_AT_ONCE = 256
-_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +88,9 @@ class Growth:
     def describe(self) -> list[str]:
         """Write what changes: a line for each kind, and below it the first clips by name."""
         named = (("new", self.added), ("replaced", self.replaced), ("gone", self.gone))
-        lines = [line for what, paths in named for line in _name_some(what, paths)]
+        lines = [line for what, paths in named for line in name_some(what, paths)]
         changes = [f"{path}: {change}" for path, change in self.relabelled.items()]
-        return lines + _name_some("relabelled", changes)
+        return lines + name_some("relabelled", changes)
 
 
 def read_state(objects: Objects, existing: Existing) -> State:
@@ -333,8 +332,8 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
         growth = grow(plan, state, prune=False)
     except (StoreError, OSError):
         return [f"clips: others there than the {len(plan.catalogue.clips)} now"]
-    lines = growth.describe() + _name_some("not named now", growth.unnamed)
-    lines += _name_some("in another split", _other_splits(plan, state))
+    lines = growth.describe() + name_some("not named now", growth.unnamed)
+    lines += name_some("in another split", _other_splits(plan, state))
     lines = lines or ["clips: the same recordings, in another order"]
     hint = "--update adds, replaces and relabels them in the table that is there, --prune takes out those that are gone"
     return [*lines, hint]
@@ -345,15 +344,6 @@ def _other_splits(plan: TablePlan, state: State) -> list[str]:
     there = _match(plan, state).there.items()
     pairs = [(clip, splits[clip], plan.catalogue.splits[found]) for found, clip in there]
     return [f"{paths[clip]}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now]
-
-
-def _name_some(what: str, names: Iterable[str]) -> list[str]:
-    """Count names, and list the first ten."""
-    listed = list(names)
-    if not listed:
-        return []
-    lines = [f"{len(listed):,} {what}:", *(f"  {name}" for name in listed[:_MOST_NAMED])]
-    return [*lines, f"  and {len(listed) - _MOST_NAMED:,} more"] if len(listed) > _MOST_NAMED else lines
 
 
 def _absolute(path: str) -> str:

@@ -2,17 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimii.engine import Origins, digest
 from mimii.features import FeatureSpec
-from mimii.recordings import Clip
-from mimii.storage import Place
 from mimii.table.plan import Layout, RowPlan
 
 FORMAT = 2
@@ -26,52 +23,6 @@ SPAN = np.dtype(
 )
 _WHAT_IS_THERE = ["clip", "start", "stop", "row", "place", "version"]
 _ALL_BUT_ARCHIVE = [*_WHAT_IS_THERE, "is_train"]
-
-
-@dataclass(frozen=True, slots=True)
-class Origins:
-    """Which recording each clip is of, as digests: where it is, which version of it, and which one of its archive.
-
-    Attributes
-    ----------
-    place, version, archive : ndarray of int64, shape (n_clips,)
-        Digests; that of an archive is 0 where there is none.
-
-    """
-
-    place: NDArray[np.int64]
-    version: NDArray[np.int64]
-    archive: NDArray[np.int64]
-
-    def __add__(self, other: "Origins") -> "Origins":
-        """Return these, and others behind them."""
-        pairs = ((self.place, other.place), (self.version, other.version), (self.archive, other.archive))
-        return Origins(*(np.concatenate(pair) for pair in pairs))
-
-
-def find_origins(clips: Sequence[Clip]) -> Origins:
-    """Return the origins of clips."""
-    places = [clip.place for clip in clips]
-    columns = ([digest(str(one)) for one in places], map(digest_version, places), map(_digest_archive, places))
-    return Origins(*(np.fromiter(column, np.int64, len(clips)) for column in columns))
-
-
-def digest(text: str) -> int:
-    """Return 63 bits of a hash."""
-    data = text.encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1
-
-
-def digest_version(place: Place) -> int:
-    """Return what changes when a recording changes: a digest of its size and version."""
-    return digest(f"{place.size} {place.version}")
-
-
-def _digest_archive(place: Place) -> int:
-    return _digest_often(place.member.archive_version) if place.member else 0
-
-
-_digest_often = lru_cache(maxsize=1024)(digest)
 
 
 def make_spans(rows: RowPlan, shard: int, origins: Origins, is_train: NDArray[np.bool_]) -> Spans:

@@ -144,6 +144,10 @@ class TableOutput:
         written = record.written.get(shard_key(task)) if record else None
         return record if written and sizes.get(shard_key(task)) == written.size else None
 
+    def recall(self, _todo: Sequence[int], _sizes: Mapping[str, int]) -> "TableOutput":
+        """Return itself: the record of a shard says what it may keep, and tasks write in an order that loses none."""
+        return self
+
     def task(self, task: int, former: Record | None = None) -> ShardTask:
         """Return all that a worker needs to know of a shard."""
         return shard_task(self.plan, task, self.objects, self.read_options, former)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Head, Record, Stamp
+from mimii.engine import Head, Origins, Record, Stamp, find_origins
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
@@ -17,12 +17,10 @@ from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
 from mimii.table.second_keys import has_second_keys
 from mimii.table.spans import (
     FORMAT,
-    Origins,
     Spans,
     digest_archives,
     digest_made,
     digest_spans,
-    find_origins,
     find_same,
     make_spans,
     spans_from_values,

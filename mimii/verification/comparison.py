@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import record_key
+from mimii.engine import digest_version, record_key
 from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channel, read_header, repaired
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
-from mimii.table import FEATURES, RECORDS, RowSpan, digest_version, shard_key
+from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
 from mimii.verification.metadata import Checked, Finding

@@ -162,7 +162,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(raw, tmp_path, lost, wide):
     assert render_here(raw, "--output", output, *WIDE) == 0
     assert_same_bytes(output, wide)
     written = [image for image in images if image.exists() and image.stat().st_mtime_ns != before[image]]
-    assert len(written) == (20 if lost in places else 0)
+    assert len(written) == {"image": 1, "shorter image": 1, "record": 20}.get(lost, 0)
 
 
 def test_names_of_three_snrs_of_one_clip_do_not_clash_and_stay_on_one_side(tmp_path):
@@ -347,6 +347,7 @@ def test_a_clip_of_more_than_41_seconds_is_too_wide_at_native_size(tmp_path, cap
         (["--manifest-base", "/data"], "s3://bucket/prefix"),
         (["--resample", "best"], "--resample"),
         (["--frames", "5"], "--frames"),
+        (["--prune"], "needs --update"),
     ],
     ids=str,
 )
@@ -380,6 +381,35 @@ def test_other_clips_are_refused(raw, tmp_path, capsys):
     write_clip(tmp_path / "more/0_dB/fan/id_00/normal/00000001.wav", 3)
     assert render_here(raw, tmp_path / "more", "--output", output) == 2
     assert f"clips: {N_CLIPS} there, {N_CLIPS + 1} now" in capsys.readouterr().err
+
+
+def test_update_says_what_would_change_does_it_and_then_has_nothing_to_do(tmp_path, capsys):
+    paths = write_machines(tmp_path / "raw", 12)
+    arguments = (tmp_path / "raw", "--output", tmp_path / "out", "--update")
+    assert render_here(*arguments) == 0
+    before = contents(tmp_path / "out")
+    paths[1].unlink()
+    write_clip(paths[2], 99, 20_000)
+    write_clip(tmp_path / "raw/6_dB_fan/fan/id_00/normal/00000100.wav", 7)
+    capsys.readouterr()
+    assert render_here(*arguments, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "update       1 new, 1 replaced, 0 relabelled, 1 gone" in said
+    assert "renders      2 images, 0 copied to another name" in said
+    assert f"1 gone:\n  {paths[1]}" in said
+    assert "would be refused: they are not among the recordings named now" in said
+    assert render_here(*arguments) == 2
+    assert str(paths[1]) in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+    assert render_here(*arguments, "--prune") == 0
+    assert "update   1 new, 1 replaced, 0 relabelled, 1 gone" in capsys.readouterr().out
+    assert render_here(tmp_path / "raw", "--output", tmp_path / "new") == 0
+    assert_same_bytes(tmp_path / "out", tmp_path / "new")
+    capsys.readouterr()
+    assert render_here(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "update   0 new, 0 replaced, 0 relabelled, 0 gone" in said
+    assert "there was nothing to do" in said
 
 
 @pytest.mark.parametrize("what", ["a table", "a folder of mine"])

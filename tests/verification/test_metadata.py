@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mimii.engine import digest_version
 from mimii.recordings import Clip, Identity, identify, select
 from mimii.storage import Place
-from mimii.table import Layout, Sums, digest_column, digest_version, no_sums
+from mimii.table import Layout, Sums, digest_column, no_sums
 from mimii.verification.comparison import check_recordings, draw_sample
 from mimii.verification.matching import match_clips
 from mimii.verification.metadata import CHECKS, Checked, Finding, check_plan, check_statistics, merge

@@ -1,0 +1,149 @@
+"""How the clips of an album differ from those of one that is at an output: which are new, changed, relabelled, gone."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mimii.engine import Existing, StoreError, as_unicode, digest, digest_version, name_some
+from mimii.images.album import Album, digest_recordings
+from mimii.images.manifests import IMAGES, image_rows
+from mimii.images.there import There, collect_there, read_said, said_keys
+from mimii.storage import Objects, is_remote
+
+_IDENTITY = ("machine_type", "machine_id", "snr_db", "number", "label", "split")
+_TO_UPDATE = (
+    "--update renders what is new or has changed and keeps the other images, --prune deletes those of clips gone"
+)
+_TO_PRUNE = "they are not among the recordings named now: name their sources, too, or --prune to delete their images"
+
+_Rows = Mapping[str, Mapping[str, str]]
+"""A line of the list for each clip, by its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How an album differs from what is there: paths of clips, with a label before and after.
+
+    Attributes
+    ----------
+    added, replaced, gone : sequence of str
+        Clips that are new; whose recordings have changed; that are not in the album any more.
+    relabelled : mapping of str to str
+        What changes of each clip: ``"label normal -> abnormal"``.
+    to_read : frozenset of int
+        The clips of the album that are new or have changed.
+
+    """
+
+    added: Sequence[str] = ()
+    replaced: Sequence[str] = ()
+    gone: Sequence[str] = ()
+    relabelled: Mapping[str, str] = field(default_factory=dict)
+    to_read: frozenset[int] = frozenset()
+
+    def describe(self) -> list[str]:
+        """Write what changes: a line for each kind, and below it the first clips by name."""
+        named = (("new", self.added), ("replaced", self.replaced), ("gone", self.gone))
+        lines = [line for what, paths in named for line in name_some(what, paths)]
+        return lines + name_some("relabelled", [f"{path}: {change}" for path, change in self.relabelled.items()])
+
+
+def find_changes(album: Album, objects: Objects, existing: Existing | None) -> Changes:
+    """Return how an album differs from the one that is at an output.
+
+    Raises StoreError where the list of images there cannot be read.
+    """
+    if existing and existing.finished and existing.attributes.get("recordings") == digest_recordings(album):
+        return Changes()
+    rows = _read_rows(objects, existing)
+    there = _read_there(album, objects)
+    match, versions = _match(album, rows, there), there.versions
+    clips = album.catalogue.clips
+    paths = [as_unicode(clip.path) for clip in clips]
+    added = [clip for clip in range(len(clips)) if clip not in match]
+    current = {clip: (digest(str(clips[clip].place)), digest_version(clips[clip].place)) for clip in match}
+    replaced = [clip for clip, (place, version) in current.items() if versions.get(place, version) != version]
+    now = {row["path"]: row for row in image_rows(album, album.catalogue.problems)}
+    said = {paths[clip]: _relabelled(rows[path], now[paths[clip]]) for clip, path in match.items()}
+    return Changes(
+        sorted(paths[clip] for clip in added),
+        sorted(paths[clip] for clip in replaced),
+        sorted(rows.keys() - set(match.values())),
+        dict(sorted((path, change) for path, change in said.items() if change)),
+        frozenset([*added, *replaced]),
+    )
+
+
+def find_gone(album: Album, objects: Objects, existing: Existing) -> list[str]:
+    """Return the clips at an output that are not in an album, by path."""
+    rows = _read_rows(objects, existing)
+    if rows.keys() <= {as_unicode(clip.path) for clip in album.catalogue.clips}:
+        return []
+    return sorted(rows.keys() - set(_match(album, rows, _read_there(album, objects)).values()))
+
+
+def refusal(gone: Sequence[str]) -> list[str]:
+    """Say why an album is not updated, where clips are gone."""
+    return [*name_some("gone", gone), _TO_PRUNE] if gone else []
+
+
+def clip_differences(album: Album, objects: Objects, existing: Existing) -> list[str]:
+    """Say by name how the clips at an output differ from those of an album, and what would make them the same."""
+    n_there, n_now = existing.attributes.get("n_clips"), len(album.names)
+    try:
+        lines = find_changes(album, objects, existing).describe()
+    except StoreError:
+        lines = []
+    return [f"clips: {n_there} there, {n_now} now", *(lines or ["the same clips with other lengths"]), _TO_UPDATE]
+
+
+def _read_rows(objects: Objects, existing: Existing | None) -> _Rows:
+    """Read the list of images; empty where none has been written yet.
+
+    Raises StoreError where that of a finished album is missing or damaged.
+    """
+    data = objects.get(IMAGES) if existing else None
+    if data is None and not (existing and existing.finished):
+        return {}
+    try:
+        rows = list(csv.DictReader(io.StringIO((data or b"").decode(), newline="")))
+        found = {row["path"]: {name: row[name] for name in _IDENTITY} | {"file": row["file"]} for row in reversed(rows)}
+    except (ValueError, KeyError, csv.Error):
+        found = {}
+    if not found:
+        msg = (
+            f"{objects.root}/{IMAGES}: is missing or damaged, so it is not known which clips the images are of. Run "
+            "the command once for the recordings that they were made of, or replace all with --overwrite"
+        )
+        raise StoreError(msg)
+    return dict(reversed(found.items()))
+
+
+def _read_there(album: Album, objects: Objects) -> There:
+    sizes = objects.sizes()
+    return collect_there(read_said(album, objects, said_keys(sizes)).values(), sizes, album.made)
+
+
+def _match(album: Album, rows: _Rows, there: There) -> dict[int, str]:
+    """Return the path in the list of each clip of an album that is in it: by the path, else by where that leads."""
+    places = {there.shown[row["file"]][0]: path for path, row in rows.items() if row["file"] in there.shown}
+    by_place = {digest(_absolute(path)): path for path in rows} | places
+    match = {}
+    for index, clip in enumerate(album.catalogue.clips):
+        path = as_unicode(clip.path)
+        found = path if path in rows else by_place.get(digest(str(clip.place)))
+        if found is not None:
+            match[index] = found
+    return match
+
+
+def _relabelled(before: Mapping[str, str], now: Mapping[str, object]) -> str:
+    """Say what a clip is now, and what it was; empty where it is the same."""
+    pairs = ((name, before[name], str(now[name])) for name in _IDENTITY)
+    return ", ".join(f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in pairs if old != new)
+
+
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)
