@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
@@ -30,6 +30,10 @@ _ATTRIBUTION = (
 
 class StoreError(RuntimeError):
     """An output that is not ours to write, or that holds other results; the message says what to do."""
+
+
+class ChangedError(StoreError):
+    """An output that another run has changed since this one was planned: to be planned again."""
 
 
 class UnfinishedError(RuntimeError):
@@ -93,6 +97,11 @@ class Output(Protocol):
     @property
     def replaced(self) -> Sequence[str]:
         """Folders of which only the last documents stay when it is finished."""
+        ...
+
+    @property
+    def ahead(self) -> Sequence[str]:
+        """Folders of which the last documents are written before the others."""
         ...
 
     @property
@@ -203,6 +212,7 @@ class InPlace:
     """What most outputs do alike: they are made where they are, a task as a whole, and nothing has to be collected."""
 
     __slots__ = ()
+    ahead: ClassVar[tuple[str, ...]] = ()
 
     def at(self, _existing: Existing | None) -> Self:
         """Return itself: there is one way to store it."""
@@ -314,6 +324,7 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     for folder in output.replaced:
         for key in output.objects.sizes(folder).keys() - documents.keys():
             output.objects.delete(key)
+    output.objects.put_all({key: documents.pop(key) for key in _below(output.ahead, documents)})
     output.objects.put_all(documents)
     for key in output.surplus(records, sizes):
         output.objects.delete(key)
@@ -321,6 +332,10 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     output.objects.put(output.head.key, head)
     output.objects.delete_partial()
     return sizes
+
+
+def _below(folders: Sequence[str], keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if key.partition("/")[0] in folders]
 
 
 def erase(output: Output) -> None:

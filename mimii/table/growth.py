@@ -5,14 +5,14 @@ but the table's columns and records, and nothing is written.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Existing, StoreError, as_unicode, changed, from_json
+from mimii.engine import Existing, Record, StoreError, as_unicode, changed, from_json, record_key
 from mimii.features import FeatureSpec
 from mimii.recordings import (
     ABNORMAL,
@@ -27,9 +27,10 @@ from mimii.recordings import (
     split_clips,
 )
 from mimii.storage import Objects, Place, is_remote
-from mimii.table.keys import RECORDS
+from mimii.table.keys import RECORDS, intent_key, shard_key
 from mimii.table.plan import Layout
 from mimii.table.reading import read_column, read_layout
+from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, Origins, digest, find_origins, spans_from_values
 from mimii.table.table import TablePlan, complete_plan
 
@@ -124,19 +125,37 @@ def _same_length(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]
 
 
 def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
-    """Read from the records which recordings clips are of; where none says so, their paths say where they are."""
+    """Read from the records which recordings clips are of; where none says so, their paths say where they are.
+
+    The version is 0 where it is unknown, or an update was stopped when it had replaced only some of a clip's rows.
+    """
     found = np.zeros((3, len(paths)), np.int64)
-    keys = [key for key in objects.sizes(RECORDS) if not key.endswith(".next.json")]
-    for start in range(0, len(keys), _RECORDS_AT_ONCE):
-        for data in objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values():
-            record = from_json(data)
-            spans = spans_from_values(record.result) if record else None
-            if spans is not None:
-                spans = spans[spans["clip"] < len(paths)]
-                found[:, spans["clip"]] = spans["place"], spans["version"], spans["archive"]
+    for record in _each_record(objects):
+        spans = spans_from_values(record.result) if record else None
+        if spans is not None:
+            spans = spans[spans["clip"] < len(paths)]
+            clips, version = spans["clip"], spans["version"].copy()
+            version[(found[0, clips] != 0) & (found[1, clips] != version)] = 0
+            found[:, clips] = spans["place"], version, spans["archive"]
     for clip in np.flatnonzero(found[0] == 0).tolist():
         found[0, clip] = digest(_absolute(paths[clip]))
     return Origins(*found)
+
+
+def _each_record(objects: Objects) -> Iterator[Record | None]:
+    """Yield the records of the shards that are there: of a shard that was about to be replaced, one of two."""
+    listed = objects.sizes(RECORDS).keys()
+    begun = {task for task in map(_task_of_intent, listed) if task is not None}
+    keys = sorted(listed - {key for task in begun for key in (intent_key(task), record_key(RECORDS, task))})
+    for start in range(0, len(keys), _RECORDS_AT_ONCE):
+        yield from map(from_json, objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values())
+    for task in sorted(begun):
+        yield read_record_of(objects, task, objects.get(shard_key(task)) or b"")
+
+
+def _task_of_intent(key: str) -> int | None:
+    number = key.removeprefix(f"{RECORDS}/").removesuffix(".next.json")
+    return int(number) if number.isdecimal() and key == intent_key(int(number)) else None
 
 
 def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
@@ -258,23 +277,24 @@ def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mappi
 def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
     """Return the splits: those that are there stay; clips that are new, or labelled only now, are split by themselves.
 
-    A clip that turns out to be abnormal is for training no more.
+    A clip that turns out to be abnormal is for training no more. One that was so before stays where it is: it was put
+    there by a list, or by a policy that trains on both.
     """
     n_there = len(state.paths)
     labels, splits = state.columns["label"].tolist(), [str(split) for split in state.columns["split"]]
     is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
     by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
-    kept = [*splits, *[""] * (len(clips) - n_there)]
+    kept = [*zip(splits, labels, strict=True), *[("", UNKNOWN)] * (len(clips) - n_there)]
     return [
-        next(by_policy) if new else _keep_split(clip, split, plan.split.policy)
-        for clip, split, new in zip(clips, kept, is_new, strict=True)
+        next(by_policy) if new else _keep_split(clip, *before, plan.split.policy)
+        for clip, before, new in zip(clips, kept, is_new, strict=True)
     ]
 
 
-def _keep_split(clip: Clip, split: str, policy: str) -> str:
+def _keep_split(clip: Clip, split: str, label: int, policy: str) -> str:
     if clip.identity.split and policy != "none":
         return clip.identity.split
-    return TEST if clip.identity.label == ABNORMAL and split == TRAIN else split
+    return TEST if clip.identity.label == ABNORMAL != label and split == TRAIN else split
 
 
 def _describe(

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import (
+    ChangedError,
     Existing,
     Head,
     Pipeline,
@@ -79,6 +80,8 @@ class TableOutput:
     head: ClassVar[Head] = HEAD
     parts: ClassVar[tuple[str, ...]] = (RECORDS, *SCHEMA)
     replaced: ClassVar[tuple[str, ...]] = ()
+    ahead: ClassVar[tuple[str, ...]] = ("split",)
+    """What becomes of a split depends on the label before: an update that is resumed must not find the new one."""
     noun: ClassVar[str] = "shard"
     pipeline: ClassVar[Pipeline] = Pipeline("load-mel-db-shard", partial(clips_to_partitions, write=write_shard))
 
@@ -89,7 +92,12 @@ class TableOutput:
         return hashlib.sha256(self.plan.fingerprint.encode() + versions).hexdigest()[:16]
 
     def at(self, existing: Existing | None) -> "TableOutput":
-        """Return this output with the keys of the table that is there."""
+        """Return this output with the keys of the table that is there.
+
+        Raises ChangedError where that is not there any more.
+        """
+        if existing is None and self.plan.has_grown:
+            raise self._has_changed()
         second = bool(existing and existing.attributes[HAS_SECOND_KEYS])
         return replace(self, objects=by_keys(self.objects, second=second))
 
@@ -158,17 +166,25 @@ class TableOutput:
         return self.plan.rows.n_finished(task)
 
     def differences(self, existing: Existing) -> list[str]:
-        """Say how the table in the store differs."""
+        """Say how the table in the store differs.
+
+        Raises ChangedError where this is an update of another one.
+        """
         there, plan = existing.attributes, self.plan
         if there["fingerprint"] == plan.fingerprint:
             return []
         if plan.grown_from:
-            return [] if there["fingerprint"] == plan.grown_from else ["it has changed since this was planned"]
+            if there["fingerprint"] != plan.grown_from:
+                raise self._has_changed()
+            return []
         found = changed(there.get("spec", {}), plan.catalogue.spec.as_dict()) + changed(there, {"format": FORMAT})
         if not found and there.get("clips_digest") != _digest(plan):
             found += clip_differences(self.objects, existing, plan)
         shard_rows = there.get("shard_rows")
         return found or [f"layout: shards of {shard_rows} rows there, {plan.rows.layout.shard_rows} now"]
+
+    def _has_changed(self) -> ChangedError:
+        return ChangedError(f"{self.objects.root}: another run has changed it since this one was planned; run it again")
 
     def first_documents(self) -> dict[str, bytes]:
         """Return the group and its arrays: only shards and results are missing."""

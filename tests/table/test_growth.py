@@ -1,10 +1,8 @@
 """Tables that grow: whatever comes, goes, changes or is relabelled, in whatever order, and wherever a run is killed."""
 
-import logging
-import os
+import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,84 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import mimii
-from mimii.features import FeatureSpec
-from mimii.storage import DiskObjects
-from tests.helpers.commands import assert_same_bytes, open_table
-from tests.helpers.recordings import write_clip
-
-SPEC = FeatureSpec(n_mels=16, n_fft=512, hop_length=256, frames=3)
-LENGTHS = (4000, 12_000, 90_000)
-
-
-class KilledError(BaseException):
-    """Stands for kill -9: nothing between the write that it replaces and the test may catch it."""
-
-
-@dataclass
-class Factory:
-    """A folder of recordings, and what a table of them must be: the clips that were ever in it, in order."""
-
-    folder: Path
-    clock: int = 1_700_000_000
-    contents: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def path(self, name):
-        return self.folder / "raw" / "press" / "id_01" / ("normal" if int(name) % 4 else "abnormal") / f"{name}.wav"
-
-    def write(self, name, seed, n_samples):
-        path = write_clip(self.path(name), seed, n_samples)
-        self.clock += 1
-        os.utime(path, (self.clock, self.clock))
-        self.contents[name] = (seed, n_samples)
-
-    def delete(self, name):
-        self.path(name).unlink()
-        del self.contents[name]
-
-
-def plan_of(factory, **how):
-    clips = mimii.find_recordings(str(factory.folder / "raw"))
-    return mimii.plan_table(clips, SPEC, split="stratified", shard_bytes=1 << 20, **how)
-
-
-def expected_rows(n_samples, seed):
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_clip(Path(folder) / "a.wav", seed, n_samples)
-        decibel = mimii.log_mel(str(path), SPEC)
-    return np.array([decibel[row : row + 3].ravel() for row in range(len(decibel) - 2)])
-
-
-def check_against(factory, output):
-    """Compare each clip of the table with one made of its last recording, and all else with what must be."""
-    table = open_table(output)
-    paths = [Path(str(path)).stem for path in table.path.values]
-    live = {name: clip for clip, name in enumerate(paths) if table.status.values[clip] == "ok"}
-    assert live.keys() == factory.contents.keys()
-    for name, (seed, n_samples) in factory.contents.items():
-        clip = live[name]
-        first, count = int(table.first_row[clip]), int(table.n_rows[clip])
-        rows = expected_rows(n_samples, seed)
-        np.testing.assert_array_equal(table.features.values[first : first + count], rows)
-        assert set(table.row_clip.values[first : first + count]) == {clip}
-        decibel = np.concatenate([rows[:, :16], rows[-1].reshape(3, 16)[1:]]).astype(float)
-        for statistic, values in (("mean", decibel.mean(0)), ("std", decibel.std(0)), ("max", decibel.max(0))):
-            np.testing.assert_allclose(table[f"mel_{statistic}"].values[clip], values, rtol=0, atol=1e-4)
-    for clip, status in enumerate(table.status.values):
-        if status != "ok":
-            rows = slice(int(table.first_row[clip]), int(table.first_row[clip] + table.n_rows[clip]))
-            assert status in ("removed", "replaced")
-            assert np.isnan(table.features.values[rows]).all()
-            assert np.isnan(table.mel_mean.values[clip]).all()
-    good = table.status.values == "ok"
-    is_train = good & (table.split.values == "train")
-    counted = is_train if is_train.any() else good
-    rows = table.features.values[counted[table.row_clip.values]].astype(float)
-    if len(rows):
-        np.testing.assert_allclose(table.feature_mean, rows.mean(0), atol=1e-4)
-        np.testing.assert_allclose(table.feature_std, rows.std(0), atol=1e-4)
-    verdict = mimii.verify(str(output))
-    assert verdict.is_right, verdict.findings
-
+from jobs.render import main as render_main
+from mimii.table import make
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table
+from tests.helpers.growth import (
+    LENGTHS,
+    SPEC,
+    Factory,
+    KilledError,
+    check_against,
+    drop_leases,
+    dying_at,
+    update,
+)
 
 NAMES = st.sampled_from([f"{number:08d}" for number in range(7)])
 CHANGES = st.one_of(
@@ -112,41 +45,6 @@ def apply_changes(factory, changes):
             factory.delete(name)
 
 
-def update(factory, output):
-    logging.disable(logging.WARNING)
-    try:
-        return mimii.featurize(plan_of(factory), str(output), update=True, prune=True)
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def dying_at(monkeypatch, n_acts):
-    """Have writes and deletions of objects fail for ever after so many, as if the process was killed there."""
-    left = [n_acts]
-
-    def limited(act):
-        def wrapper(self, *arguments):
-            if left[0] <= 0:
-                raise KilledError
-            left[0] -= 1
-            return act(self, *arguments)
-
-        return wrapper
-
-    for name in ("put", "delete", "delete_below"):
-        monkeypatch.setattr(DiskObjects, name, limited(getattr(DiskObjects, name)))
-    original = DiskObjects.put_all
-
-    def put_all(self, objects):
-        for key in objects:
-            if left[0] <= 0:
-                raise KilledError
-            left[0] -= 1
-            original(self, {key: objects[key]})
-
-    monkeypatch.setattr(DiskObjects, "put_all", put_all)
-
-
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_any_sequence_with_kills_leaves_the_bytes_of_the_same_sequence_undisturbed(steps):
@@ -161,9 +59,162 @@ def test_any_sequence_with_kills_leaves_the_bytes_of_the_same_sequence_undisturb
                 with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
                     dying_at(patch, kill)
                     update(factory, disturbed)
-                for lease in disturbed.glob("lease-*"):  # of this process, which is alive
-                    lease.unlink()
+                drop_leases(disturbed)
             update(factory, disturbed)
             update(factory, undisturbed)
             assert_same_bytes(disturbed, undisturbed)
             check_against(factory, disturbed)
+
+
+# Updates that come between the plan of another one and its work
+
+
+@pytest.fixture
+def factory(tmp_path):
+    """Return a factory with five recordings, and a table of them."""
+    factory = Factory(tmp_path / "factory")
+    for number in range(5):
+        factory.write(f"{number:08d}", number, 12_000)
+    update(factory, tmp_path / "out")
+    return factory
+
+
+def interrupt_plan(monkeypatch, act, times=1):
+    """Have something happen between the plan of an update and its work; return how often it was planned."""
+    planned, original = [], make.plan_update
+
+    def plan_update(*arguments, **how):
+        planned.append(original(*arguments, **how))
+        if len(planned) <= times:
+            with monkeypatch.context() as patch:
+                patch.setattr(make, "plan_update", original)
+                act()
+        return planned[-1]
+
+    monkeypatch.setattr(make, "plan_update", plan_update)
+    return planned
+
+
+def only(factory, *names):
+    """Plan these recordings alone."""
+    clips = mimii.find_recordings(*(str(factory.path(name)) for name in names))
+    return mimii.plan_table(clips, SPEC, split="stratified", shard_bytes=1 << 20)
+
+
+def grow_by(factory, output, *names, prune=False):
+    mimii.featurize(only(factory, *names), str(output), update=True, prune=prune)
+
+
+def test_an_update_that_another_one_overtakes_is_planned_again(factory, tmp_path, monkeypatch):
+    factory.write("00000005", 5, 12_000)
+    factory.write("00000006", 6, 12_000)
+    planned = interrupt_plan(monkeypatch, lambda: grow_by(factory, tmp_path / "out", "00000006"))
+    grow_by(factory, tmp_path / "out", "00000005")
+    assert len(planned) == 2
+    check_against(factory, tmp_path / "out")
+
+
+def test_a_table_that_comes_into_being_after_the_plan_grows(factory, tmp_path, monkeypatch):
+    planned = interrupt_plan(monkeypatch, lambda: grow_by(factory, tmp_path / "new", "00000000", "00000001"))
+    grow_by(factory, tmp_path / "new", "00000002", "00000003", "00000004")
+    assert len(planned) == 2
+    check_against(factory, tmp_path / "new")
+
+
+def test_a_table_that_is_gone_after_the_plan_is_made_of_what_is_named(factory, tmp_path, monkeypatch):
+    planned = interrupt_plan(monkeypatch, lambda: shutil.rmtree(tmp_path / "out"))
+    grow_by(factory, tmp_path / "out", "00000002")
+    assert len(planned) == 2
+    assert [Path(str(path)).stem for path in open_table(tmp_path / "out").path.values] == ["00000002"]
+
+
+def test_what_another_update_has_replaced_in_its_place_is_not_lost(factory, tmp_path, monkeypatch):
+    """The table has the same fingerprint as before: only the records say that a clip has another version."""
+    factory.write("00000006", 6, 12_000)
+
+    def replace_one():
+        factory.write("00000001", 77, 12_000)
+        grow_by(factory, tmp_path / "out", "00000001")
+
+    planned = interrupt_plan(monkeypatch, replace_one)
+    grow_by(factory, tmp_path / "out", "00000006")
+    assert len(planned) == 2
+    check_against(factory, tmp_path / "out")
+
+
+@pytest.mark.parametrize("n_acts", range(1, 14))
+def test_an_update_of_others_after_one_that_was_killed_loses_nothing(factory, tmp_path, n_acts):
+    """What the killed one has replaced stays replaced, or as it was; when it is run again, it finishes."""
+    factory.write("00000001", 77, 12_000)
+    factory.write("00000006", 6, 12_000)
+    with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
+        dying_at(patch, n_acts)
+        grow_by(factory, tmp_path / "out", "00000001")
+    drop_leases(tmp_path / "out")
+    grow_by(factory, tmp_path / "out", "00000006")
+    table = open_table(tmp_path / "out")
+    assert set(table.status.values) == {"ok"}
+    assert np.isfinite(table.features.values).all()
+    grow_by(factory, tmp_path / "out", "00000001")
+    check_against(factory, tmp_path / "out")
+
+
+# What is refused
+
+
+def test_prune_and_overwrite_have_to_fit_to_update(factory, tmp_path, capsys):
+    for how in ({"prune": True}, {"update": True, "overwrite": True}):
+        with pytest.raises(ValueError, match="prune is for update"):
+            mimii.featurize(only(factory, "00000001"), str(tmp_path / "out"), **how)
+    before = contents(tmp_path / "out")
+    for options, said in ((["--prune"], "--prune: needs --update"), (["--update", "--overwrite"], "take one of them")):
+        assert featurize_here(factory.folder / "raw", "--output", tmp_path / "out", *options) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+    assert contents(tmp_path / "out") == before
+
+
+def test_other_features_are_refused(factory, tmp_path, capsys):
+    raw, before = factory.folder / "raw", contents(tmp_path / "out")
+    factory.write("00000007", 7, 12_000)
+    assert featurize_here(raw, "--output", tmp_path / "out", "--update", "--n-mels", 32) == 2
+    assert "n_mels: 16 there, 32 now" in (said := capsys.readouterr().err)
+    assert len(said.splitlines()) == 1
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_table_of_an_earlier_format_is_read_and_refused(factory, tmp_path, capsys):
+    group = tmp_path / "out" / "zarr.json"
+    group.write_bytes(group.read_bytes().replace(b'"format": 2', b'"format": 1'))
+    before = contents(tmp_path / "out")
+    assert featurize_here(factory.folder / "raw", "--output", tmp_path / "out", "--update") == 2
+    said = capsys.readouterr().err
+    assert "made by an earlier version, in a format that cannot grow" in said
+    assert "--overwrite" in said
+    assert contents(tmp_path / "out") == before
+    assert len(mimii.open_table(tmp_path / "out").path) == 5
+
+
+def test_an_album_does_not_grow_into_a_table(factory, tmp_path, capsys):
+    album = tmp_path / "images"
+    assert render_main(["--scheduler", "sync", str(factory.folder / "raw"), "--output", str(album)]) == 0
+    before = contents(album)
+    assert featurize_here(factory.folder / "raw", "--output", album, "--update") == 2
+    assert "there is something that is not a table of features; it is left alone" in capsys.readouterr().err
+    assert contents(album) == before
+
+
+# Labels and splits
+
+
+def read_splits(output):
+    table = open_table(output)
+    return {Path(str(path)).stem: str(split) for path, split in zip(table.path.values, table.split.values, strict=True)}
+
+
+def test_a_split_stays_whatever_else_comes_also_that_of_abnormal_clips(factory, tmp_path):
+    """The policy stratified trains on abnormal clips, too."""
+    before = read_splits(tmp_path / "out")
+    assert before["00000000"] == before["00000004"] == "train", "these are abnormal"
+    factory.write("00000006", 6, 12_000)
+    update(factory, tmp_path / "out")
+    assert {name: split for name, split in read_splits(tmp_path / "out").items() if name in before} == before
