@@ -19,6 +19,7 @@ from .keys import RECORDS as RECORDS
 from .keys import ROW_CLIP as ROW_CLIP
 from .keys import intent_key as intent_key
 from .keys import mel_key as mel_key
+from .keys import metadata_key as metadata_key
 from .keys import row_clip_key as row_clip_key
 from .keys import shard_key as shard_key
 from .make import featurize as featurize

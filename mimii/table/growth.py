@@ -4,6 +4,8 @@ Clips that are in the table keep their index and their rows for ever; new ones c
 but the table's columns and records, and nothing is written.
 """
 
+import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,12 +29,13 @@ from mimii.recordings import (
     split_clips,
 )
 from mimii.storage import Objects, Place, is_remote
-from mimii.table.keys import RECORDS, intent_key, shard_key
+from mimii.table.columns import CLIPS_A_CHUNK
+from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
-from mimii.table.reading import read_column, read_layout
+from mimii.table.reading import open_array, read_layout
 from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, Origins, digest, find_origins, spans_from_values
-from mimii.table.table import TablePlan, complete_plan
+from mimii.table.table import HEAD, TablePlan, complete_plan
 
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
@@ -108,14 +111,34 @@ def read_state(objects: Objects, existing: Existing) -> State:
         )
         raise StoreError(msg)
     try:
-        columns = _same_length({name: read_column(objects, name) for name in _READ})
-        layout = read_layout(objects)
+        metadata = _read_metadata(objects)
+        columns = _same_length({name: _read_whole(objects, name, metadata) for name in _READ})
+        layout = read_layout(metadata[metadata_key(FEATURES)])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
     origins = read_origins(objects, [str(path) for path in columns["path"]])
     sources = tuple(there.get("sources", ()))
     return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
+
+
+def _read_metadata(objects: Objects) -> dict[str, bytes]:
+    """Return the metadata of the arrays: of a finished table by its group, which an update replaces last of all."""
+    group = json.loads(objects.get(HEAD.key) or b"{}")
+    if consolidated := group.get("consolidated_metadata"):
+        return {metadata_key(name): json.dumps(one).encode() for name, one in consolidated["metadata"].items()}
+    return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ)])
+
+
+def _read_whole(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
+    """Read a column; KeyError where a part of it is missing, which zarr would take for empty values."""
+    key = metadata_key(name)
+    [n_clips] = json.loads(metadata[key])["shape"]
+    keys = [f"{name}/c.{chunk}" for chunk in range(math.ceil(n_clips / CLIPS_A_CHUNK))]
+    found = objects.get_all(keys)
+    if missing := [one for one in keys if one not in found]:
+        raise KeyError(missing[0])
+    return np.asarray(open_array({**found, key: metadata[key]}, name)[:])
 
 
 def _same_length(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

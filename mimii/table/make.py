@@ -112,7 +112,8 @@ def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, acces
         return Growth(replace(plan, grown_from=NOTHING), added=sorted(clip.path for clip in plan.catalogue.clips))
     if not existing.finished and not objects.sizes(RECORDS):  # stopped before its first shard
         return Growth(replace(plan, grown_from=existing.attributes["fingerprint"]))
-    return grow(plan, read_state(objects, existing), prune=prune)
+    growth = grow(plan, read_state(objects, existing), prune=prune)
+    return replace(growth, plan=replace(growth.plan, keeps_rows=existing.finished))
 
 
 def _why_no_training(clips: Sequence[Clip], split: str) -> str:

@@ -14,13 +14,11 @@ from mimii.features import ClipResult, FloatArray, mel_statistics, stack_frames,
 from mimii.storage import Objects
 from mimii.table.encoding import decode_chunk, decode_shard, encode_chunk, encode_shard
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, row_clip_key, shard_key
+from mimii.table.lost_statistics import N_STATISTICS, make_again
 from mimii.table.plan import Layout
 from mimii.table.spans import find_same, spans_as_values, spans_from_values
 from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_stacked
 from mimii.table.table import ShardTask
-
-N_STATISTICS = 3
-"""Mean, standard deviation and maximum of each mel band."""
 
 
 class ShardError(RuntimeError):
@@ -113,17 +111,18 @@ def _read_there(task: ShardTask) -> _There:
     if record is None or spans is None or record.result.get("made") != task.made:
         msg = f"shard {number}: no record is of the shard that is there; python -m jobs.verify says more"
         raise ShardError(msg)
-    statistics = task.output.get(mel_key(number, record.stamp.fingerprint))
-    if statistics is None:
-        msg = f"shard {number}: its mel statistics are missing; python -m jobs.verify says more"
-        raise ShardError(msg)
+    stored = task.output.get(mel_key(number, record.stamp.fingerprint))
     shape = (len(spans), N_STATISTICS, task.spec.n_mels)
     try:
-        decoded = decode_shard(data, task.layout), decode_chunk(statistics, shape)
+        rows = decode_shard(data, task.layout)
+        statistics = make_again(task, record, spans, rows) if stored is None else decode_chunk(stored, shape)
     except ValueError as error:
         msg = f"shard {number} is damaged: {error}; python -m jobs.verify says more"
         raise ShardError(msg) from error
-    return _There(*decoded, find_same(task.spans, spans), task)
+    if statistics is None:
+        msg = f"shard {number}: its mel statistics are missing; python -m jobs.verify says more"
+        raise ShardError(msg)
+    return _There(rows, statistics, find_same(task.spans, spans), task)
 
 
 def read_record_of(objects: Objects, number: int, shard: bytes) -> Record | None:

@@ -28,6 +28,7 @@ from mimii.engine import (
     Pipeline,
     Record,
     Stamp,
+    StoreError,
     as_unicode,
     changed,
     clips_to_partitions,
@@ -146,11 +147,29 @@ class TableOutput:
         return [clip for clip in record.bad if not self.plan.catalogue.problems[clip]]
 
     def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
-        """Return the record of the shard that is there, though another one is wanted."""
+        """Return the record of the shard that is there, though another one is wanted.
+
+        Raises StoreError where none is of it, and rows of it would be lost that cannot be computed again.
+        """
         if intent_key(task) in sizes:
-            return read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
+            record = read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
         written = record.written.get(shard_key(task)) if record else None
-        return record if written and sizes.get(shard_key(task)) == written.size else None
+        if record and written and sizes.get(shard_key(task)) == written.size:
+            return record
+        if self.plan.keeps_rows and shard_key(task) in sizes:
+            self._check_readable(task)
+        return None
+
+    def _check_readable(self, task: int) -> None:
+        problems, is_readable = self.plan.catalogue.problems, self.plan.is_readable
+        lost = [clip for clip in self.clips_of(task) if not is_readable[clip] and not problems[clip]]
+        if lost:
+            msg = (
+                f"{self.objects.root}/{shard_key(task)}: no record is of this shard, so its rows cannot be kept, and "
+                f"{len(lost)} recordings of it were not named, the first is {self.plan.catalogue.clips[lost[0]].path}. "
+                "Name them, too; to give their rows up, delete this object"
+            )
+            raise StoreError(msg)
 
     def task(self, task: int, former: Record | None = None) -> ShardTask:
         """Return all that a worker needs to know of a shard."""

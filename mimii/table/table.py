@@ -94,6 +94,8 @@ class TablePlan:
     grown_from : str
         The fingerprint of the table that this is an update of, `NOTHING` where there was none yet; empty where it is a
         table of its own.
+    keeps_rows : bool
+        Whether that table is finished: rows of clips that are not read now must be there, and must not be lost.
 
     """
 
@@ -106,6 +108,7 @@ class TablePlan:
     sources: tuple[str, ...] = ()
     split: Split = NO_SPLIT
     grown_from: str = ""
+    keeps_rows: bool = False
 
     def __repr__(self) -> str:
         n_clips, rows = len(self.catalogue.clips), self.rows

@@ -8,10 +8,12 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import xarray
 from hypothesis import HealthCheck, given, settings
 
 import mimii
 from jobs.render import main as render_main
+from mimii.engine import StoreError
 from mimii.table import make
 from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table
 from tests.helpers.growth import (
@@ -218,3 +220,105 @@ def test_a_split_stays_whatever_else_comes_also_that_of_abnormal_clips(factory, 
     factory.write("00000006", 6, 12_000)
     update(factory, tmp_path / "out")
     assert {name: split for name, split in read_splits(tmp_path / "out").items() if name in before} == before
+
+
+# Verification
+
+
+@pytest.fixture
+def grown(tmp_path):
+    """Return a factory with a table of several shards, some of whose clips go over two; most recordings are gone."""
+    factory = Factory(tmp_path / "factory")
+    for number in range(20):
+        factory.write(f"{number:08d}", number, 90_000)
+    update(factory, tmp_path / "out")
+    for number in range(19):
+        factory.path(f"{number:08d}").unlink()
+    return factory
+
+
+PARTS = {"rows": ("features/", "row_clip/c.1"), "columns": ("label/", "status/c", "first_row/c", "mel_max/", "split/c")}
+"""What is damaged; the other columns do as these."""
+
+
+def shards_of_rows(output):
+    return sorted(str(path.relative_to(output)) for path in (output / "features").glob("c.*"))
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+
+
+def objects_of(output):
+    return sorted(name for name in contents(output) if name != "zarr.json")
+
+
+@pytest.mark.parametrize("how", [damage, Path.unlink], ids=["damaged", "deleted"])
+@pytest.mark.parametrize("folder", ["rows", "columns"])
+def test_no_advice_makes_worse_what_cannot_be_computed_again(grown, tmp_path, how, folder):
+    """After damage of any object the advice and an update leave all that is not damaged, or the update is refused."""
+    whole = open_table(tmp_path / "out")
+    victims = [name for name in objects_of(tmp_path / "out") if name.startswith(PARTS[folder])]
+    assert len(shards_of_rows(tmp_path / "out")) == 2
+    for victim in victims:
+        output = tmp_path / "copy"
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(tmp_path / "out", output)
+        how(output / victim)
+        findings = mimii.verify(str(output)).findings
+        assert findings, victim
+        for finding in findings:
+            (output / (finding.delete or "none")).unlink(missing_ok=True)
+        try:
+            grow_by(grown, output, "00000019")
+        except StoreError as error:
+            assert "damaged or missing" in str(error) or "no record is of this shard" in str(error)  # noqa: PT017
+            assert is_not_made_again(victim), victim
+            continue
+        assert mimii.verify(str(output)).is_right, victim
+        if victim not in shards_of_rows(tmp_path / "out"):
+            xarray.testing.assert_equal(open_table(output), whole)
+
+
+def is_not_made_again(name):
+    """Say whether an object can be made again from recordings alone."""
+    columns = ("path", "machine_type", "machine_id", "number", "snr_db", "label", "split", "n_rows", "status")
+    is_column = name.partition("/")[0] in columns and not name.endswith("zarr.json")
+    return is_column or name.startswith(("features/c.", "features/records/"))
+
+
+def test_an_update_that_was_stopped_anywhere_is_told_as_such_and_the_advice_does_no_harm(grown, tmp_path):
+    grown.write("00000019", 119, 90_000)
+    grown.write("00000020", 20, 12_000)
+    wanted = tmp_path / "wanted"
+    shutil.copytree(tmp_path / "out", wanted)
+    grow_by(grown, wanted, "00000019", "00000020")
+    n_acts, is_done = 0, False
+    while not is_done:
+        n_acts += 6  # all of them were tried by hand
+        output = tmp_path / f"out-{n_acts}"
+        shutil.copytree(tmp_path / "out", output)
+        is_done = not stopped_at(n_acts, lambda output=output: grow_by(grown, output, "00000019", "00000020"))
+        drop_leases(output)
+        verdict = mimii.verify(str(output))
+        said = [finding.problem for finding in verdict.findings]
+        assert not said or any("run the same command again" in one or "is not finished" in one for one in said), said
+        for finding in verdict.findings:
+            (output / (finding.delete or "none")).unlink(missing_ok=True)
+        grow_by(grown, output, "00000019", "00000020")
+        assert_same_bytes(output, wanted)
+        shutil.rmtree(output)
+    assert n_acts > 20
+
+
+def stopped_at(n_acts, act):
+    """Do something that is killed after so many writes; say whether it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        dying_at(patch, n_acts)
+        try:
+            act()
+        except KilledError:
+            return True
+    return False
