@@ -28,7 +28,7 @@ from mimii.recordings import (
     Identity,
     split_clips,
 )
-from mimii.storage import Objects, Place, is_remote
+from mimii.storage import Objects, Place, is_remote, is_unreadable
 from mimii.table.columns import CLIPS_A_CHUNK
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
@@ -197,32 +197,42 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """Which found clips are which of the table, by index; and which of the table become clips of another length."""
+    """Which found clips are which of the table, by index; which of the table become clips of another length.
+
+    Those that are `absent` are named, as by a list, and cannot be read now: only their labels are of interest.
+    """
 
     there: Mapping[int, int]
     outgrown: frozenset[int]
+    absent: frozenset[int]
 
     @property
     def found(self) -> dict[int, int]:
         """The found clip of each clip of the table that has one."""
         return {there: found for found, there in self.there.items()}
 
+    @property
+    def readable(self) -> dict[int, int]:
+        """Those of them that can be read now, or are known to be bad."""
+        return {there: found for there, found in self.found.items() if there not in self.absent}
+
 
 def _match(plan: TablePlan, state: State) -> _Match:
     status, n_rows, places = state.columns["status"], state.columns["n_rows"], state.origins.place.tolist()
     live = {place: clip for clip, place in enumerate(places) if status[clip] not in (REMOVED, REPLACED)}
     removed = {place: clip for clip, place in enumerate(places) if status[clip] == REMOVED}
-    there, outgrown = {}, set()
+    there, outgrown, absent = {}, set(), set()
     for found, place in enumerate(plan.origins.place.tolist()):
         rows_now, clip = int(plan.catalogue.n_rows[found]), live.get(place)
         if clip is not None:
             if rows_now in (0, n_rows[clip]):
                 there[found] = clip
+                absent |= {clip} if n_rows[clip] and is_unreadable(plan.catalogue.problems[found]) else set()
             else:
                 outgrown.add(clip)
         elif (clip := removed.get(place)) is not None and rows_now == n_rows[clip]:
             there[found] = clip
-    return _Match(there, frozenset(outgrown))
+    return _Match(there, frozenset(outgrown), frozenset(absent))
 
 
 def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
@@ -239,11 +249,11 @@ def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
 
 
 def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int]) -> TablePlan:
-    found, n_there = match.found, len(state.paths)
+    found, readable, n_there = match.found, match.readable, len(state.paths)
     out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED)
     old = [_old_clip(plan, state, clip, found.get(clip)) for clip in range(n_there)]
     new = [plan.catalogue.clips[clip] for clip in added]
-    problems = [out.get(clip, _old_problem(plan, state, clip, found.get(clip))) for clip in range(n_there)]
+    problems = [out.get(clip, _old_problem(plan, state, clip, readable.get(clip))) for clip in range(n_there)]
     problems += [plan.catalogue.problems[clip] for clip in added]
     n_rows = np.concatenate([state.columns["n_rows"], plan.catalogue.n_rows[list(added)]]).astype(np.int32)
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
@@ -252,10 +262,10 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
     catalogue = Catalogue(
         state.spec, (*old, *new), tuple(splits), np.array(n_samples, np.int64), n_rows, tuple(problems)
     )
-    readable = np.array([*(clip in found for clip in range(n_there)), *(True for _ in added)], bool)
-    origins = _origins(plan, state, found, out) + find_origins(new)
+    is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
+    origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
-    return complete_plan(catalogue, state.layout, origins, readable, sources, plan.split, state.fingerprint)
+    return complete_plan(catalogue, state.layout, origins, is_readable, sources, plan.split, state.fingerprint)
 
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:

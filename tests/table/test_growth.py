@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 import mimii
 from jobs.render import main as render_main
+from mimii import features
 from mimii.engine import StoreError
 from mimii.table import make
 from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table
@@ -322,3 +323,58 @@ def stopped_at(n_acts, act):
         except KilledError:
             return True
     return False
+
+
+# Relabelling by a list, with the recordings at hand or gone
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Return the clips of which samples were read."""
+    clips, original = [], features.load
+
+    def load(opener, *arguments):
+        clips.append(opener)
+        return original(opener, *arguments)
+
+    monkeypatch.setattr(features, "load", load)
+    return clips
+
+
+def write_list(path, factory, rows):
+    lines = [f"{factory.path(name)},{label},{split}" for name, (label, split) in rows.items()]
+    path.write_text("\n".join(["path,label,split", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("are_gone", [False, True])
+@pytest.mark.parametrize("n_acts", [None, 8, 20, 28])
+def test_a_list_relabels_and_splits_without_a_recording_being_opened(factory, tmp_path, opened, are_gone, n_acts):
+    """Also where it is killed in between, and where the recordings are gone."""
+    output, before = tmp_path / "out", open_table(tmp_path / "out")
+    if are_gone:
+        shutil.rmtree(factory.folder / "raw")
+    labels = {"00000001": ("abnormal", ""), "00000002": ("", ""), "00000003": ("normal", "test")}
+    plan = list_plan(write_list(tmp_path / "list.csv", factory, labels))
+    opened.clear()
+    if n_acts:
+        stopped_at(n_acts, lambda: mimii.featurize(plan, str(output), update=True))
+        drop_leases(output)
+    mimii.featurize(list_plan(tmp_path / "list.csv"), str(output), update=True)
+    assert opened == []
+    table = open_table(output)
+    label = dict(zip(factory_names(table), table.label.values.tolist(), strict=True))
+    assert label == {"00000000": 1, "00000004": 1, "00000001": 1, "00000002": 0, "00000003": 0}
+    assert read_splits(output)["00000001"] != "train"
+    assert read_splits(output)["00000003"] == "test"
+    np.testing.assert_array_equal(table.features, before.features)
+    assert set(table.status.values) == {"ok"}
+    check_against(factory, output)
+
+
+def list_plan(path):
+    return mimii.plan_table(mimii.find_recordings(lists=[str(path)]), SPEC, split="stratified", shard_bytes=1 << 20)
+
+
+def factory_names(table):
+    return [Path(str(path)).stem for path in table.path.values]
