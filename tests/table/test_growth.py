@@ -1,5 +1,7 @@
 """Tables that grow: whatever comes, goes, changes or is relabelled, in whatever order, and wherever a run is killed."""
 
+import errno
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -15,7 +17,9 @@ import mimii
 from jobs.render import main as render_main
 from mimii import features
 from mimii.engine import StoreError
+from mimii.recordings import headers
 from mimii.table import make
+from tests.helpers.archives import pack, wav
 from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table
 from tests.helpers.growth import (
     LENGTHS,
@@ -25,6 +29,7 @@ from tests.helpers.growth import (
     check_against,
     drop_leases,
     dying_at,
+    expected_rows,
     update,
 )
 
@@ -378,3 +383,94 @@ def list_plan(path):
 
 def factory_names(table):
     return [Path(str(path)).stem for path in table.path.values]
+
+
+# Bad clips
+
+
+def statuses(output):
+    table = open_table(output)
+    return dict(zip(factory_names(table), map(str, table.status.values), strict=True))
+
+
+def write_bad(factory, name, data):
+    factory.clock += 1
+    factory.path(name).write_bytes(data)
+    os.utime(factory.path(name), (factory.clock, factory.clock))
+
+
+def test_bad_clips_come_are_repaired_and_good_ones_become_bad(factory, tmp_path, capsys):
+    """The exit status counts what is named."""
+    output, raw = tmp_path / "out", factory.folder / "raw"
+
+    def command(source, *options):
+        status = featurize_here(source, "--output", output, "--update", *options)
+        capsys.readouterr()
+        return status
+
+    factory.write("00000005", 5, 12_000)
+    whole = factory.path("00000005").read_bytes()
+    write_bad(factory, "00000005", b"RIFF")  # by its header
+    factory.write("00000006", 6, 12_000)
+    write_bad(factory, "00000006", factory.path("00000006").read_bytes()[:10_000])  # ends in the middle
+    assert command(raw) == 3
+    assert command(raw, "--max-bad", 2) == 0
+    assert command(factory.path("00000001")) == 0, "the bad ones are not named"
+    bad = {name: status for name, status in statuses(output).items() if status != "ok"}
+    assert bad.keys() == {"00000005", "00000006"}
+    assert mimii.verify(str(output)).is_right
+    write_bad(factory, "00000005", whole)  # both are repaired
+    factory.write("00000006", 6, 12_000)
+    assert command(raw) == 0
+    check_live(factory, output)
+    write_bad(factory, "00000002", b"garbage")  # was good
+    assert command(raw) == 3
+    assert statuses(output)["00000002"] not in ("ok", "")
+    assert command(raw / "press" / "id_01" / "abnormal") == 0
+    factory.write("00000002", 2, 12_000)
+    assert command(raw) == 0
+    check_live(factory, output)
+    assert mimii.verify(str(output)).is_right
+
+
+def check_live(factory, output):
+    """Compare the rows of all clips that are good now with those of their recordings."""
+    table = open_table(output)
+    good = {name: clip for clip, name in enumerate(factory_names(table)) if table.status.values[clip] == "ok"}
+    assert good.keys() == factory.contents.keys()
+    for name, (seed, n_samples) in factory.contents.items():
+        first, count = int(table.first_row[good[name]]), int(table.n_rows[good[name]])
+        np.testing.assert_array_equal(table.features.values[first : first + count], expected_rows(n_samples, seed))
+
+
+def test_a_recording_that_cannot_be_read_for_the_moment_keeps_its_rows(factory, tmp_path, monkeypatch):
+    """It has changed, but its owner has not given permission yet."""
+    factory.write("00000001", 77, 12_000)
+    before, original = open_table(tmp_path / "out"), headers.read_header
+    with monkeypatch.context() as patch:
+
+        def refuse(_file):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        patch.setattr(headers, "read_header", refuse)
+        update(factory, tmp_path / "out")
+    assert original is headers.read_header
+    xarray.testing.assert_equal(open_table(tmp_path / "out"), before)
+    update(factory, tmp_path / "out")
+    check_against(factory, tmp_path / "out")
+
+
+def test_clips_of_an_archive_that_was_repaired_are_computed(factory, tmp_path, capsys):
+    archive, output = tmp_path / "night.zip", tmp_path / "out"
+    content = {f"press/id_02/normal/{number:08d}.wav": wav(50 + number, 12_000) for number in range(3)}
+    damaged = pack(archive, content).read_bytes()
+    at = damaged.index(b"00000001.wav") + 2000
+    archive.write_bytes(damaged[:at] + bytes(byte ^ 255 for byte in damaged[at : at + 50]) + damaged[at + 50 :])
+    assert featurize_here(archive, "--output", output, "--update") == 3
+    assert len([status for status in statuses(output).values() if status != "ok"]) == 1
+    archive.write_bytes(damaged)
+    os.utime(archive, (factory.clock + 1, factory.clock + 1))
+    assert featurize_here(archive, "--output", output, "--update") == 0
+    assert set(statuses(output).values()) == {"ok"}
+    assert len(open_table(output).path) == 8
+    capsys.readouterr()
