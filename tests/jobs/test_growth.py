@@ -11,8 +11,10 @@ import pytest
 import xarray
 
 import mimii
-from tests.helpers.commands import assert_same_bytes, contents, featurize, open_table, wait_for
+from mimii.engine import runs
+from tests.helpers.commands import assert_same_bytes, contents, featurize, featurize_here, open_table, wait_for
 from tests.helpers.faults import Run
+from tests.helpers.proxy import proxy_to
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import CHECKSUMS, rclone_server
 
@@ -167,3 +169,48 @@ def test_of_two_updates_at_once_one_is_refused_or_both_succeed_and_nothing_is_lo
         assert set(table.status.values) == {"ok"}
         assert mimii.verify(str(output)).is_right
         assert not [name for name in contents(output) if name.startswith("lease-")]
+
+
+# On S3
+
+
+@pytest.fixture
+def proxy(tmp_path, use):
+    (tmp_path / "objects" / BUCKET).mkdir(parents=True)
+    with rclone_server(tmp_path / "objects") as server, proxy_to(server) as proxy:
+        yield use(proxy)
+
+
+def test_a_table_on_s3_grows_is_pruned_and_made_anew_and_an_update_with_nothing_new_takes_few_requests(
+    proxy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0.0)
+    raw, output = write_some(tmp_path / "raw", range(60)), f"s3://{BUCKET}/out"
+    assert featurize_here(raw, "--output", output, *SMALL) == 0
+    write_some(raw, range(60, 65))
+    next(raw.rglob("00000007.wav")).unlink()
+    assert featurize_here(raw, "--output", output, "--update", "--prune") == 0
+    before = len(proxy.finished())
+    assert featurize_here(raw, "--output", output, "--update", "--prune") == 0
+    requests = proxy.finished()[before:]
+    assert {one.method for one in requests} == {"GET"}
+    assert len(requests) <= MOST_REQUESTS
+    table = read_from(output)
+    gone = [str(path).endswith("00000007.wav") for path in table.path.values]
+    assert np.array_equal(table.status.values == "removed", gone)
+    assert (np.isnan(table.features.values).all(axis=1) == np.array(gone)[table.row_clip.values]).all()
+    assert featurize_here(raw, "--output", output, "--overwrite", *OTHER) == 0
+    table, expected = read_from(output), expected_rows(raw, 256)
+    for clip, path in enumerate(table.path.values):
+        rows = table.features.values[table.row_clip.values == clip]
+        np.testing.assert_array_equal(rows, expected[Path(str(path)).name])
+    assert mimii.verify(output).is_right
+
+
+MOST_REQUESTS = 22
+"""The head 5 times, 9 columns, 2 listings, 2 records twice."""
+
+
+def read_from(output):
+    options = {"config_kwargs": CHECKSUMS, "use_listings_cache": False, "skip_instance_cache": True}
+    return xarray.open_zarr(output, storage_options=options).load()

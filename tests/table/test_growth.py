@@ -20,7 +20,7 @@ from mimii.engine import StoreError
 from mimii.recordings import headers
 from mimii.table import make
 from tests.helpers.archives import pack, wav
-from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table, replaced, shard_files
 from tests.helpers.growth import (
     LENGTHS,
     SPEC,
@@ -474,3 +474,38 @@ def test_clips_of_an_archive_that_was_repaired_are_computed(factory, tmp_path, c
     assert set(statuses(output).values()) == {"ok"}
     assert len(open_table(output).path) == 8
     capsys.readouterr()
+
+
+# What an update costs
+
+N_CLIPS, N_UPDATES, N_NEW = 200, 6, 5
+"""By hand: 2,000, 20 and 5."""
+
+SHORT_HOP = mimii.FeatureSpec(n_mels=16, n_fft=512, hop_length=32, frames=3)
+
+
+def test_an_update_opens_what_is_new_and_rewrites_at_most_two_shards(tmp_path, opened):
+    factory, output = Factory(tmp_path / "factory"), tmp_path / "out"
+    for number in range(N_CLIPS):
+        factory.write(f"{number:08d}", number, 4800)
+
+    def run_update():
+        clips = mimii.find_recordings(str(factory.folder / "raw"))
+        plan = mimii.plan_table(clips, SHORT_HOP, split="stratified", shard_bytes=1 << 18)
+        return mimii.featurize(plan, str(output), update=True)
+
+    run_update()
+    assert len(shard_files(output)) >= N_CLIPS // 70
+    opened.clear()
+    for night in range(N_UPDATES):
+        for number in range(N_NEW):
+            name = N_CLIPS + N_NEW * night + number
+            factory.write(f"{name:08d}", name, 4800)
+        before = shard_files(output)
+        assert len(run_update().computed) <= 2
+        assert len(replaced(before, output)) <= 2
+    assert len(opened) == N_UPDATES * N_NEW
+    before = contents(output)
+    assert run_update().computed == ()
+    assert contents(output) == before
+    assert len(open_table(output).path) == N_CLIPS + N_UPDATES * N_NEW
