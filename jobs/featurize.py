@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mimii
@@ -103,20 +104,32 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    return run_command("featurize", make_parser().parse_args(arguments), _featurize)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.prune and not options.update:
+        parser.error("argument --prune: needs --update")
+    if options.update and options.overwrite:
+        parser.error("argument --overwrite: not with --update, which keeps what is there; take one of them")
+    return run_command("featurize", options, _featurize)
 
 
 def _featurize(options: argparse.Namespace) -> int:
+    where = scheduler_of(options)
+    return table.until_unchanged(lambda: _plan_and_make(options, where))
+
+
+def _plan_and_make(options: argparse.Namespace, where: engine.Where) -> int:
+    """Do it all, once; ChangedError where another update ends between the plan and the work."""
     from jobs.progress import show_progress
     from jobs.report import conclude, print_run, print_use
 
-    started, where = began(), scheduler_of(options)
+    started = began()
     existing = engine.look(open_output(options, storage.SHORT_TIMEOUT), table.HEAD)  # a refusal comes before the plan
     if where.scheduler == "local" and not (options.dry_run or (existing and options.update)):
         engine.start_early()
     growth, clips = _plan(options, existing)
     planned = _planned(options, growth, clips)
-    special = {"update": _count_changes(growth)} if growth.plan.grown_from else {}
+    special = {"update": _count_changes(growth)} if growth.plan.has_grown else {}
     if options.dry_run:
         return _show_plan(planned, growth, existing, special)
     run = mimii.featurize(
@@ -145,9 +158,9 @@ def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tupl
     make_plan = table.plan_clips if there else _plan_table
     by = recordings.Split(options.split or split, train_fraction, seed)
     plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20)
-    access = output_access(options)
-    grown = table.plan_update(plan, options.output, prune=options.prune, access=access) if there else table.Growth(plan)
-    return grown, clips
+    if not there:
+        return table.Growth(replace(plan, grown_from=table.NOTHING) if options.update else plan), clips
+    return table.plan_update(plan, options.output, prune=options.prune, access=output_access(options)), clips
 
 
 def _plan_table(
@@ -173,7 +186,7 @@ def _planned(options: argparse.Namespace, growth: table.Growth, clips: recording
 
     plan = growth.plan
     output = table.TableOutput(plan, open_output(options))
-    if not plan.grown_from:
+    if not plan.has_grown:
         return Planned("featurize", options, clips, plan.catalogue, output)
     every = recordings.Recordings(plan.catalogue.clips, plan.sources, clips.n_headers, clips.n_requests)
     is_named, is_read = plan.is_readable.tolist().__getitem__, growth.to_read.__contains__
@@ -196,7 +209,7 @@ def _show_plan(
 ) -> int:
     from jobs.report import print_plan
 
-    if not growth.plan.grown_from:
+    if not growth.plan.has_grown:
         print_plan(planned, _describe_plan(growth.plan))
         return OK
     output = planned.output.at(existing)

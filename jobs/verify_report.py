@@ -9,13 +9,19 @@ from typing import Any
 
 from jobs.words import format_bytes, numbered
 from mimii.storage import is_remote, printable
-from mimii.verification import CHECKS, Checked, Finding, Verdict
+from mimii.verification import ALL_COLUMNS, CHECKS, Checked, Finding, Verdict
 
 _MOST_FINDINGS = 10
-_AGAIN = "run the python -m jobs.featurize command that made the store again, with the same options"
-_OVERWRITE = (
-    "if it refuses because clips or options have changed, it lists the changes; with --overwrite it replaces the store"
+_COPY = "where recordings of the table are gone, copy the store first: what is deleted here is made again from them"
+_AGAIN = (
+    "run the python -m jobs.featurize command that made the store again, with the same options; where the table has "
+    "grown, with --update"
 )
+_OVERWRITE = (
+    "if it refuses because clips or options have changed, it lists the changes; with --overwrite it replaces the "
+    "store, without recordings that are gone"
+)
+_NEEDS_NO_RECORDING = ("features/mel/", "row_clip/", "mel_", "feature_mean/", "feature_std/", "first_row/", ALL_COLUMNS)
 _FETCH = (
     "check which archives are complete (python -m jobs.fetch NAME --verify-only), and featurize them to another "
     "--output"
@@ -104,11 +110,18 @@ def _describe_findings(checked: Checked) -> list[str]:
 def _steps(verdict: Verdict) -> Iterator[str]:
     keys, root = _deletions(verdict.findings), verdict.store.rstrip("/")
     command = "aws s3 rm" if is_remote(root) else "rm"
+    if not all(map(_needs_no_recording, keys)):
+        yield _COPY
     for key in keys[:_MOST_FINDINGS]:
         yield f"{command} {shlex.quote(printable(f'{root}/{key}'))}"
     if len(keys) > _MOST_FINDINGS:
         yield f"and {len(keys) - _MOST_FINDINGS:,} more; all are in --json, under 'delete'"
     yield from _afterwards(verdict.findings)
+
+
+def _needs_no_recording(key: str) -> bool:
+    """Say whether an object is made again from others: from rows, records or the metadata of the group."""
+    return key.startswith(_NEEDS_NO_RECORDING) or key.endswith("zarr.json")
 
 
 def _deletions(findings: Sequence[Finding]) -> list[str]:

@@ -9,6 +9,7 @@ from .early import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
 from .early import start_early as start_early
 from .lease import BusyError as BusyError
 from .outputs import LEASE as LEASE
+from .outputs import ChangedError as ChangedError
 from .outputs import Existing as Existing
 from .outputs import Head as Head
 from .outputs import InPlace as InPlace

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
@@ -32,6 +32,10 @@ _ATTRIBUTION = (
 
 class StoreError(RuntimeError):
     """An output that is not ours to write, or that holds other results; the message says what to do."""
+
+
+class ChangedError(StoreError):
+    """An output that another run has changed since this one was planned: to be planned again."""
 
 
 class UnfinishedError(RuntimeError):
@@ -95,6 +99,11 @@ class Output(Protocol):
     @property
     def replaced(self) -> Sequence[str]:
         """Folders of which only the last documents stay when it is finished."""
+        ...
+
+    @property
+    def ahead(self) -> Sequence[str]:
+        """Folders of which the last documents are written before the others."""
         ...
 
     @property
@@ -209,6 +218,7 @@ class InPlace:
     """What most outputs do alike: they are made where they are, a task as a whole, and nothing has to be collected."""
 
     __slots__ = ()
+    ahead: ClassVar[tuple[str, ...]] = ()
 
     def at(self, _existing: Existing | None) -> Self:
         """Return itself: there is one way to store it."""
@@ -328,6 +338,7 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     for folder in output.replaced:
         for key in output.objects.sizes(folder).keys() - documents.keys():
             output.objects.delete(key)
+    output.objects.put_all({key: documents.pop(key) for key in _below(output.ahead, documents)})
     output.objects.put_all(documents)
     _delete_surplus(output.objects, output.surplus(records, sizes), sizes)
     output.objects.delete_partial()
@@ -348,6 +359,10 @@ def _delete_surplus(objects: Objects, keys: AbstractSet[str], sizes: Mapping[str
 def _folders(key: str) -> Iterator[str]:
     parts = key.split("/")[:-1]
     return ("/".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _below(folders: Sequence[str], keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if key.partition("/")[0] in folders]
 
 
 def erase(output: Output) -> None:

@@ -136,6 +136,7 @@ def _run_once(
     """Do what is missing; None where another run has changed the output before this one held its lease."""
     existing = _look(output, overwrite=overwrite)
     is_other = existing is not None and bool(output.differences(existing))
+    as_stored = with_timeout(output.objects, SHORT_TIMEOUT)  # by other keys, a head may say something else
     aside = output.beside(existing) if existing and is_other and existing.finished else None
     output = aside or output.at(existing)
     found, is_whole = compare(output, None if is_other and not aside else existing)
@@ -145,7 +146,7 @@ def _run_once(
     near = with_timeout(output.objects, SHORT_TIMEOUT)
     near.check()
     with hold(near, output.purpose) as held:
-        if held.had_rivals or look(near, output.head) != existing:
+        if held.had_rivals or look(as_stored, output.head) != existing:
             return None
         if is_other and not aside:
             erase(output)

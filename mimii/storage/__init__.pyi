@@ -34,6 +34,7 @@ from .places import path_to_text as path_to_text
 from .places import split_url as split_url
 from .places import text_to_path as text_to_path
 from .problems import AudioError as AudioError
+from .problems import is_unreadable as is_unreadable
 from .problems import missing_channel as missing_channel
 from .problems import printable as printable
 from .problems import unreadable as unreadable

@@ -19,12 +19,14 @@ from .keys import RECORDS as RECORDS
 from .keys import ROW_CLIP as ROW_CLIP
 from .keys import intent_key as intent_key
 from .keys import mel_key as mel_key
+from .keys import metadata_key as metadata_key
 from .keys import row_clip_key as row_clip_key
 from .keys import shard_key as shard_key
 from .make import featurize as featurize
 from .make import plan_clips as plan_clips
 from .make import plan_table as plan_table
 from .make import plan_update as plan_update
+from .make import until_unchanged as until_unchanged
 from .mel_columns import collect_chunk as collect_chunk
 from .mel_columns import describe_chunks as describe_chunks
 from .mel_columns import mel_chunk_key as mel_chunk_key
@@ -57,6 +59,7 @@ from .statistics import no_sums as no_sums
 from .store import TableOutput as TableOutput
 from .store import digest_left as digest_left
 from .table import HEAD as HEAD
+from .table import NOTHING as NOTHING
 from .table import SHARD_BYTES as SHARD_BYTES
 from .table import ShardTask as ShardTask
 from .table import TablePlan as TablePlan

@@ -4,15 +4,29 @@ Clips that are in the table keep their index and their rows for ever; new ones c
 but the table's columns and records, and nothing is written.
 """
 
+import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Existing, Origins, StoreError, as_unicode, changed, digest, find_origins, from_json, name_some
+from mimii.engine import (
+    Existing,
+    Origins,
+    Record,
+    StoreError,
+    as_unicode,
+    changed,
+    digest,
+    find_origins,
+    from_json,
+    name_some,
+    record_key,
+)
 from mimii.features import FeatureSpec
 from mimii.recordings import (
     ABNORMAL,
@@ -26,12 +40,14 @@ from mimii.recordings import (
     Identity,
     split_clips,
 )
-from mimii.storage import Objects, Place, is_remote
-from mimii.table.keys import RECORDS
+from mimii.storage import Objects, Place, is_remote, is_unreadable
+from mimii.table.columns import CLIPS_A_CHUNK
+from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
-from mimii.table.reading import read_column, read_layout
+from mimii.table.reading import open_array, read_layout
+from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, spans_from_values
-from mimii.table.table import TablePlan, complete_plan
+from mimii.table.table import HEAD, TablePlan, complete_plan
 
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
@@ -106,8 +122,9 @@ def read_state(objects: Objects, existing: Existing) -> State:
         )
         raise StoreError(msg)
     try:
-        columns = _same_length({name: _as_list(read_column(objects, name)) for name in _READ})
-        layout = read_layout(objects)
+        metadata = _read_metadata(objects)
+        columns = _same_length({name: _as_list(_read_whole(objects, name, metadata)) for name in _READ})
+        layout = read_layout(metadata[metadata_key(FEATURES)])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
@@ -124,6 +141,25 @@ def _as_list(column: NDArray[Any]) -> list[Any]:
     return [seen.setdefault(value, value) for value in column.tolist()]
 
 
+def _read_metadata(objects: Objects) -> dict[str, bytes]:
+    """Return the metadata of the arrays: of a finished table by its group, which an update replaces last of all."""
+    group = json.loads(objects.get(HEAD.key) or b"{}")
+    if consolidated := group.get("consolidated_metadata"):
+        return {metadata_key(name): json.dumps(one).encode() for name, one in consolidated["metadata"].items()}
+    return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ)])
+
+
+def _read_whole(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
+    """Read a column; KeyError where a part of it is missing, which zarr would take for empty values."""
+    key = metadata_key(name)
+    [n_clips] = json.loads(metadata[key])["shape"]
+    keys = [f"{name}/c.{chunk}" for chunk in range(math.ceil(n_clips / CLIPS_A_CHUNK))]
+    found = objects.get_all(keys)
+    if missing := [one for one in keys if one not in found]:
+        raise KeyError(missing[0])
+    return np.asarray(open_array({**found, key: metadata[key]}, name)[:])
+
+
 def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """Return the entries that all columns have: an update that was stopped may have added to some."""
     n_clips = min(map(len, columns.values()))
@@ -131,19 +167,37 @@ def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
-    """Read from the records which recordings clips are of; where none says so, their paths say where they are."""
+    """Read from the records which recordings clips are of; where none says so, their paths say where they are.
+
+    The version is 0 where it is unknown, or an update was stopped when it had replaced only some of a clip's rows.
+    """
     found = np.zeros((3, len(paths)), np.int64)
-    keys = [key for key in objects.sizes(RECORDS) if not key.endswith(".next.json")]
-    for start in range(0, len(keys), _RECORDS_AT_ONCE):
-        for data in objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values():
-            record = from_json(data)
-            spans = spans_from_values(record.result) if record else None
-            if spans is not None:
-                spans = spans[spans["clip"] < len(paths)]
-                found[:, spans["clip"]] = spans["place"], spans["version"], spans["archive"]
+    for record in _each_record(objects):
+        spans = spans_from_values(record.result) if record else None
+        if spans is not None:
+            spans = spans[spans["clip"] < len(paths)]
+            clips, version = spans["clip"], spans["version"].copy()
+            version[(found[0, clips] != 0) & (found[1, clips] != version)] = 0
+            found[:, clips] = spans["place"], version, spans["archive"]
     for clip in np.flatnonzero(found[0] == 0).tolist():
         found[0, clip] = digest(_absolute(paths[clip]))
     return Origins(*found)
+
+
+def _each_record(objects: Objects) -> Iterator[Record | None]:
+    """Yield the records of the shards that are there: of a shard that was about to be replaced, one of two."""
+    listed = objects.sizes(RECORDS).keys()
+    begun = {task for task in map(_task_of_intent, listed) if task is not None}
+    keys = sorted(listed - {key for task in begun for key in (intent_key(task), record_key(RECORDS, task))})
+    for start in range(0, len(keys), _RECORDS_AT_ONCE):
+        yield from map(from_json, objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values())
+    for task in sorted(begun):
+        yield read_record_of(objects, task, objects.get(shard_key(task)) or b"")
+
+
+def _task_of_intent(key: str) -> int | None:
+    number = key.removeprefix(f"{RECORDS}/").removesuffix(".next.json")
+    return int(number) if number.isdecimal() and key == intent_key(int(number)) else None
 
 
 def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
@@ -162,32 +216,42 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """Which found clips are which of the table, by index; and which of the table become clips of another length."""
+    """Which found clips are which of the table, by index; which of the table become clips of another length.
+
+    Those that are `absent` are named, as by a list, and cannot be read now: only their labels are of interest.
+    """
 
     there: Mapping[int, int]
     outgrown: frozenset[int]
+    absent: frozenset[int]
 
     @property
     def found(self) -> dict[int, int]:
         """The found clip of each clip of the table that has one."""
         return {there: found for found, there in self.there.items()}
 
+    @property
+    def readable(self) -> dict[int, int]:
+        """Those of them that can be read now, or are known to be bad."""
+        return {there: found for there, found in self.found.items() if there not in self.absent}
+
 
 def _match(plan: TablePlan, state: State) -> _Match:
     status, n_rows, places = state.columns["status"], state.columns["n_rows"], state.origins.place.tolist()
     live = {place: clip for clip, place in enumerate(places) if status[clip] not in (REMOVED, REPLACED)}
     removed = {place: clip for clip, place in enumerate(places) if status[clip] == REMOVED}
-    there, outgrown = {}, set()
+    there, outgrown, absent = {}, set(), set()
     for found, place in enumerate(plan.origins.place.tolist()):
         rows_now, clip = int(plan.catalogue.n_rows[found]), live.get(place)
         if clip is not None:
             if rows_now in (0, n_rows[clip]):
                 there[found] = clip
+                absent |= {clip} if n_rows[clip] and is_unreadable(plan.catalogue.problems[found]) else set()
             else:
                 outgrown.add(clip)
         elif (clip := removed.get(place)) is not None and rows_now == n_rows[clip]:
             there[found] = clip
-    return _Match(there, frozenset(outgrown))
+    return _Match(there, frozenset(outgrown), frozenset(absent))
 
 
 def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
@@ -204,11 +268,11 @@ def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
 
 
 def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int]) -> TablePlan:
-    found, n_there = match.found, len(state.paths)
+    found, readable, n_there = match.found, match.readable, len(state.paths)
     out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED)
     old = [_old_clip(plan, state, clip, found.get(clip)) for clip in range(n_there)]
     new = [plan.catalogue.clips[clip] for clip in added]
-    problems = [out.get(clip, _old_problem(plan, state, clip, found.get(clip))) for clip in range(n_there)]
+    problems = [out.get(clip, _old_problem(plan, state, clip, readable.get(clip))) for clip in range(n_there)]
     problems += [plan.catalogue.problems[clip] for clip in added]
     n_rows = np.array([*state.columns["n_rows"], *plan.catalogue.n_rows[list(added)].tolist()], np.int32)
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
@@ -217,10 +281,10 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
     catalogue = Catalogue(
         state.spec, (*old, *new), tuple(splits), np.array(n_samples, np.int64), n_rows, tuple(problems)
     )
-    readable = np.array([*(clip in found for clip in range(n_there)), *(True for _ in added)], bool)
-    origins = _origins(plan, state, found, out) + find_origins(new)
+    is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
+    origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
-    return complete_plan(catalogue, state.layout, origins, readable, sources, plan.split, state.fingerprint)
+    return complete_plan(catalogue, state.layout, origins, is_readable, sources, plan.split, state.fingerprint)
 
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:
@@ -261,23 +325,24 @@ def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mappi
 def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
     """Return the splits: those that are there stay; clips that are new, or labelled only now, are split by themselves.
 
-    A clip that turns out to be abnormal is for training no more.
+    A clip that turns out to be abnormal is for training no more. One that was so before stays where it is: it was put
+    there by a list, or by a policy that trains on both.
     """
     n_there = len(state.paths)
     labels, splits = state.columns["label"], state.columns["split"]
     is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
     by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
-    kept = [*splits, *[""] * (len(clips) - n_there)]
+    kept = [*zip(splits, labels, strict=True), *[("", UNKNOWN)] * (len(clips) - n_there)]
     return [
-        next(by_policy) if new else _keep_split(clip, split, plan.split.policy)
-        for clip, split, new in zip(clips, kept, is_new, strict=True)
+        next(by_policy) if new else _keep_split(clip, *before, plan.split.policy)
+        for clip, before, new in zip(clips, kept, is_new, strict=True)
     ]
 
 
-def _keep_split(clip: Clip, split: str, policy: str) -> str:
+def _keep_split(clip: Clip, split: str, label: int, policy: str) -> str:
     if clip.identity.split and policy != "none":
         return clip.identity.split
-    return TEST if clip.identity.label == ABNORMAL and split == TRAIN else split
+    return TEST if clip.identity.label == ABNORMAL != label and split == TRAIN else split
 
 
 def _describe(

@@ -21,6 +21,11 @@ def mel_key(index: int, fingerprint: str) -> str:
     return f"{MEL}/{index}-{fingerprint}"
 
 
+def metadata_key(name: str) -> str:
+    """Return the key of the metadata of an array."""
+    return f"{name}/zarr.json"
+
+
 def intent_key(index: int) -> str:
     """Return the key of the record of a shard that is about to be replaced."""
     return f"{RECORDS}/{index}.next.json"

@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from mimii.engine import SILENT, Progress, Run, Scheduler, look, run
+from mimii.engine import SILENT, ChangedError, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
 from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, Split, choose_spec, make_catalogue, split_clips
 from mimii.storage import (
@@ -23,8 +24,12 @@ from mimii.table.growth import Growth, grow, read_state
 from mimii.table.keys import RECORDS
 from mimii.table.reading import open_store
 from mimii.table.store import TableOutput
-from mimii.table.table import HEAD, SHARD_BYTES, TablePlan, make_table_plan
+from mimii.table.table import HEAD, NOTHING, SHARD_BYTES, TablePlan, make_table_plan
 
+_MOST_PLANS = 100
+"""Each further one means that another update has ended in between: this many do not come one after the other."""
+
+_Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
@@ -104,10 +109,11 @@ def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, acces
     objects = with_timeout(open_store(os.fspath(output), access), SHORT_TIMEOUT)
     existing = look(objects, HEAD)
     if existing is None:
-        return Growth(plan, added=sorted(clip.path for clip in plan.catalogue.clips))
+        return Growth(replace(plan, grown_from=NOTHING), added=sorted(clip.path for clip in plan.catalogue.clips))
     if not existing.finished and not objects.sizes(RECORDS):  # stopped before its first shard
         return Growth(replace(plan, grown_from=existing.attributes["fingerprint"]))
-    return grow(plan, read_state(objects, existing), prune=prune)
+    growth = grow(plan, read_state(objects, existing), prune=prune)
+    return replace(growth, plan=replace(growth.plan, keeps_rows=existing.finished))
 
 
 def _why_no_training(clips: Sequence[Clip], split: str) -> str:
@@ -144,7 +150,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         Where the shards are computed; None is this process, one after the other.
     update : bool
         Add these clips to the table that is there: what it has already stays, recordings that changed are computed
-        again, labels and splits that differ are corrected.
+        again, labels and splits that differ are corrected. Where another update ends just before, it is planned again.
     prune : bool
         With `update`, take clips out whose recordings are gone, see `plan_update`.
     overwrite : bool
@@ -165,6 +171,8 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
     ------
     TypeError
         If the plan is not one.
+    ValueError
+        If `prune` comes without `update`, or `overwrite` with it.
     SourceError
         If the plan has no clips at all. Where it has clips and none can be used, the table says why.
     StoreError
@@ -176,10 +184,27 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
 
     """
     expect(plan, TablePlan, "featurize takes a plan: mimii.plan_table(mimii.find_recordings(FOLDER))")
-    if update:
-        plan = plan_update(plan, output, prune=prune, access=access).plan
-    if not plan.catalogue.clips:
-        msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
-        raise SourceError(msg)
-    table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
-    return run(table, client, overwrite=overwrite, progress=progress)
+    if (prune and not update) or (update and overwrite):
+        msg = "prune is for update=True alone, and update and overwrite exclude each other"
+        raise ValueError(msg)
+
+    def make(plan: TablePlan) -> Run:
+        if not plan.catalogue.clips:
+            msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder with the recordings"
+            raise SourceError(msg)
+        table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
+        return run(table, client, overwrite=overwrite, progress=progress)
+
+    if not update:
+        return make(plan)
+    return until_unchanged(lambda: make(plan_update(plan, output, prune=prune, access=access).plan))
+
+
+def until_unchanged(update: Callable[[], _Result]) -> _Result:
+    """Plan and make an update; do it again where another one has come between the plan and the work."""
+    for _ in range(_MOST_PLANS - 1):
+        try:
+            return update()
+        except ChangedError as error:
+            _log.info("%s", error)
+    return update()

@@ -225,9 +225,9 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
         raise OSError(msg) from error
 
 
-def read_layout(objects: Objects) -> Layout:
-    """Read how the rows of a table are cut up."""
-    features = json.loads(objects.get(f"{FEATURES}/{_GROUP}") or b"{}")
+def read_layout(document: bytes) -> Layout:
+    """Read from the metadata of the features how they are cut up."""
+    features = json.loads(document)
     shard_rows, n_features = features["chunk_grid"]["configuration"]["chunk_shape"]
     chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
     return Layout(int(n_features), int(chunk_rows), int(shard_rows))

@@ -14,13 +14,11 @@ from mimii.features import ClipResult, FloatArray, mel_statistics, stack_frames,
 from mimii.storage import Objects
 from mimii.table.encoding import decode_chunk, decode_shard, encode_chunk, encode_shard
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, row_clip_key, shard_key
+from mimii.table.lost_statistics import N_STATISTICS, make_again
 from mimii.table.plan import Layout
 from mimii.table.spans import find_same, spans_as_values, spans_from_values
 from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_stacked
 from mimii.table.table import ShardTask
-
-N_STATISTICS = 3
-"""Mean, standard deviation and maximum of each mel band."""
 
 
 class ShardError(OSError):
@@ -111,15 +109,16 @@ def _read_there(task: ShardTask) -> _There:
     spans = None if record is None else spans_from_values(record.result)
     if record is None or spans is None or record.result.get("made") != task.made:
         raise _error(task, "no record is of these bytes")
-    statistics = task.output.get(mel_key(number, record.stamp.fingerprint))
-    if statistics is None:
-        raise _error(task, "its mel statistics are missing")
+    stored = task.output.get(mel_key(number, record.stamp.fingerprint))
     shape = (len(spans), N_STATISTICS, task.spec.n_mels)
     try:
-        decoded = decode_shard(data, task.layout), decode_chunk(statistics, shape)
+        rows = decode_shard(data, task.layout)
+        statistics = make_again(task, record, spans, rows) if stored is None else decode_chunk(stored, shape)
     except ValueError as error:
         raise _error(task, f"damaged: {error}") from error
-    return _There(*decoded, find_same(task.spans, spans), task)
+    if statistics is None:
+        raise _error(task, "its mel statistics are missing")
+    return _There(rows, statistics, find_same(task.spans, spans), task)
 
 
 def _error(task: ShardTask, problem: str) -> ShardError:

@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import (
+    ChangedError,
     Existing,
     Head,
     Pipeline,
     Record,
     Stamp,
+    StoreError,
     as_unicode,
     changed,
     clips_to_partitions,
@@ -79,6 +81,8 @@ class TableOutput:
     head: ClassVar[Head] = HEAD
     parts: ClassVar[tuple[str, ...]] = (RECORDS, *SCHEMA)
     replaced: ClassVar[tuple[str, ...]] = ()
+    ahead: ClassVar[tuple[str, ...]] = ("split",)
+    """What becomes of a split depends on the label before: an update that is resumed must not find the new one."""
     noun: ClassVar[str] = "shard"
     pipeline: ClassVar[Pipeline] = Pipeline("load-mel-db-shard", partial(clips_to_partitions, write=write_shard))
 
@@ -89,7 +93,12 @@ class TableOutput:
         return hashlib.sha256(self.plan.fingerprint.encode() + versions).hexdigest()[:16]
 
     def at(self, existing: Existing | None) -> "TableOutput":
-        """Return this output with the keys of the table that is there."""
+        """Return this output with the keys of the table that is there.
+
+        Raises ChangedError where that is not there any more.
+        """
+        if existing is None and self.plan.has_grown:
+            raise self._has_changed()
         second = bool(existing and existing.attributes[HAS_SECOND_KEYS])
         return replace(self, objects=by_keys(self.objects, second=second))
 
@@ -138,11 +147,29 @@ class TableOutput:
         return [clip for clip in record.bad if not self.plan.catalogue.problems[clip]]
 
     def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
-        """Return the record of the shard that is there, though another one is wanted."""
+        """Return the record of the shard that is there, though another one is wanted.
+
+        Raises StoreError where none is of it, and rows of it would be lost that cannot be computed again.
+        """
         if intent_key(task) in sizes:
-            return read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
+            record = read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
         written = record.written.get(shard_key(task)) if record else None
-        return record if written and sizes.get(shard_key(task)) == written.size else None
+        if record and written and sizes.get(shard_key(task)) == written.size:
+            return record
+        if self.plan.keeps_rows and shard_key(task) in sizes:
+            self._check_readable(task)
+        return None
+
+    def _check_readable(self, task: int) -> None:
+        problems, is_readable = self.plan.catalogue.problems, self.plan.is_readable
+        lost = [clip for clip in self.clips_of(task) if not is_readable[clip] and not problems[clip]]
+        if lost:
+            msg = (
+                f"{self.objects.root}/{shard_key(task)}: no record is of this shard, so its rows cannot be kept, and "
+                f"{len(lost)} recordings of it were not named, the first is {self.plan.catalogue.clips[lost[0]].path}. "
+                "Name them, too; to give their rows up, delete this object"
+            )
+            raise StoreError(msg)
 
     def recall(self, _todo: Sequence[int], _sizes: Mapping[str, int]) -> "TableOutput":
         """Return itself: the record of a shard says what it may keep, and tasks write in an order that loses none."""
@@ -162,17 +189,25 @@ class TableOutput:
         return self.plan.rows.n_finished(task)
 
     def differences(self, existing: Existing) -> list[str]:
-        """Say how the table in the store differs."""
+        """Say how the table in the store differs.
+
+        Raises ChangedError where this is an update of another one.
+        """
         there, plan = existing.attributes, self.plan
         if there["fingerprint"] == plan.fingerprint:
             return []
         if plan.grown_from:
-            return [] if there["fingerprint"] == plan.grown_from else ["it has changed since this was planned"]
+            if there["fingerprint"] != plan.grown_from:
+                raise self._has_changed()
+            return []
         found = changed(there.get("spec", {}), plan.catalogue.spec.as_dict()) + changed(there, {"format": FORMAT})
         if not found and there.get("clips_digest") != _digest(plan):
             found += clip_differences(self.objects, existing, plan)
         shard_rows = there.get("shard_rows")
         return found or [f"layout: shards of {shard_rows} rows there, {plan.rows.layout.shard_rows} now"]
+
+    def _has_changed(self) -> ChangedError:
+        return ChangedError(f"{self.objects.root}: another run has changed it since this one was planned; run it again")
 
     def first_documents(self) -> dict[str, bytes]:
         """Return the group and its arrays: only shards and results are missing."""
@@ -210,7 +245,8 @@ class TableOutput:
         is_this = existing.attributes["fingerprint"] == self.plan.fingerprint
         chunks = list(self._describe_chunks(records))
         is_collected = existing.attributes.get(MEL_CHUNKS) == chunks
-        return is_this and is_collected and sizes.keys() >= _small_keys(self.plan) and not self.find_replaced(sizes)
+        is_clean = not self.surplus(records, sizes) and not self.find_replaced(sizes)
+        return is_this and is_collected and is_clean and sizes.keys() >= _small_keys(self.plan)
 
     def _describe_chunks(self, records: Mapping[int, Record]) -> Iterator[str]:
         left = {task: digest_left(record) for task, record in records.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Head, Origins, Record, Stamp, find_origins
+from mimii.engine import ChangedError, Head, Origins, Record, Stamp, find_origins
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
@@ -30,6 +30,9 @@ SHARD_BYTES = 32 << 20
 """The uncompressed size of a shard where nothing else is asked for."""
 
 _OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests", "mel_chunks", "split")
+
+NOTHING = "nothing"
+"""What a table has grown from that was not there."""
 
 LOST = "its rows are lost, and its recording was not named: name it, too"
 """The status of a clip whose rows are to stay, and are not there any more."""
@@ -87,7 +90,10 @@ class TablePlan:
     split : Split
         How clips were split, for those that come later.
     grown_from : str
-        The fingerprint of the table that this is an update of; empty where it is a table of its own.
+        The fingerprint of the table that this is an update of, `NOTHING` where there was none yet; empty where it is a
+        table of its own.
+    keeps_rows : bool
+        Whether that table is finished: rows of clips that are not read now must be there, and must not be lost.
 
     """
 
@@ -100,6 +106,7 @@ class TablePlan:
     sources: tuple[str, ...] = ()
     split: Split = NO_SPLIT
     grown_from: str = ""
+    keeps_rows: bool = False
 
     def __repr__(self) -> str:
         n_clips, rows = len(self.catalogue.clips), self.rows
@@ -109,6 +116,11 @@ class TablePlan:
             f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
             f"{rows.layout.n_features} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
         )
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether this is an update of a table that is there."""
+        return self.grown_from not in ("", NOTHING)
 
     @property
     def made(self) -> str:
@@ -242,8 +254,17 @@ def _keep(plan: TablePlan, spans: Spans, former: Record | None) -> tuple[list[bo
             is_kept[index] = clip not in former.bad
             faults |= {clip: Fault(former.bad[clip], clip in former.unread)} if clip in former.bad else {}
         elif not plan.is_readable[clip]:
+            _check_version(plan, clip, there)
             faults[clip] = Fault(LOST, unread=True)
     return is_kept, faults
+
+
+def _check_version(plan: TablePlan, clip: int, there: Spans | None) -> None:
+    """Raise ChangedError where a shard has rows of another recording of a clip than when this was planned."""
+    planned = plan.origins.version[clip]
+    if plan.has_grown and there is not None and planned and (there["version"][there["clip"] == clip] != planned).any():
+        msg = "another run has replaced recordings since this one was planned; run it again"
+        raise ChangedError(msg)
 
 
 def _stays(former: Record, span: Any, there: Any) -> bool:  # noqa: ANN401  two of `SPAN`

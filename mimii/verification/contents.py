@@ -27,18 +27,20 @@ from mimii.table import (
     Layout,
     RowPlan,
     digest_made,
+    metadata_key,
     open_array,
     plan_rows,
     read_column,
 )
 from mimii.verification.metadata import (
+    ALL_COLUMNS,
     Checked,
     Finding,
     check_columns,
     check_metadata,
     check_objects,
     check_plan,
-    metadata_key,
+    find_grown,
     read_metadata,
 )
 
@@ -118,6 +120,9 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
             f"checks format {FORMAT}. Make it again with --overwrite, or check it with the version that made it"
         )
         raise StoreError(msg)
+    if grown := find_grown(metadata):
+        problem = f"{grown} is longer than the table: an update is not finished; run the same command again"
+        return None, [Checked("finished", 1, (Finding("finished", objects.root, problem, delete=ALL_COLUMNS),))]
     layout, spec = metadata.layout, metadata.spec
     checked = [Checked("finished", 1), check_metadata(metadata)]
     if checked[-1].findings or layout is None or spec is None:

@@ -5,6 +5,7 @@ The shards are checked in `mimii.verification.shard_check`, the recordings in `m
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from mimii.table import (
     digest_column,
     fingerprint,
     mean_and_std,
+    metadata_key,
     plan_rows,
     read_attributes,
     row_clip_key,
@@ -65,6 +67,10 @@ CHECKS: Mapping[str, str] = MappingProxyType(
 )
 """All checks, in order, and what each counts."""
 
+ALL_COLUMNS = "mel_frequency/c.0"
+"""What is deleted to have all columns written again: it follows from the spec, and no recording is needed for it."""
+
+_DERIVED = ("first_row", "feature_mean", "feature_std", "mel_frequency")
 _KNOWN: Mapping[str, frozenset[Any]] = MappingProxyType(
     {"label": frozenset(LABEL_NAMES), "split": frozenset(("", TRAIN, TEST))}
 )
@@ -164,11 +170,6 @@ def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
     return {name: merged[name] for name in CHECKS if name in merged}
 
 
-def metadata_key(name: str) -> str:
-    """Return the key of the metadata of an array."""
-    return f"{name}/{HEAD.key}"
-
-
 def read_metadata(documents: Mapping[str, bytes]) -> Metadata:
     """Read the metadata of a store."""
     group = json.loads(documents[HEAD.key])
@@ -192,6 +193,15 @@ def check_metadata(metadata: Metadata) -> Checked:
     if not found and (problem := _group_problem(metadata)):
         found.append(Finding("metadata", HEAD.key, problem, delete=metadata_key(FEATURES)))
     return Checked("metadata", 1 + len(SCHEMA), tuple(found))
+
+
+def find_grown(metadata: Metadata) -> str:
+    """Return the name of an array that an update, which is not finished, has made longer; empty where there is none."""
+    for name, own in metadata.own.items():
+        copy = metadata.consolidated.get(name) or {}
+        if own.get("shape", []) > copy.get("shape", [sys.maxsize]) and {**own, "shape": copy["shape"]} == copy:
+            return name
+    return ""
 
 
 def _parse(document: bytes) -> dict[str, Any]:
@@ -295,8 +305,13 @@ def check_columns(columns: Mapping[str, NDArray[Any] | str], metadata: Metadata)
         name: values if isinstance(values, str) else _column_problem(name, values, digests.get(name))
         for name, values in columns.items()
     }
-    found = [Finding("columns", name, text, delete=f"{name}/c.0") for name, text in problems.items() if text]
+    found = [Finding("columns", name, text, delete=delete_for(name)) for name, text in problems.items() if text]
     return Checked("columns", len(columns), tuple(found))
+
+
+def delete_for(name: str) -> str:
+    """Return what to delete so that a column is written again: itself only where nothing is lost with it."""
+    return f"{name}/c.0" if name in _DERIVED else ALL_COLUMNS
 
 
 def _column_problem(name: str, values: NDArray[Any], digest: str | None) -> str:
@@ -307,7 +322,7 @@ def _column_problem(name: str, values: NDArray[Any], digest: str | None) -> str:
     if name == "status" and (values == "").any():
         return f"clip {int(np.flatnonzero(values == '')[0])} has no status"
     if digest is not None and digest != digest_column(values):
-        return "has other values than when the store was finished"
+        return "has other values than when the store was finished: they were changed, or an update is not finished"
     return ""
 
 
@@ -316,18 +331,19 @@ def check_plan(columns: Mapping[str, NDArray[Any]], layout: Layout, total_rows: 
     n_rows = columns["n_rows"]
     plan = plan_rows(n_rows, layout)
     wrong = {
-        "has a negative n_rows": n_rows < 0,
-        "has a first_row that is not the number of rows before it": plan.first_row != columns["first_row"],
-        "is good, but has no rows": (n_rows == 0) & (columns["status"] == GOOD),
+        ("n_rows", "has a negative n_rows"): n_rows < 0,
+        ("first_row", "has a first_row that is not the number of rows before it"): plan.first_row
+        != columns["first_row"],
+        ("n_rows", "is good, but has no rows"): (n_rows == 0) & (columns["status"] == GOOD),
     }
     found = [
-        Finding("plan", f"clip {clip}", problem, clip=int(clip), delete="n_rows/c.0")
-        for problem, where in wrong.items()
+        Finding("plan", f"clip {clip}", problem, clip=int(clip), delete=delete_for(column))
+        for (column, problem), where in wrong.items()
         for clip in np.flatnonzero(where)
     ]
     if plan.total_rows != total_rows:
         problem = f"the clips have {plan.total_rows} rows, the features {total_rows}"
-        found.append(Finding("plan", "n_rows", problem, delete="n_rows/c.0"))
+        found.append(Finding("plan", "n_rows", problem, delete=ALL_COLUMNS))
     return Checked("plan", len(n_rows), tuple(found))
 
 

@@ -5,13 +5,13 @@ The rows are read through zarr, which did not write them, one chunk after the ot
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import Record, Written, from_json, record_key
+from mimii.engine import Record, Written, describe, from_json, record_key
 from mimii.features import FloatArray, mel_statistics, unstack_rows
 from mimii.table import (
     FEATURES,
@@ -29,13 +29,15 @@ from mimii.table import (
     digest_left,
     digest_spans,
     from_values,
+    intent_key,
     mel_key,
     no_sums,
     spans_from_values,
 )
 from mimii.verification.contents import Contents, Store
-from mimii.verification.metadata import MOST_STATISTICS_DB, Checked, Finding, merge, shard_keys
+from mimii.verification.metadata import ALL_COLUMNS, MOST_STATISTICS_DB, Checked, Finding, merge, shard_keys
 
+_MISSING = "is missing"
 Found = Iterator[Finding]
 
 
@@ -91,6 +93,11 @@ class ShardCheck:
         """Return a finding that is fixed by computing the shard again."""
         return Finding(check, where, problem, self.shard, clip, delete=record_key(RECORDS, self.shard))
 
+    def beside(self, check: str, key: str, problem: str, clip: int | None = None) -> Finding:
+        """Return a finding of an object that is made again from the rows of the shard: no recording is needed."""
+        where = key if clip is None else f"clip {clip}"
+        return Finding(check, where, problem, self.shard, clip, delete="" if problem == _MISSING else key)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
@@ -135,29 +142,47 @@ def shard_check(contents: Contents, shard: int) -> ShardCheck:
 
 def check_shard(task: ShardCheck) -> ShardReport:
     """Check one shard."""
-    record_at, of_rows = record_key(RECORDS, task.shard), task.of_rows()
-    found = task.store.objects.get_all([*shard_keys(task.shard), record_at])
+    record_at, next_at = record_key(RECORDS, task.shard), intent_key(task.shard)
+    found = task.store.objects.get_all([*shard_keys(task.shard), record_at, next_at])
     features, row_clip = map(found.get, shard_keys(task.shard))
-    records, record = _check_record(task, found.get(record_at))
+    records, record = _check_record(task, _choose_record(found.get(record_at), found.get(next_at), features))
     spans = spans_from_values(record.result) if record else None
+    checked = [_check_status(task, record)] if task.spans is not None and record else []
+    task = _as_recorded(task, record, spans) if record and spans is not None else task
+    of_rows = task.of_rows()
     if record and spans is not None:
         found |= task.store.objects.get_all([key := mel_key(task.shard, record.stamp.fingerprint)])
-    checked = [records, _check_unfinished(task, spans), _check_bytes(task, found, record)]
+    checked += [records, _check_unfinished(task, spans, has_intent=next_at in found), _check_bytes(task, found, record)]
     sums = dict.fromkeys((TRAIN, OTHER), no_sums(task.store.layout.n_features))
-    if task.spans is not None and record:
-        checked.append(Checked("status", len(task.spans), tuple(_status_findings(task, record))))
     if features is not None:
         by_chunk, sums = _check_rows(task, features, of_rows)
         checked += by_chunk
         if of_rows is not None and record and not any(part.findings for part in by_chunk):
             checked.append(Checked("statistics", 1, tuple(_sum_findings(task, record, sums))))
             if spans is not None and key in found:
-                checked.append(_check_mel(task, features, spans, found[key]))
+                checked.append(_check_mel(task, features, spans, key, found[key]))
     if row_clip is not None and of_rows is not None:
         checked.append(Checked("row_clip", task.n_rows, tuple(_row_clip_findings(task, row_clip, of_rows["clip"]))))
     versions = {} if spans is None else dict(zip(spans["clip"].tolist(), spans["version"].tolist(), strict=True))
     known = (record.stamp.fingerprint, digest_left(record)) if record else ("", "")
     return ShardReport(task.shard, tuple(merge(checked).values()), sums, versions, *known, len(features or b""))
+
+
+def _choose_record(record: bytes | None, intent: bytes | None, shard: bytes | None) -> bytes | None:
+    """Return which of two records is of the shard that is there; the intent is there while it is replaced."""
+    written = describe({"": shard or b""})[""]
+    read = from_json(intent) if intent else None
+    return intent if read and written in read.written.values() else record
+
+
+def _as_recorded(task: ShardCheck, record: Record, spans: Spans) -> ShardCheck:
+    """Return the check with what the record says of its clips: what columns say may be of another time."""
+    ours = spans[spans["clip"] < task.n_clips]
+    if task.spans is None:
+        return task
+    bad = tuple(clip in record.bad for clip in ours["clip"].tolist())
+    whole = tuple(is_whole and not is_bad for is_whole, is_bad in zip(task.is_whole, bad, strict=True))
+    return replace(task, bad=bad, is_train=tuple(ours["is_train"].astype(bool).tolist()), is_whole=whole)
 
 
 def _check_record(task: ShardCheck, data: bytes | None) -> tuple[Checked, Record | None]:
@@ -197,23 +222,24 @@ def _span_problem(task: ShardCheck, spans: Spans) -> str:
     return "" if there == wanted else "is of other rows or clips than the columns say"
 
 
-def _check_unfinished(task: ShardCheck, spans: Spans | None) -> Checked:
-    """Find clips of an update that is not finished."""
+def _check_unfinished(task: ShardCheck, spans: Spans | None, *, has_intent: bool) -> Checked:
+    """Find clips of an update that is not finished, and shards that it was about to replace."""
     n_more = 0 if spans is None or task.spans is None else int(np.count_nonzero(spans["clip"] >= task.n_clips))
-    if not n_more:
+    if not n_more and not has_intent:
         return Checked("finished", 0)
-    problem = f"has {n_more} clips more than the table: an update is not finished; run the same command again"
+    what = f"has {n_more} clips more than the table" if n_more else "was about to be replaced"
+    problem = f"{what}: an update is not finished; run the same command again"
     return Checked("finished", 0, (Finding("finished", record_key(RECORDS, task.shard), problem, task.shard),))
 
 
-def _check_mel(task: ShardCheck, features: bytes, spans: Spans, data: bytes) -> Checked:
+def _check_mel(task: ShardCheck, features: bytes, spans: Spans, key: str, data: bytes) -> Checked:
     """Compare the mel statistics of the clips that are whole in this shard with those of their rows."""
     rows, spec = decode_shard(features, task.store.layout), task.store.spec
     whole, found = [index for index, is_whole in enumerate(task.is_whole) if is_whole], list[Finding]()
     try:
         there = decode_chunk(data, (len(spans), len(MEL_STATISTICS), spec.n_mels))
     except ValueError as error:
-        return Checked("mel", len(whole), (task.finding("mel", mel_key(task.shard, ""), f"cannot be read: {error}"),))
+        return Checked("mel", len(whole), (task.beside("mel", key, f"cannot be read: {error}"),))
     for index in whole:
         span = (task.spans or ())[index]
         of_clip = rows[span.row - task.first_row :][: span.n_rows]
@@ -221,20 +247,25 @@ def _check_mel(task: ShardCheck, features: bytes, spans: Spans, data: bytes) -> 
         differ = np.abs(there[index] - expected).max()
         if not differ <= MOST_STATISTICS_DB:
             problem = f"its mel statistics differ from those of its rows by up to {differ:.3g} dB"
-            found.append(task.finding("mel", f"clip {span.clip}", problem, span.clip))
+            found.append(task.beside("mel", key, problem, span.clip))
     return Checked("mel", len(whole), tuple(found))
 
 
 def _check_bytes(task: ShardCheck, found: Mapping[str, bytes], record: Record | None) -> Checked:
     keys = shard_keys(task.shard) if record is None else tuple(record.written)
     problems = {key: _bytes_problem(found.get(key), record.written[key] if record else None) for key in keys}
-    findings = tuple(task.finding("bytes", key, problem) for key, problem in problems.items() if problem)
+    shard = shard_keys(task.shard)[0]
+    findings = tuple(
+        task.finding("bytes", key, problem) if key == shard else task.beside("bytes", key, problem)
+        for key, problem in problems.items()
+        if problem
+    )
     return Checked("bytes", len(keys), findings)
 
 
 def _bytes_problem(data: bytes | None, written: Written | None) -> str:
     if data is None:
-        return "is missing"
+        return _MISSING
     if written and len(data) != written.size:
         return f"has {len(data)} bytes, and had {written.size} when it was written"
     if written and hashlib.sha256(data).hexdigest() != written.sha256:
@@ -242,12 +273,17 @@ def _bytes_problem(data: bytes | None, written: Written | None) -> str:
     return ""
 
 
+def _check_status(task: ShardCheck, record: Record) -> Checked:
+    """Compare the column with the record: the record is that of the shard, the column is made of all records."""
+    return Checked("status", len(task.spans or ()), tuple(_status_findings(task, record)))
+
+
 def _status_findings(task: ShardCheck, record: Record) -> Found:
     for span, is_bad in zip(task.spans or (), task.bad, strict=True):
         if is_bad != (span.clip in record.bad):
             accuser, other = ("status", "record") if is_bad else ("record", "status")
             problem = f"is bad by its {accuser}, and not by its {other}"
-            yield task.finding("status", f"clip {span.clip}", problem, span.clip)
+            yield Finding("status", f"clip {span.clip}", problem, task.shard, span.clip, delete=ALL_COLUMNS)
 
 
 def _check_rows(task: ShardCheck, shard: bytes, of_rows: NDArray[Any] | None) -> tuple[list[Checked], dict[str, Sums]]:
@@ -352,8 +388,8 @@ def _row_clip_findings(task: ShardCheck, chunk: bytes, expected: NDArray[Any]) -
     array = task.store.open_array(ROW_CLIP, {key: chunk})
     there = _read(array, task.first_row, slice(0, task.n_rows))
     if isinstance(there, str):
-        yield task.finding("row_clip", key, f"cannot be read: {there}")
+        yield task.beside("row_clip", key, f"cannot be read: {there}")
     elif (at := np.flatnonzero(there != expected)).size:
         row = int(at[0])
         problem = f"row {task.first_row + row} has clip {there[row]}, expected is clip {expected[row]}"
-        yield task.finding("row_clip", key, problem)
+        yield task.beside("row_clip", key, problem)

@@ -1,0 +1,97 @@
+"""``--overwrite`` makes the new table beside the old one: a reader finds one of them, whole, wherever it is killed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import xarray
+
+import mimii
+from mimii.engine import runs
+from mimii.table.second_keys import is_first, is_second
+from tests.helpers.commands import assert_same_table, contents, open_table
+from tests.helpers.growth import SPEC, Factory, KilledError, check_against, drop_leases, dying_at
+
+OTHER = mimii.FeatureSpec(n_mels=16, n_fft=512, hop_length=512, frames=2)
+
+
+@pytest.fixture(autouse=True)
+def _no_readers(monkeypatch):
+    monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0.0)
+
+
+@pytest.fixture
+def factory(tmp_path):
+    factory = Factory(tmp_path / "factory")
+    for number in range(4):
+        factory.write(f"{number:08d}", number, 90_000)
+    return factory
+
+
+def make(factory, output, spec, *, overwrite=True, **how):
+    clips = mimii.find_recordings(str(factory.folder / "raw"))
+    plan = mimii.plan_table(clips, spec, split="stratified", shard_bytes=1 << 20)
+    return mimii.featurize(plan, str(output), overwrite=overwrite, **how)
+
+
+def test_killed_at_any_write_a_reader_finds_the_old_or_the_new_table_and_the_same_command_ends(factory, tmp_path):
+    """From first to second keys, and back: each time killed at one write more, until it is not."""
+    make(factory, tmp_path / "one", SPEC)
+    make(factory, tmp_path / "two", OTHER)
+    tables = {SPEC: open_table(tmp_path / "one"), OTHER: open_table(tmp_path / "two")}
+    for n_acts in range(1, 200, STRIDE):
+        output, is_done = tmp_path / "out", True
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(tmp_path / "one", output)
+        for before, after in ((SPEC, OTHER), (OTHER, SPEC)):
+            with pytest.MonkeyPatch.context() as patch:
+                dying_at(patch, n_acts)
+                try:
+                    make(factory, output, after)
+                except KilledError:
+                    is_done = False
+            drop_leases(output)
+            found = open_table(output)
+            assert found.identical(tables[before]) or found.identical(tables[after]), n_acts
+            make(factory, output, after)
+            xarray.testing.assert_identical(open_table(output), tables[after])
+            assert mimii.verify(str(output)).is_right
+            is_other = is_first if after is OTHER else is_second
+            assert not [key for key in contents(output) if is_other(key)]
+        if is_done:
+            return
+    pytest.fail("it never ended")
+
+
+STRIDE = 8
+"""Each third write was tried by hand."""
+
+
+@pytest.mark.parametrize("n_acts", [2, 8, 20])
+@pytest.mark.parametrize("update", [False, True])
+def test_an_ordinary_command_after_an_interrupted_overwrite_keeps_the_table_that_is_there(
+    factory, tmp_path, n_acts, update
+):
+    output = tmp_path / "out"
+    make(factory, output, SPEC)
+    make(factory, tmp_path / "wanted", SPEC)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):  # noqa: PT012
+        dying_at(patch, n_acts)
+        make(factory, output, OTHER)
+    drop_leases(output)
+    make(factory, output, SPEC, overwrite=False, update=update)
+    assert_same_table(output, tmp_path / "wanted")
+    assert contents(output).keys() == contents(tmp_path / "wanted").keys()
+    check_against(factory, output)
+
+
+def test_a_table_with_second_keys_grows(factory, tmp_path):
+    output = tmp_path / "out"
+    make(factory, output, OTHER)
+    make(factory, output, SPEC)
+    assert list(Path(output, "features").glob("c/*/0"))
+    factory.write("00000007", 7, 90_000)
+    factory.write("00000002", 99, 90_000)
+    make(factory, output, SPEC, overwrite=False, update=True)
+    assert list(Path(output, "features").glob("c/*/0"))
+    check_against(factory, output)
