@@ -25,6 +25,9 @@ from mimii.storage import Objects
 SECONDS_BETWEEN_BEATS = 3.0
 SECONDS_UNTIL_STALE = 20.0
 _SECONDS_BETWEEN_LOOKS = 0.5
+_TAKEN_HERE: set[str] = set()
+"""The names of the leases of this process."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -73,12 +76,14 @@ class Lease:
         return f"process {self.process} on {self.host}, since {self.since}"
 
 
-class Held:
-    """A lease that this process holds."""
+class LeaseHolder:
+    """Puts the lease of a run of this process anew, until it is given back."""
 
-    def __init__(self, objects: Objects, lease: Lease, *, had_rivals: bool) -> None:
-        self.had_rivals = had_rivals
-        self._objects, self._lease, self._ended = objects, lease, threading.Event()
+    had_rivals = False
+    """Whether a run with another purpose was there before, and may have changed the output."""
+
+    def __init__(self, objects: Objects, lease: Lease) -> None:
+        self._objects, self._lease, self._released = objects, lease, threading.Event()
         self._was_taken = False
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
@@ -91,13 +96,14 @@ class Held:
 
     def release(self) -> None:
         """Give it back."""
-        self._ended.set()
+        self._released.set()
         self._thread.join()
+        _TAKEN_HERE.discard(self._lease.name)
         if not self._was_taken:
             _delete(self._objects, self._lease)
 
     def _beat(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
+        while not self._released.wait(SECONDS_BETWEEN_BEATS):
             try:
                 if self._objects.get(self._lease.key) is None:
                     self._was_taken = True
@@ -109,57 +115,60 @@ class Held:
 
 
 @contextmanager
-def hold(objects: Objects, purpose: str) -> Iterator[Held]:
+def hold(objects: Objects, purpose: str) -> Iterator[LeaseHolder]:
     """Hold a lease on an output meanwhile; BusyError where another run with another purpose has one."""
-    lease, had_rivals = _take(objects, purpose)
-    held = Held(objects, lease, had_rivals=had_rivals)
+    lease, seen = _draw(objects, purpose)
+    holder = LeaseHolder(objects, lease)
     try:
-        yield held
+        rivals = _others(objects, lease)
+        gone = [_settle(objects, lease, rival) for rival in rivals.values()]
+        holder.had_rivals = any(gone) or not seen.keys() <= rivals.keys()
+        yield holder
     finally:
-        held.release()
+        holder.release()
 
 
-def _take(objects: Objects, purpose: str) -> tuple[Lease, bool]:
-    """Draw a number and wait until it is the lowest; return the lease, and whether there were others."""
+def _draw(objects: Objects, purpose: str) -> tuple[Lease, dict[str, Lease]]:
+    """Draw a number, one more than the highest that is there; return the lease, and the others."""
     since = datetime.now(UTC).astimezone().isoformat(" ", "seconds")
     process, began = os.getpid(), _process_began(os.getpid())
     lease = Lease(uuid.uuid4().hex, purpose, socket.gethostname(), process, _this_machine(), began, since)
-    _put(objects, lease)
+    _TAKEN_HERE.add(lease.name)
     try:
+        _put(objects, lease)
         others = _others(objects, lease)
         lease = replace(lease, number=1 + max((one.number for one in others.values()), default=0))
         _put(objects, lease)
-        had_rivals = bool(others)
-        for rival in _others(objects, lease).values():
-            had_rivals = True
-            _settle(objects, lease, rival)
     except BaseException:
         _delete(objects, lease)
         raise
-    return lease, had_rivals
+    return lease, others
 
 
-def _settle(objects: Objects, lease: Lease, rival: Lease) -> None:
-    """Wait until it is known which of two is first; BusyError where that is the rival, and it is alive."""
+def _settle(objects: Objects, lease: Lease, rival: Lease) -> bool:
+    """Wait until it is known which of two is first; return whether it is the rival, and it is not there any more.
+
+    Raises BusyError where it is the rival, and it is alive.
+    """
     seen, changed = rival, time.monotonic()
     while (now := _read(objects, rival.key)) is not None:
         if now.beat != seen.beat or now.number != seen.number:
             seen, changed = now, time.monotonic()
         if now.number and (now.number, now.name) > (lease.number, lease.name):
-            return
-        is_here, is_known_alive = now.machine == lease.machine, now.beat != rival.beat
-        if now.number and (is_known_alive or (is_here and _is_alive(now))):
+            return False
+        if now.number and now.beat != rival.beat:
             _refuse(objects, now)
-        if (is_here and not _is_alive(now)) or time.monotonic() - changed > SECONDS_UNTIL_STALE:
+        if _is_dead(now, lease.machine) or time.monotonic() - changed > SECONDS_UNTIL_STALE:
             _log.warning("%s: the run before (%s) is not there any more; taking over", objects.root, now)
             objects.delete(now.key)
-            return
+            return True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return True
 
 
 def _refuse(objects: Objects, rival: Lease) -> None:
     msg = (
-        f"{objects.root}: another run writes other results to it ({rival}). Wait until it has ended, or choose another "
+        f"{objects.root}: another run writes other results to it ({rival}). Wait for its end, or choose another "
         "--output"
     )
     raise BusyError(msg)
@@ -169,7 +178,7 @@ def _others(objects: Objects, lease: Lease) -> dict[str, Lease]:
     """Return the leases of other purposes; those that processes of this machine have left when killed are deleted."""
     names = [name for name in objects.names() if name.startswith(LEASE) and name != lease.key]
     found = {key: one for key, data in objects.get_all(names).items() if (one := _parse(data))}
-    for key in [key for key, one in found.items() if one.machine == lease.machine and not _is_alive(one)]:
+    for key in [key for key, one in found.items() if _is_dead(one, lease.machine)]:
         _log.info("%s: the run before (%s) was killed", objects.root, found.pop(key))
         objects.delete(key)
     return {key: one for key, one in found.items() if one.purpose != lease.purpose}
@@ -194,15 +203,23 @@ def _put(objects: Objects, lease: Lease) -> None:
 
 def _delete(objects: Objects, lease: Lease) -> None:
     """Delete a lease; where that fails, what the run itself has to say matters more."""
+    _TAKEN_HERE.discard(lease.name)
     try:
         objects.delete(lease.key)
     except OSError as error:
         _log.info("the lease on %s could not be given back: %s", objects.root, error)
 
 
-def _is_alive(lease: Lease) -> bool:
-    """Say whether the process that holds a lease, one of this machine, is still there."""
-    return _process_began(lease.process) == lease.began != ""
+def _is_dead(lease: Lease, machine: str) -> bool:
+    """Say whether a lease is of this machine, and its process or, of this very process, its run is not there any more.
+
+    That a process is there does not say that its run is: it may not have been able to give its lease back.
+    """
+    if lease.machine != machine:
+        return False
+    if lease.process == os.getpid() and lease.began == _process_began(lease.process):
+        return lease.name not in _TAKEN_HERE
+    return _process_began(lease.process) != lease.began
 
 
 def _process_began(process: int) -> str:

@@ -15,7 +15,7 @@ from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
-from mimii.engine.lease import Held, hold
+from mimii.engine.lease import LeaseHolder, hold
 from mimii.engine.outputs import (
     Existing,
     Found,
@@ -133,7 +133,7 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
 def _run_once(
     output: Output, where: Scheduler, progress: Progress, *, overwrite: bool
 ) -> tuple[list[int], dict[int, Record]] | None:
-    """Do what is missing; None where another run has changed the output before this one held its lease."""
+    """Do what is missing; None where another run has changed the output before this one had its lease."""
     existing = _look(output, overwrite=overwrite)
     is_other = existing is not None and bool(output.differences(existing))
     as_stored = with_timeout(output.objects, SHORT_TIMEOUT)  # by other keys, a head may say something else
@@ -145,8 +145,8 @@ def _run_once(
         return todo, records
     near = with_timeout(output.objects, SHORT_TIMEOUT)
     near.check()
-    with hold(near, output.purpose) as held:
-        if held.had_rivals or look(as_stored, output.head) != existing:
+    with hold(near, output.purpose) as lease:
+        if lease.had_rivals or look(as_stored, output.head) != existing:
             return None
         if is_other and not aside:
             erase(output)
@@ -154,8 +154,8 @@ def _run_once(
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
         output = output.recall(todo, found.sizes) if todo else output
-        records |= _do(output, todo, found.former, where, progress, held)
-        held.check()
+        records |= _do(output, todo, found.former, where, progress, lease)
+        lease.check()
         sizes = finish(output, dict(sorted(records.items())), existing)
         _delete_replaced(output, output.find_replaced(sizes), has_readers=aside is not None)
     return todo, records
@@ -207,7 +207,7 @@ def _do(
     former: Mapping[int, Record],
     where: Scheduler,
     progress: Progress,
-    held: Held,
+    lease: LeaseHolder,
 ) -> dict[int, Record]:
     """Do the tasks that are missing; return their records."""
     records = {}
@@ -221,7 +221,7 @@ def _do(
 
     work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded)
     for task, record in do_tasks(work, todo, where, progress):
-        held.check()
+        lease.check()
         records[task] = record
     return records
 

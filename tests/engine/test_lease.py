@@ -83,10 +83,24 @@ def test_of_a_live_run_on_another_machine_only_one_with_another_purpose_is_refus
     assert len(leases(objects)) == 1, "that of the other one"
 
 
-def test_a_live_process_of_this_machine_is_known_at_once(objects):
-    began = lease._process_began(os.getppid())
-    leave(objects, process=os.getppid(), began=began)
-    with pytest.raises(BusyError, match="another run writes other results"), lease.hold(objects, "ours"):
+def test_a_run_that_could_not_give_its_lease_back_is_not_waited_for_though_its_process_lives(objects, caplog):
+    leave(objects, process=os.getppid(), began=lease._process_began(os.getppid()))
+    with lease.hold(objects, "ours"):
+        assert len(leases(objects)) == 1
+    assert "is not there any more; taking over" in caplog.text
+    leave(objects, process=os.getpid(), began=lease._process_began(os.getpid()))
+    started = time.monotonic()
+    with lease.hold(objects, "ours"):
+        assert len(leases(objects)) == 1
+    assert time.monotonic() - started < lease.SECONDS_UNTIL_STALE, "of this process it is known at once"
+
+
+def test_two_runs_of_this_process_with_different_purposes_exclude_each_other(objects):
+    with (
+        lease.hold(objects, "theirs"),
+        pytest.raises(BusyError, match="another run writes other results"),
+        lease.hold(objects, "ours"),
+    ):
         pass
 
 
