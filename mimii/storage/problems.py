@@ -10,17 +10,14 @@ def missing_channel(channel: int, n_channels: int) -> str:
     return f"no channel {channel}: the recording has {n_channels}, counted from 0"
 
 
-_UNREADABLE = "cannot be read: "
-
-
 def unreadable(error: OSError) -> str:
     """Return the reason of a file that cannot be read."""
-    return f"{_UNREADABLE}{error.strerror or error}"
+    return f"cannot be read: {error.strerror or error}"
 
 
 def is_unreadable(problem: str) -> bool:
     """Say whether a reason is that of a file that cannot be read, and not of what is in it."""
-    return problem.startswith(_UNREADABLE)
+    return problem.startswith(unreadable(OSError(0, " ")).rstrip())
 
 
 def printable(text: str) -> str:

@@ -53,7 +53,8 @@ def apply_changes(factory, changes):
             factory.delete(name)
 
 
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_any_sequence_with_kills_leaves_the_bytes_of_the_same_sequence_undisturbed(steps):
     with tempfile.TemporaryDirectory() as scratch:
@@ -261,6 +262,7 @@ def objects_of(output):
     return sorted(name for name in contents(output) if name != "zarr.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [damage, Path.unlink], ids=["damaged", "deleted"])
 @pytest.mark.parametrize("folder", ["rows", "columns"])
 def test_no_advice_makes_worse_what_cannot_be_computed_again(grown, tmp_path, how, folder):
@@ -295,6 +297,7 @@ def is_not_made_again(name):
     return is_column or name.startswith(("features/c.", "features/records/"))
 
 
+@pytest.mark.slow
 def test_an_update_that_was_stopped_anywhere_is_told_as_such_and_the_advice_does_no_harm(grown, tmp_path):
     grown.write("00000019", 119, 90_000)
     grown.write("00000020", 20, 12_000)
@@ -352,6 +355,7 @@ def write_list(path, factory, rows):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("are_gone", [False, True])
 @pytest.mark.parametrize("n_acts", [None, 8, 20, 28])
 def test_a_list_relabels_and_splits_without_a_recording_being_opened(factory, tmp_path, opened, are_gone, n_acts):
@@ -484,6 +488,7 @@ N_CLIPS, N_UPDATES, N_NEW = 200, 6, 5
 SHORT_HOP = mimii.FeatureSpec(n_mels=16, n_fft=512, hop_length=32, frames=3)
 
 
+@pytest.mark.slow
 def test_an_update_opens_what_is_new_and_rewrites_at_most_two_shards(tmp_path, opened):
     factory, output = Factory(tmp_path / "factory"), tmp_path / "out"
     for number in range(N_CLIPS):

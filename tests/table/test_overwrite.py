@@ -34,6 +34,7 @@ def make(factory, output, spec, *, overwrite=True, **how):
     return mimii.featurize(plan, str(output), overwrite=overwrite, **how)
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_a_reader_finds_the_old_or_the_new_table_and_the_same_command_ends(factory, tmp_path):
     """From first to second keys, and back: each time killed at one write more, until it is not."""
     make(factory, tmp_path / "one", SPEC)
