@@ -21,6 +21,7 @@ from .outputs import changed as changed
 from .outputs import erase as erase
 from .outputs import head_document as head_document
 from .outputs import look as look
+from .outputs import name_changes as name_changes
 from .outputs import name_some as name_some
 from .outputs import provenance as provenance
 from .outputs import read_records as read_records
@@ -40,6 +41,7 @@ from .records import from_json as from_json
 from .records import is_valid as is_valid
 from .records import make_record as make_record
 from .records import make_stamp as make_stamp
+from .records import read_each as read_each
 from .records import record_key as record_key
 from .records import to_json as to_json
 from .records import withdraw as withdraw

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
-from mimii.engine.records import Record, Stamp, from_json, is_in_place, is_valid
+from mimii.engine.records import Record, Stamp, is_in_place, is_valid, read_each
 from mimii.storage import PARTIAL, Objects, path_to_text
 
 LEASE = "lease-"
 """What the names of leases begin with."""
 
-_RECORDS_AT_ONCE = 256
 _MOST_NAMED = 10
 _LEFT_BY_SYSTEMS = frozenset((PARTIAL, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".Trashes", ".fseventsd"))
 _LICENSE = "The {what} are derived from the recordings and come under their licence; MIMII is CC BY-SA 4.0."
@@ -381,6 +380,15 @@ def changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value]
 
 
+def name_changes(
+    added: Iterable[str], replaced: Iterable[str], gone: Iterable[str], relabelled: Mapping[str, str]
+) -> list[str]:
+    """Count the clips that change, and list the first ten of each kind."""
+    changes = [f"{path}: {change}" for path, change in relabelled.items()]
+    named = (("new", added), ("replaced", replaced), ("gone", gone), ("relabelled", changes))
+    return [line for what, names in named for line in name_some(what, names)]
+
+
 def name_some(what: str, names: Iterable[str]) -> list[str]:
     """Count names, and list the first ten."""
     listed = list(names)
@@ -412,13 +420,15 @@ def as_unicode(path: str) -> str:
 
 
 def _each_record(output: Output, sizes: Mapping[str, int]) -> Iterator[tuple[int, Record | None]]:
-    """Read the records of all tasks, some at a time; None where there is none."""
-    for first in range(0, output.n_tasks, _RECORDS_AT_ONCE):
-        tasks = range(first, min(first + _RECORDS_AT_ONCE, output.n_tasks))
-        keys = {task: output.record_key(task) for task in tasks}
-        found = output.objects.get_all([key for key in keys.values() if key in sizes])
-        for task, key in keys.items():
-            yield task, from_json(found[key]) if key in found else None
+    """Yield the records of all tasks: None for those that have none, then the others in the order of the tasks."""
+    there = []
+    for task in range(output.n_tasks):
+        if output.record_key(task) in sizes:
+            there.append(task)
+        else:
+            yield task, None
+    found = read_each(output.objects, map(output.record_key, there))
+    yield from ((task, record) for task, (_, record) in zip(there, found, strict=True))
 
 
 def _without_credentials(source: str) -> str:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from mimii.features import ClipResult, kernels_here
 from mimii.recordings import Clip
 from mimii.storage import Objects, Place
+
+_RECORDS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,14 @@ def from_json(data: bytes) -> Record | None:
         return None
 
 
+def read_each(objects: Objects, keys: Iterable[str]) -> Iterator[tuple[str, Record | None]]:
+    """Yield records by key, in the order of the keys; None for one that is damaged or missing."""
+    left = iter(keys)
+    while some := list(islice(left, _RECORDS_AT_ONCE)):
+        found = objects.get_all(some)
+        yield from ((key, from_json(found[key]) if key in found else None) for key in some)
+
+
 def is_valid(record: Record, wanted: Stamp, sizes: Mapping[str, int]) -> bool:
     """Say whether a record is of this task and these recordings, with all that it vouches for in place."""
     stamp = record.stamp
@@ -207,8 +218,7 @@ def withdraw(objects: Objects, key: str, stamp: Stamp) -> None:
 def digest_written(objects: Objects, prefix: str) -> str:
     """Digest what all tasks of an output have written, by their records."""
     digest = hashlib.sha256()
-    for key, data in sorted(objects.get_all(objects.sizes(prefix)).items()):
-        record = from_json(data)
+    for key, record in read_each(objects, sorted(objects.sizes(prefix))):
         written = sorted((name, one.sha256) for name, one in record.written.items()) if record else []
         digest.update(f"{key} {written}\n".encode())
     return digest.hexdigest()[:16]

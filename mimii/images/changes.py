@@ -2,15 +2,14 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mimii.engine import Existing, StoreError, as_unicode, digest, digest_version, name_some
+from mimii.engine import Existing, StoreError, as_unicode, digest, digest_version, name_changes, name_some
 from mimii.images.album import Album, digest_recordings
 from mimii.images.manifests import IMAGES, image_rows
 from mimii.images.there import There, collect_there, read_said, said_keys
-from mimii.storage import Objects, is_remote
+from mimii.storage import Objects, absolute
 
 _IDENTITY = ("machine_type", "machine_id", "snr_db", "number", "label", "split")
 _TO_UPDATE = (
@@ -45,9 +44,7 @@ class Changes:
 
     def describe(self) -> list[str]:
         """Write what changes: a line for each kind, and below it the first clips by name."""
-        named = (("new", self.added), ("replaced", self.replaced), ("gone", self.gone))
-        lines = [line for what, paths in named for line in name_some(what, paths)]
-        return lines + name_some("relabelled", [f"{path}: {change}" for path, change in self.relabelled.items()])
+        return name_changes(self.added, self.replaced, self.gone, self.relabelled)
 
 
 def find_changes(album: Album, objects: Objects, existing: Existing | None) -> Changes:
@@ -129,7 +126,7 @@ def _read_there(album: Album, objects: Objects) -> There:
 def _match(album: Album, rows: _Rows, there: There) -> dict[int, str]:
     """Return the path in the list of each clip of an album that is in it: by the path, else by where that leads."""
     places = {there.shown[row["file"]][0]: path for path, row in rows.items() if row["file"] in there.shown}
-    by_place = {digest(_absolute(path)): path for path in rows} | places
+    by_place = {digest(absolute(path)): path for path in rows} | places
     match = {}
     for index, clip in enumerate(album.catalogue.clips):
         path = as_unicode(clip.path)
@@ -143,7 +140,3 @@ def _relabelled(before: Mapping[str, str], now: Mapping[str, object]) -> str:
     """Say what a clip is now, and what it was; empty where it is the same."""
     pairs = ((name, before[name], str(now[name])) for name in _IDENTITY)
     return ", ".join(f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in pairs if old != new)
-
-
-def _absolute(path: str) -> str:
-    return path if is_remote(path) else os.path.abspath(path)

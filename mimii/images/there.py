@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mimii.engine import Record, Written, from_json, make_stamp, to_json
+from mimii.engine import Record, Written, make_stamp, read_each, to_json
 from mimii.features import Fault
 from mimii.images.album import (
     EARLIER_FORMAT,
@@ -29,7 +29,6 @@ from mimii.images.pixels import SUFFIXES
 from mimii.recordings import ABNORMAL, ALL, LABEL_NAMES, NORMAL, TEST, TRAIN, UNKNOWN, UNLABELLED
 from mimii.storage import Objects
 
-_RECORDS_AT_ONCE = 256
 _LABELLED = rf"(?:{TRAIN}|{TEST}|{ALL})/(?P<label>{LABEL_NAMES[NORMAL]}|{LABEL_NAMES[ABNORMAL]})/(?P=label)-"
 _SUFFIX = "|".join(map(re.escape, SUFFIXES.values()))
 _IMAGE = re.compile(rf"(?:{_LABELLED}|{UNLABELLED}/{LABEL_NAMES[UNKNOWN]}-)[^/]+(?:{_SUFFIX})")
@@ -119,13 +118,11 @@ def collect_there(records: Iterable[Record], sizes: Mapping[str, int], made: str
 
 def read_said(album: Album, objects: Objects, keys: Iterable[str]) -> dict[str, Record]:
     """Read records by key; those of an earlier format are brought into this one, where they are of this album."""
-    listed, found = list(keys), dict[str, Record]()
-    for first in range(0, len(listed), _RECORDS_AT_ONCE):
-        for key, data in objects.get_all(listed[first : first + _RECORDS_AT_ONCE]).items():
-            record = from_json(data)
-            record = _from_earlier(album, record) if record and "made" not in record.result else record
-            if record and _is_readable(record):
-                found[key] = record
+    found = dict[str, Record]()
+    for key, said in read_each(objects, keys):
+        record = _from_earlier(album, said) if said and "made" not in said.result else said
+        if record and _is_readable(record):
+            found[key] = record
     return found
 
 

@@ -87,6 +87,11 @@ def is_remote(url: str) -> bool:
     return url.startswith(S3)
 
 
+def absolute(path: str) -> str:
+    """Return a path of this machine without reference to the working directory; an S3 URL as it is."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Split an S3 URL into bucket and key."""
     bucket, _, key = url.removeprefix(S3).partition("/")

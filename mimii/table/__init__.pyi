@@ -63,7 +63,6 @@ from .table import NOTHING as NOTHING
 from .table import SHARD_BYTES as SHARD_BYTES
 from .table import ShardTask as ShardTask
 from .table import TablePlan as TablePlan
-from .table import count_for_statistics as count_for_statistics
 from .table import fingerprint as fingerprint
 from .table import make_table_plan as make_table_plan
 from .table import read_attributes as read_attributes

@@ -6,7 +6,6 @@ but the table's columns and records, and nothing is written.
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,8 +22,9 @@ from mimii.engine import (
     changed,
     digest,
     find_origins,
-    from_json,
+    name_changes,
     name_some,
+    read_each,
     record_key,
 )
 from mimii.features import FeatureSpec
@@ -40,7 +40,7 @@ from mimii.recordings import (
     Identity,
     split_clips,
 )
-from mimii.storage import Objects, Place, is_remote, is_unreadable
+from mimii.storage import Objects, Place, absolute, is_unreadable
 from mimii.table.columns import CLIPS_A_CHUNK
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
@@ -54,7 +54,6 @@ REMOVED, REPLACED = "removed", "replaced"
 
 _IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label")
 _READ = ("path", *_IDENTITY, "split", "n_rows", "status")
-_RECORDS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +102,7 @@ class Growth:
 
     def describe(self) -> list[str]:
         """Write what changes: a line for each kind, and below it the first clips by name."""
-        named = (("new", self.added), ("replaced", self.replaced), ("gone", self.gone))
-        lines = [line for what, paths in named for line in name_some(what, paths)]
-        changes = [f"{path}: {change}" for path, change in self.relabelled.items()]
-        return lines + name_some("relabelled", changes)
+        return name_changes(self.added, self.replaced, self.gone, self.relabelled)
 
 
 def read_state(objects: Objects, existing: Existing) -> State:
@@ -180,7 +176,7 @@ def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
             version[(found[0, clips] != 0) & (found[1, clips] != version)] = 0
             found[:, clips] = spans["place"], version, spans["archive"]
     for clip in np.flatnonzero(found[0] == 0).tolist():
-        found[0, clip] = digest(_absolute(paths[clip]))
+        found[0, clip] = digest(absolute(paths[clip]))
     return Origins(*found)
 
 
@@ -189,8 +185,7 @@ def _each_record(objects: Objects) -> Iterator[Record | None]:
     listed = objects.sizes(RECORDS).keys()
     begun = {task for task in map(_task_of_intent, listed) if task is not None}
     keys = sorted(listed - {key for task in begun for key in (intent_key(task), record_key(RECORDS, task))})
-    for start in range(0, len(keys), _RECORDS_AT_ONCE):
-        yield from map(from_json, objects.get_all(keys[start : start + _RECORDS_AT_ONCE]).values())
+    yield from (record for _, record in read_each(objects, keys))
     for task in sorted(begun):
         yield read_record_of(objects, task, objects.get(shard_key(task)) or b"")
 
@@ -256,11 +251,11 @@ def _match(plan: TablePlan, state: State) -> _Match:
 
 def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
     """Return the clips below the sources that are not there any more."""
-    roots = [_absolute(source).rstrip("/") for source in plan.sources]
+    roots = [absolute(source).rstrip("/") for source in plan.sources]
     status, taken = state.columns["status"], set(match.there.values()) | match.outgrown
     return [
         clip
-        for clip, path in enumerate(map(_absolute, state.paths))
+        for clip, path in enumerate(map(absolute, state.paths))
         if clip not in taken
         and status[clip] not in (REMOVED, REPLACED)
         and any(path == root or path.startswith(f"{root}/") for root in roots)
@@ -409,7 +404,3 @@ def _other_splits(plan: TablePlan, state: State) -> list[str]:
     there = _match(plan, state).there.items()
     pairs = [(clip, splits[clip], plan.catalogue.splits[found]) for found, clip in there]
     return [f"{paths[clip]}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now]
-
-
-def _absolute(path: str) -> str:
-    return path if is_remote(path) else os.path.abspath(path)

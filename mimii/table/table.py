@@ -200,12 +200,6 @@ def complete_plan(  # noqa: PLR0913, PLR0917  the parts of a plan
     return TablePlan(catalogue, rows, origins, is_train, is_readable, wanted, sources, split, grown_from)
 
 
-def count_for_statistics(n_rows: NDArray[np.integer], splits: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which clips count for the statistics of a table: those for training, or all where none of these has rows."""
-    is_train: NDArray[np.bool_] = (n_rows > 0) & np.array([split == TRAIN for split in splits], bool)
-    return is_train if is_train.any() else ~is_train
-
-
 def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
     """Digest all that decides what is in a table: the same for the same table, always."""
     values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)

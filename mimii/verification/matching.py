@@ -1,7 +1,6 @@
 """Which recording is which clip of a store: by path, or where recordings were moved, by what they are."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from mimii.engine import as_unicode
 from mimii.recordings import UNKNOWN, Clip
-from mimii.storage import is_remote
+from mimii.storage import absolute
 
 BY_PATH, BY_END, BY_IDENTITY = WAYS = ("path", "end of path", "identity")
 """How a recording may be matched with a clip of a store, the surest first."""
@@ -78,12 +77,8 @@ def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> M
 def _by_path(paths: Sequence[str], found: Sequence[Clip]) -> dict[int, int]:
     by_name = {as_unicode(clip.path): index for index, clip in enumerate(found)}
     by_place = {as_unicode(str(clip.place)): index for index, clip in enumerate(found)}
-    pairs = ((clip, by_name.get(path, by_place.get(_absolute(path)))) for clip, path in enumerate(paths))
+    pairs = ((clip, by_name.get(path, by_place.get(absolute(path)))) for clip, path in enumerate(paths))
     return {clip: recording for clip, recording in pairs if recording is not None}
-
-
-def _absolute(path: str) -> str:
-    return path if is_remote(path) else os.path.abspath(path)
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -9,11 +9,10 @@ import yaml
 
 from mimii.engine import WORKER_ENVIRONMENT
 from mimii.engine.schedulers import read_cluster_file
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
 from tests.helpers.dask_processes import running, start
 from tests.helpers.faults import Gate
 from tests.helpers.gateway import gateway_server
-from tests.helpers.recordings import write_machines
 
 pytest.importorskip("dask_gateway", reason="dask-gateway is not installed")
 server = pytest.importorskip("dask_gateway_server", reason="dask-gateway-server is not installed")
@@ -29,20 +28,6 @@ pytestmark = [
 def gateway(tmp_path_factory):
     with gateway_server(tmp_path_factory.mktemp("gateway")) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    write_machines(folder, 24, 160_000)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(raw, tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "table"
-    assert featurize_here(raw, "--output", output, "--quiet") == 0
-    return output
 
 
 def write_cluster(example, path, gateway, **kwargs):

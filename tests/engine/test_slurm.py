@@ -6,10 +6,9 @@ import psutil
 import pytest
 import yaml
 
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
 from tests.helpers.dask_processes import HOST, running, start
 from tests.helpers.faults import Gate
-from tests.helpers.recordings import write_machines
 from tests.helpers.slurm import slurm, why_not
 
 pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
@@ -25,20 +24,6 @@ REFUSED = (
 def batch():
     with slurm() as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    write_machines(folder, 24, 160_000)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(raw, tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "table"
-    assert featurize_here(raw, "--output", output, "--quiet") == 0
-    return output
 
 
 def loopback():

@@ -15,9 +15,8 @@ import pytest
 import yaml
 
 from tests.helpers.certificates import dask_configuration, write_certificates
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
 from tests.helpers.dask_processes import HOST, Program, running
-from tests.helpers.recordings import write_machines
 
 SERVER = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 KEYGEN = shutil.which("ssh-keygen")
@@ -105,13 +104,6 @@ def machine(tmp_path_factory):
         yield started
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    write_machines(folder, 24, 160_000)
-    return folder
-
-
 def write_cluster(path, connect_options, *, python=sys.executable):
     here = {"host": HOST, "dashboard_address": f"{HOST}:0"}
     kwargs = {
@@ -139,13 +131,6 @@ def left_over(machine):
     return [
         child for child in psutil.Process(machine.program.process.pid).children(recursive=True) if child.is_running()
     ]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(raw, tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "table"
-    assert featurize_here(raw, "--output", output, "--quiet") == 0
-    return output
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
