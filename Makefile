@@ -27,7 +27,7 @@ test-fast: $(VENV)/ready  ## run the tests that take a moment
 
 test-versions: $(VENV)/ready  ## run the tests that depend on versions of Python and packages, and take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features/test_mel.py tests/table \
-		tests/detection tests/verification tests/test_front_door.py tests/test_architecture.py tests/jobs/test_featurize.py
+		tests/detection tests/verification tests/test_front_door.py tests/test_architecture.py
 
 lint: $(VENV)/ready  ## check the style
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from mimii.engine import runs
 from mimii.storage import s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
 
@@ -71,6 +72,12 @@ def _no_profile() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_PROFILE", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete at once what was replaced: in this process nobody else reads it. Commands that are started wait."""
+    monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0)
 
 
 @pytest.fixture(scope="module")
