@@ -49,6 +49,14 @@ class Identity:
         0 normal, 1 abnormal, -1 unknown.
     split : str
         ``"train"`` or ``"test"`` where the data itself says so, else empty.
+    domain : str
+        ``"source"`` or ``"target"`` as in the DCASE tasks, else empty.
+    attributes : str
+        Under which conditions it was recorded, such as ``"car_A1_spd_28V"``.
+    recorded_at : float
+        When it was recorded, in seconds since 1970 in UTC; NaN where unknown.
+    columns : tuple of (str, str)
+        What a list or a layout says besides: names and texts, sorted by name.
 
     """
 
@@ -58,6 +66,10 @@ class Identity:
     snr_db: float = math.nan
     label: int = UNKNOWN
     split: str = ""
+    domain: str = ""
+    attributes: str = ""
+    recorded_at: float = math.nan
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +103,9 @@ def identify(path: str) -> Identity:
 
     Examples
     --------
-    >>> identify("-6_dB/valve/id_06/abnormal/00000008.wav")
-    Identity(machine_type='valve', machine_id='id_06', number=8, snr_db=-6.0, label=1, split='')
+    >>> who = identify("-6_dB/valve/id_06/abnormal/00000008.wav")
+    >>> who.machine_type, who.machine_id, who.number, who.snr_db, who.label
+    ('valve', 'id_06', 8, -6.0, 1)
 
     """
     folder, _, name = path.rpartition("/")
