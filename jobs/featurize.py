@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
+from jobs.described import describe_clips, describe_spec
 from jobs.options import (
     add_growing_options,
     add_run_options,
@@ -68,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     add_split_options(add_source_options(parser), DEFAULT_SPLIT)
-    add_spec_options(parser).add_argument("--frames", type=int, metavar="N", help="frames stacked into one row")
+    _add_row_options(add_spec_options(parser))
     output = parser.add_argument_group("table")
     output.add_argument(
         "--output",
@@ -89,6 +90,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_storage_options(parser)
     parser.set_defaults(split=None)
     return parser
+
+
+def _add_row_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--frames", type=int, metavar="N", help="frames stacked into one row")
+    group.add_argument("--stride", type=count, metavar="N", help="frames from one row to the next; default: 1")
+    group.add_argument(
+        "--dtype",
+        choices=features.DTYPES,
+        help="of the rows. float16: half the size, rounded by at most 0.0625 dB. Default: float32",
+    )
 
 
 def _add_growing_options(parser: argparse.ArgumentParser) -> None:
@@ -155,20 +166,32 @@ def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tupl
     clips = find_any(options) if there else find_sources(options)
     policy = there.attributes.get("split") if there else None
     split, train_fraction, seed = policy or (DEFAULT_SPLIT, options.train_fraction, options.seed)
-    make_plan = table.plan_clips if there else _plan_table
+    make_plan = table.plan_recordings if there else _plan_table
     by = recordings.Split(options.split or split, train_fraction, seed)
-    plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20)
+    resample = options.sample_rate is not None or bool(there and there.attributes.get("resamples"))
+    plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20, resample=resample)
     if not there:
         return table.Growth(replace(plan, grown_from=table.NOTHING) if options.update else plan), clips
     return table.plan_update(plan, options.output, prune=options.prune, access=output_access(options)), clips
 
 
 def _plan_table(
-    clips: recordings.Recordings, spec: features.FeatureSpec, by: recordings.Split, shard_bytes: int
+    clips: recordings.Recordings,
+    spec: features.FeatureSpec,
+    by: recordings.Split,
+    shard_bytes: int,
+    *,
+    resample: bool,
 ) -> table.TablePlan:
     policy, train_fraction, seed = by
     return mimii.plan_table(
-        clips, spec, split=policy, train_fraction=train_fraction, seed=seed, shard_bytes=shard_bytes
+        clips,
+        spec,
+        split=policy,
+        train_fraction=train_fraction,
+        seed=seed,
+        sample_rate=spec.sample_rate if resample else None,
+        shard_bytes=shard_bytes,
     )
 
 
@@ -233,7 +256,8 @@ def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
     rows = plan.rows
     size = rows.total_rows * rows.layout.row_bytes
     return {
-        "features": ", ".join(f"{name} {value}" for name, value in plan.catalogue.spec.as_dict().items()),
+        **describe_clips(plan.catalogue),
+        "features": describe_spec(plan.catalogue.spec),
         "rows": f"{rows.total_rows:,} of {rows.layout.n_features} values",
         "shards": f"{rows.n_shards:,} of {rows.layout.shard_rows:,} rows, a task each",
         "writes": f"{format_bytes(size)}, compressed about {format_bytes(size // _COMPRESSION)}",
@@ -245,6 +269,7 @@ def _describe_run(plan: table.TablePlan, run: mimii.Run) -> dict[str, str]:
     ratio = f", {raw / run.n_bytes:.1f} times smaller than raw" if run.n_bytes else ""
     n_computed = len(run.computed)
     return {
+        **describe_clips(plan.catalogue),
         "rows": f"{plan.rows.total_rows:,} of {plan.rows.layout.n_features} values{ratio}",
         "shards": f"{n_computed:,} computed, {plan.rows.n_shards - n_computed:,} there already",
     }

@@ -1,6 +1,7 @@
 """Options that commands share, and what they mean to the library. Importing it imports nothing heavy."""
 
 import argparse
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sized
@@ -8,7 +9,7 @@ from typing import Any
 
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
-from mimii.features import PRESETS, FeatureSpec
+from mimii.features import ALL_PRESETS, CHANNELS, PRESETS, FeatureSpec
 from mimii.recordings import SPLITS
 from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
 
@@ -107,24 +108,60 @@ def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:
 def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say what to compute; return their group."""
     group = parser.add_argument_group("features", "a preset, and what you want to have otherwise")
+    presets = "; ".join(f"{preset.name}: {preset.summary}" for preset in ALL_PRESETS)
+    also = "; ".join(f"{one.aliases[0]} to {one.aliases[-1]} are {one.name}" for one in ALL_PRESETS if one.aliases)
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="explore: n_fft 2048, dB below the clip's maximum; autoencoder: the same with n_fft 1024; mimii-baseline "
-        "and dcase2020: absolute dB as in these publications. Default: explore",
+        metavar="NAME",
+        help=f"{presets}. {also}. Default: {DEFAULT_PRESET}",
     )
-    group.add_argument("--n-fft", type=int, metavar="N", help="samples in the Fourier transform")
-    group.add_argument("--hop-length", type=int, metavar="N", help="samples from one frame to the next")
-    group.add_argument("--n-mels", type=int, metavar="N", help="mel bands")
-    group.add_argument("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
-    group.add_argument("--channel", type=int, metavar="C", help="which microphone, counted from 0; default: 0")
+    add = group.add_argument
+    add("--n-fft", type=int, metavar="N", help="samples in the Fourier transform")
+    add("--win-length", type=int, metavar="N", help="samples in the window; default: as --n-fft")
+    add("--hop-length", type=int, metavar="N", help="samples from one frame to the next")
+    add("--n-mels", type=int, metavar="N", help="mel bands")
+    add("--fmin", type=float, metavar="HZ", help="where the lowest mel band begins; default: 0")
+    add("--fmax", type=float, metavar="HZ", help="where the highest mel band ends; default: half the sample rate")
+    add("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
+    _add_recording_options(group)
+    return group
+
+
+def _add_recording_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which clips a recording gives, and at which rate."""
+    group.add_argument(
+        "--channel",
+        type=channel,
+        metavar="C",
+        help="which microphone, counted from 0; mean: the mean of all; all: each is a clip of its own. Default: 0",
+    )
     group.add_argument(
         "--sample-rate",
         type=int,
         metavar="N",
-        help="Hz; clips with another rate cannot be used. Default: the rate of most clips",
+        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings, and others "
+        "cannot be used",
     )
-    return group
+    group.add_argument(
+        "--segment",
+        type=seconds,
+        metavar="S",
+        help="cut recordings into segments of so many seconds, each a clip; default: whole recordings",
+    )
+    group.add_argument(
+        "--overlap", type=float, metavar="S", help="seconds that a segment shares with the one before; default: 0"
+    )
+
+
+def channel(text: str) -> int | str:
+    """Read which channel, for argparse."""
+    if text in CHANNELS:
+        return text
+    if not text.isdecimal():
+        msg = f"must be a number counted from 0, {' or '.join(CHANNELS)}, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None:
@@ -239,8 +276,8 @@ def has_spec(options: argparse.Namespace) -> bool:
 
 
 def _spec_changes(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("n_fft", "hop_length", "n_mels", "frames", "power", "channel", "sample_rate")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(FeatureSpec)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureSpec:

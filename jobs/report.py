@@ -3,13 +3,13 @@
 import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from jobs.command import BAD_CLIPS, OK, fail
 from jobs.words import format_bytes, format_table, numbered
 from mimii.engine import Output, Run, look, read_records
-from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Identity, Recordings
+from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Clip, Identity, Recordings
 from mimii.storage import is_remote, printable
 
 _MOST_BAD_A_REASON = 10
@@ -33,7 +33,7 @@ class Planned:
 
     def bad_paths(self, run: Run | None = None) -> dict[str, str]:
         """Return the paths of clips that cannot be used, in order, and why."""
-        return {self.clips[clip].path: reason for clip, reason in sorted(self.bad(run).items())}
+        return {self.catalogue.name(clip): reason for clip, reason in sorted(self.bad(run).items())}
 
     def bad(self, run: Run | None = None) -> dict[int, str]:
         """Return the clips that cannot be used, and why; also those that turned out so in a run."""
@@ -45,7 +45,7 @@ class Planned:
 def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
     """Print what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
     catalogue = planned.catalogue
-    n_bytes = sum(clip.place.fetched for index, clip in enumerate(planned.clips) if planned.is_read(index))
+    n_bytes = _n_bytes(clip for index, clip in enumerate(planned.catalogue.clips) if planned.is_read(index))
     common = {"split": _split(catalogue), "headers": _headers(planned.clips), "reads": format_bytes(n_bytes)}
     bad = describe_bad(planned.bad_paths())
     print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *bad]))
@@ -54,7 +54,7 @@ def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
 
 def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, str]) -> None:
     """Print what was done."""
-    bad, n_clips = planned.bad(run), len(planned.clips)
+    bad, n_clips = planned.bad(run), len(planned.catalogue.clips)
     computed = {clip for task in run.computed for clip in planned.output.clips_of(task) if planned.is_read(clip)}
     before = {
         "clips": f"{n_clips:,}: {n_clips - len(bad):,} good, {len(bad):,} bad",
@@ -62,22 +62,27 @@ def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, 
     }
     after = {
         "headers": _headers(planned.clips),
-        "read": format_bytes(sum(planned.clips[clip].place.fetched for clip in computed)),
+        "read": format_bytes(_n_bytes(planned.catalogue.clips[clip] for clip in computed)),
         "output": f"{planned.options.output}, {format_bytes(run.n_bytes)}",
         "time": f"{seconds:.1f} s, {_speed(run, len(computed), seconds)}",
     }
     print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.bad_paths(run))]))
 
 
+def _n_bytes(clips: Iterable[Clip]) -> int:
+    """Add up the bytes of recordings, each once, however many clips it gives."""
+    return sum({str(clip.place): clip.place.fetched for clip in clips}.values())
+
+
 def print_use(planned: Planned, run: Run, hint: str) -> None:
     """Print how to use what is there; where no clip could be used, that there is nothing."""
     nothing = "no clip could be used: there is nothing at the output but the reasons"
-    print(f"\n{hint if len(planned.bad(run)) < len(planned.clips) else nothing}")
+    print(f"\n{hint if len(planned.bad(run)) < len(planned.catalogue.clips) else nothing}")
 
 
 def conclude(planned: Planned, run: Run) -> int:
     """Return the exit status: whether more clips are bad than --max-bad admits."""
-    n_bad, n_clips = len(planned.bad(run)), len(planned.clips)
+    n_bad, n_clips = len(planned.bad(run)), len(planned.catalogue.clips)
     if n_bad <= planned.options.max_bad(n_clips):
         return OK
     clips = numbered(n_clips, "clip")

@@ -75,7 +75,7 @@ def _candidates(
 def _time_floor(binary: str, clips: Sequence[Clip], scratch: Path) -> ClipCost:
     spec = FeatureSpec()
     mel, output = scratch / "mel.f32", scratch / "floor"
-    mel.write_bytes(mel_filter_bank(spec.sample_rate, spec.n_fft, spec.n_mels).tobytes())
+    mel.write_bytes(mel_filter_bank(spec).tobytes())
     output.mkdir(exist_ok=True)
     timing = time_process((binary, str(mel), str(output), *(clip.place.url for clip in clips)))
     return ClipCost(timing.cpu_seconds / len(clips), 0.0, len(clips) / timing.wall_seconds)

@@ -1,13 +1,15 @@
 """The sound of clips of a table, for a page, read from the recordings where these are still available."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from mimii.features import encode_flac, read_channel
+from mimii.features import Segment, encode_flac, read_header, read_segment
 from mimii.recordings import SourceError, find_listed
 from mimii.storage import Access, AudioError, StorageError, open_part, unreadable
 
-_MOST_BYTES = 20 << 20
+_MOST_SAMPLES = 10 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,26 +20,38 @@ class Sound:
     problem: str = ""
 
 
-def read_sounds(paths: Sequence[str], channel: int, access: Access) -> list[Sound]:
-    """Read one channel of each recording, where that can be read."""
-    return [_listen(path, channel, access) for path in paths]
+class Part(NamedTuple):
+    """Which part of which recording is heard: all of it where `duration_s` is NaN."""
+
+    path: str
+    channel: int
+    start_s: float
+    duration_s: float
 
 
-def _listen(path: str, channel: int, access: Access) -> Sound:
+def read_sounds(parts: Sequence[Part], access: Access) -> list[Sound]:
+    """Read parts of recordings, where they can be read."""
+    return [_listen(part, access) for part in parts]
+
+
+def _listen(part: Part, access: Access) -> Sound:
     try:
-        return _read(path, channel, access)
+        return _read(part, access)
     except (AudioError, SourceError, StorageError) as error:
         return Sound(b"", str(error))
     except OSError as error:
         return Sound(b"", unreadable(error))
 
 
-def _read(path: str, channel: int, access: Access) -> Sound:
-    [clip] = find_listed([path], access)
+def _read(part: Part, access: Access) -> Sound:
+    [clip] = find_listed([part.path], access)
     if clip.problem:
         return Sound(b"", clip.problem)
-    if clip.place.size > _MOST_BYTES:
-        return Sound(b"", f"{clip.place.size >> 20} MiB, too large for a page ({_MOST_BYTES >> 20} MiB at most)")
     with open_part(clip.place, access) as file:
-        header, samples = read_channel(file, channel)
+        header = read_header(file)
+        start = int(part.start_s * header.sample_rate)
+        count = header.n_samples - start if math.isnan(part.duration_s) else int(part.duration_s * header.sample_rate)
+        if count > _MOST_SAMPLES:
+            return Sound(b"", f"{count / header.sample_rate:.0f} s, too long for a page")
+        [samples] = read_segment(file, header, [part.channel], Segment(start, count))
     return Sound(encode_flac(samples, header.sample_rate))

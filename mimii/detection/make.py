@@ -15,7 +15,7 @@ import numpy as np
 from mimii.detection.detectors import Detector, DetectorError
 from mimii.detection.evaluation import published_auc
 from mimii.detection.learning import Training
-from mimii.detection.machines import Machine, find_machines
+from mimii.detection.machines import Machine, channel_suffix, find_machines
 from mimii.detection.results import VERDICTS, Results
 from mimii.detection.scoring import Score, ScoreTask, read_model, score_clips
 from mimii.detection.store import FindingsOutput, digest_machine
@@ -34,7 +34,7 @@ from mimii.engine import (
     do_tasks,
     run,
 )
-from mimii.features import Input
+from mimii.features import ALL, FeatureSpec
 from mimii.recordings import (
     GOOD,
     LABEL_NAMES,
@@ -216,19 +216,20 @@ def score(
     root, detectors = read_models(
         models.output if isinstance(models, Report) else os.fspath(models), models_access or access
     )
-    clips = _find(recordings, access)
-    catalogue = make_catalogue(clips, no_split(clips), next(iter(detectors.values())).spec)
-    chosen = [_choose_model(clip, detectors) for clip in clips]
+    found = _find(recordings, access)
+    catalogue = make_catalogue(found, no_split(found), next(iter(detectors.values())).spec, resample=True)
+    chosen = [_choose_model(clip, detectors, catalogue.spec) for clip in catalogue.clips]
     problems = [bad or ("" if key else _NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]
     tasks = _tasks(root, ReadOptions(access, DEFAULT_READS.window), catalogue, chosen, problems)
     work = Work(tasks.__getitem__, _SCORE, catalogue.is_remote, lambda task: len(tasks[task].inputs), _bad_scores)
     results = do_tasks(work, range(len(tasks)), client, progress)
     scores = {one.clip: one for _, found in results for one in found}
-    lines = (
+    lines = [
         _describe_score(clip, key, scores.get(index), problems[index])
-        for index, (clip, key) in enumerate(zip(clips, chosen, strict=True))
-    )
-    return pd.DataFrame(lines, columns=["path", "model", "score", "threshold", "verdict", "status"])
+        for index, (clip, key) in enumerate(zip(catalogue.clips, chosen, strict=True))
+    ]
+    parts = ["channel"] * (catalogue.spec.channel == ALL) + ["start_s"] * (catalogue.spec.segment is not None)
+    return pd.DataFrame(lines, columns=["path", *parts, "model", "score", "threshold", "verdict", "status"])
 
 
 def read_models(place: str, access: Access = DEFAULT_ACCESS) -> tuple[Objects, dict[str, Detector]]:
@@ -285,7 +286,7 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
 
 def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:
     """Digest what decides what comes of each machine: where none of it has changed, it is not learned again."""
-    origins = read_origins(study.table, [str(path) for path in columns.path])
+    origins = read_origins(study.table, columns.parts)
     content = "" if origins.version.any() else digest_written(study.table, RECORDS)  # as earlier versions made tables
     return tuple(digest_machine(machine, study, origins.version, content) for machine in machines)
 
@@ -299,12 +300,16 @@ def _study(columns: Columns, table: Objects, output: Objects, training: Training
     return Study(table, output, spec, columns.shard_rows, shift, scale, training)
 
 
-def _choose_model(clip: Clip, detectors: Mapping[str, Detector]) -> str:
-    """Return the key of the only model, of the model of this machine and SNR, or of the only one of this machine."""
+def _choose_model(clip: Clip, detectors: Mapping[str, Detector], spec: FeatureSpec) -> str:
+    """Return the key of the only model, of the model of this machine and SNR, or of the only one of this machine.
+
+    Where each channel has a model, of that of its own.
+    """
+    who, channel = clip.identity, channel_suffix(clip.channel, spec)
+    detectors = {key: one for key, one in detectors.items() if one.machine.endswith(channel)}
     if len(detectors) == 1:
         return next(iter(detectors))
-    who = clip.identity
-    exact = [key for key, detector in detectors.items() if detector.machine == machine_name(who)]
+    exact = [key for key, detector in detectors.items() if detector.machine == machine_name(who) + channel]
     name = machine_name(replace(who, snr_db=math.nan))
     near = [key for key, detector in detectors.items() if detector.machine.startswith(f"{name}-")]
     if exact:
@@ -322,7 +327,7 @@ def _tasks(
             models,
             read_options,
             catalogue.spec,
-            tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in batch),
+            tuple(map(catalogue.input, batch)),
             tuple(chosen[clip] for clip in batch),
         )
         for batch in batches
@@ -338,6 +343,8 @@ def _describe_score(clip: Clip, key: str, score: Score | None, problem: str) -> 
     known = score is not None and not problem
     return {
         "path": as_unicode(clip.path),
+        "channel": clip.channel,
+        "start_s": clip.start_s,
         "model": PurePosixPath(key).stem,
         "score": score.score if score and known else math.nan,
         "threshold": score.threshold if score and known else math.nan,
@@ -353,6 +360,7 @@ def _describe_machine(machine: Machine, outcome: Outcome) -> dict[str, Any]:
         "machine_type": machine.machine_type,
         "machine_id": machine.machine_id,
         "snr_db": machine.snr_db,
+        "channel": machine.channel,
         "n_learned": outcome.n_learned,
         "n_normal": one.n_normal,
         "n_abnormal": one.n_abnormal,
@@ -370,6 +378,8 @@ def _describe_clips(machine: Machine, outcome: Outcome, columns: Columns) -> Ite
     for clip, label, score in zip(outcome.clips, outcome.labels, outcome.scores, strict=True):
         yield {
             "path": str(columns.path[clip]),
+            "channel": int(columns.channel[clip]),
+            "start_s": float(columns.start_s[clip]),
             "machine": machine.name,
             "label": LABEL_NAMES[label],
             "score": score,

@@ -123,11 +123,11 @@ def _section(hardest: Hardest, columns: Columns, clips: Mapping[int, tuple[Float
 def _example(
     outcome: Outcome, place: int, columns: Columns, clip: tuple[FloatArray, Sound], db_range: tuple[float, float]
 ) -> dict[str, Any]:
-    rows, sound = clip
+    (rows, sound), spec = clip, columns.spec
     return {
         "label": LABEL_NAMES[outcome.labels[place]],
         "score": outcome.scores[place],
         "path": str(columns.path[outcome.clips[place]]),
-        "picture": draw_spectrogram(unstack_rows(rows, columns.spec.frames), columns.spec, db_range),
+        "picture": draw_spectrogram(unstack_rows(rows, spec.frames, spec.stride), spec, db_range),
         "sound": sound,
     }

@@ -75,5 +75,5 @@ def read_model(models: Objects, key: str) -> Detector:
 def _score(clip: ClipResult, detector: Detector) -> Score:
     if clip.fault:
         return Score(clip.input.clip, math.nan, detector.threshold, clip.fault.problem)
-    rows = stack_frames(clip.value, detector.spec.frames)
+    rows = stack_frames(clip.value, detector.spec.frames, detector.spec.stride)
     return Score(clip.input.clip, score_clip(rows, detector), detector.threshold)

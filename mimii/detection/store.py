@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.detection.learning import training_as_dict
-from mimii.detection.listening import read_sounds
+from mimii.detection.listening import Part, read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import find_hardest, write_page
 from mimii.detection.results import Results, results_document, scores_document
@@ -163,8 +163,9 @@ class FindingsOutput(InPlace):
     def _page(self, results: Results) -> bytes:
         shown = find_hardest(results)
         spans = [hardest.machine.test[place] for hardest in shown for place in hardest.clips]
-        paths = [str(self.columns.path[span.clip]) for span in spans]
-        sounds = read_sounds(paths, self.columns.spec.channel, self.access)
+        durations = self.columns.duration_s
+        parts = [Part(*self.columns.parts[span.clip], float(durations[span.clip])) for span in spans]
+        sounds = read_sounds(parts, self.access)
         clips = {
             span.clip: (read_rows(self.study.table, span, self.columns.shard_rows), sound)
             for span, sound in zip(spans, sounds, strict=True)

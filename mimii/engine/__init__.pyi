@@ -34,6 +34,7 @@ from .records import Written as Written
 from .records import describe as describe
 from .records import digest as digest
 from .records import digest_inputs as digest_inputs
+from .records import digest_part as digest_part
 from .records import digest_version as digest_version
 from .records import digest_written as digest_written
 from .records import find_origins as find_origins

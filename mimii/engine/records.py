@@ -85,7 +85,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Which recording each clip is of, as digests: where it is, which version of it, and which one of its archive.
+    """Which part of which recording each clip is, as digests: where it is, which version, and which one of its archive.
 
     Attributes
     ----------
@@ -107,8 +107,14 @@ class Origins:
 def find_origins(clips: Sequence[Clip]) -> Origins:
     """Return the origins of clips."""
     places = [clip.place for clip in clips]
-    columns = ([digest(str(one)) for one in places], map(digest_version, places), map(_digest_archive, places))
+    parts = [digest_part(str(clip.place), clip.channel, clip.start_s) for clip in clips]
+    columns = (parts, map(digest_version, places), map(_digest_archive, places))
     return Origins(*(np.fromiter(column, np.int64, len(clips)) for column in columns))
+
+
+def digest_part(place: str, channel: int, start_s: float) -> int:
+    """Return a digest of where the samples of a clip are: which part of which recording."""
+    return digest(f"{place} {channel} {start_s!r}")
 
 
 def digest(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Bytes of a recording to one channel of samples.
+"""Bytes of a recording to samples of one channel or several.
 
 Most recordings are 16-bit WAV; those are read by NumPy, one channel picked out of the interleaved bytes block by
 block, in a tenth of the time that decoding all channels to float takes. Everything else goes through libsndfile.
@@ -7,14 +7,15 @@ No memory is set aside on the word of a header alone.
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimii.features.containers import FileView, find_mpeg, read_wav, skip_tags, with_true_length, without_last_tag
-from mimii.features.sndfile import UNKNOWN_LENGTH, Samples, n_frames, open_sound, read_frames
+from mimii.features.sndfile import UNKNOWN_LENGTH, Samples, can_seek, n_frames, open_sound, read_frames, seek
 from mimii.storage import AudioError, missing_channel
 
 BLOCK_SAMPLES = 1 << 20
@@ -23,6 +24,10 @@ BLOCK_SAMPLES = 1 << 20
 _BLOCK_BYTES = 1 << 17
 _FULL_SCALE = np.float32(1 / 32768)
 _MOST_SAMPLES_PER_BYTE = 65536
+_SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+
+MIXED = -1
+"""The channel of a clip that is the mean of all channels of its recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,11 @@ class Header:
         Samples of each channel; `UNKNOWN_LENGTH` where only decoding can tell.
     pcm16_offset : int
         Where the samples begin if they are 16-bit little-endian integers; else -1.
+    samples_at, frame_bytes : int
+        Where the samples begin, and how many bytes one of all channels takes; 0 where they are compressed, or the file
+        is no WAV.
+    can_seek : bool
+        Whether it can be decoded from any sample on.
 
     """
 
@@ -46,6 +56,16 @@ class Header:
     n_channels: int
     n_samples: int
     pcm16_offset: int = -1
+    samples_at: int = 0
+    frame_bytes: int = 0
+    can_seek: bool = True
+
+
+class Segment(NamedTuple):
+    """Which samples of a recording: the first, and how many; at its own sample rate."""
+
+    start: int
+    n_samples: int
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -77,9 +97,13 @@ def read_header(file: BinaryIO) -> Header:
     start = skip_tags(file)
     wav = read_wav(_behind(file, start), size - start)
     if wav is not None and wav.is_pcm16:
-        return Header(wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align, start + wav.data_offset)
+        begin = start + wav.data_offset
+        shape = (wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align)
+        return Header(*shape, begin, begin, wav.block_align)
     with open_sound(repaired(file)) as sound:
-        header = Header(sound.samplerate, sound.channels, n_frames(sound))
+        is_pcm = wav is not None and wav.block_align == sound.channels * _SAMPLE_BYTES.get(sound.subtype, 0) > 0
+        where = (start + wav.data_offset, wav.block_align) if wav and is_pcm else (0, 0)
+        header = Header(sound.samplerate, sound.channels, n_frames(sound), -1, *where, can_seek(sound))
     if header.n_samples > size * _MOST_SAMPLES_PER_BYTE:
         msg = f"the header claims {header.n_samples} samples, more than a file of {size} bytes can hold"
         raise AudioError(msg)
@@ -119,7 +143,7 @@ def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
     file : binary file
         Seekable, at any position.
     channel : int
-        Counted from 0.
+        Counted from 0; `MIXED` for the mean of all.
 
     Returns
     -------
@@ -137,14 +161,22 @@ def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
         If it cannot be read.
 
     """
+    header, samples = read_channels(file, [channel])
+    return header, check_finite(samples[0])
+
+
+def read_channels(file: BinaryIO, channels: Sequence[int]) -> tuple[Header, Samples]:
+    """Do the same with several channels, shape (n_channels, n_samples); not all need be finite."""
     header = read_header(file)
-    blocks = list(read_blocks(file, header, channel))
-    samples = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
-    return replace(header, n_samples=len(samples)), samples
+    blocks = list(read_blocks(file, header, channels))
+    samples = blocks[0] if len(blocks) == 1 else _joined(blocks, len(channels))
+    return replace(header, n_samples=samples.shape[1]), samples
 
 
-def read_blocks(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
-    """Read one channel of a recording block by block, so that a long one need not fit in memory.
+def read_blocks(
+    file: BinaryIO, header: Header, channels: Sequence[int], segment: Segment | None = None
+) -> Generator[Samples]:
+    """Read some channels of a recording block by block, so that a long one need not fit in memory.
 
     Parameters
     ----------
@@ -152,25 +184,34 @@ def read_blocks(file: BinaryIO, header: Header, channel: int) -> Iterator[Sample
         Seekable; open until the last block is read.
     header : Header
         From `read_header`.
-    channel : int
-        Counted from 0.
+    channels : sequence of int
+        Counted from 0; `MIXED` for the mean of all.
+    segment : Segment
+        Which samples; all where it is left out. What is before it is skipped where that is possible, or else decoded.
 
     Yields
     ------
-    ndarray of float32, shape (at most 2**20,)
-        In order; together ``header.n_samples`` samples, or all where that is `UNKNOWN_LENGTH`. Full scale is 1.
+    ndarray of float32, shape (len(channels), at most 2**20)
+        In order; together ``segment.n_samples`` or ``header.n_samples`` samples, or all where that is `UNKNOWN_LENGTH`.
+        Full scale is 1.
 
     Raises
     ------
     AudioError
-        If there is no such channel, the recording ends early, or samples are not finite.
+        If there is no such channel, or the recording ends early.
     OSError
         If it cannot be read.
 
     """
-    if channel >= header.n_channels:
-        raise AudioError(missing_channel(channel, header.n_channels))
-    return (_read_pcm16 if header.pcm16_offset >= 0 else _read_sound)(file, header, channel)
+    if (last := max(channels)) >= header.n_channels:
+        raise AudioError(missing_channel(last, header.n_channels))
+    segment = segment or Segment(0, header.n_samples)
+    return (_read_pcm16 if header.pcm16_offset >= 0 else _read_sound)(file, header, channels, segment)
+
+
+def read_segment(file: BinaryIO, header: Header, channels: Sequence[int], segment: Segment) -> Samples:
+    """Read some channels of a segment at once; shape (len(channels), segment.n_samples)."""
+    return _joined(list(read_blocks(file, header, channels, segment)), len(channels))
 
 
 def _behind(file: BinaryIO, start: int) -> BinaryIO:
@@ -185,41 +226,70 @@ def repaired(file: BinaryIO) -> BinaryIO:
     return _behind(view, find_mpeg(view))
 
 
-def _read_pcm16(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
-    file.seek(header.pcm16_offset)
+def _joined(blocks: Sequence[Samples], n_channels: int) -> Samples:
+    return np.concatenate([np.empty((n_channels, 0), np.float32), *blocks], axis=1)
+
+
+def _read_pcm16(file: BinaryIO, header: Header, channels: Sequence[int], segment: Segment) -> Generator[Samples]:
     stride = 2 * header.n_channels
+    file.seek(header.pcm16_offset + segment.start * stride)
+    pick = _picker(channels, header.n_channels)
     block = bytearray(max(_BLOCK_BYTES // stride, 1) * stride)
-    for start in range(0, header.n_samples, BLOCK_SAMPLES):
-        samples = np.empty(min(BLOCK_SAMPLES, header.n_samples - start), np.float32)
-        for done in range(0, len(samples), len(block) // stride):
-            count = min(len(block) // stride, len(samples) - done)
+    most = max(BLOCK_SAMPLES // len(channels), 1)
+    for start in range(0, segment.n_samples, most):
+        samples = np.empty((len(channels), min(most, segment.n_samples - start)), np.float32)
+        for done in range(0, samples.shape[1], len(block) // stride):
+            count = min(len(block) // stride, samples.shape[1] - done)
             # Every binary file has readinto; only its type does not say so.
             if file.readinto(memoryview(block)[: count * stride]) < count * stride:  # type: ignore[attr-defined]
                 msg = f"truncated: the header promises {header.n_samples} samples, the file ends sooner"
                 raise AudioError(msg)
-            interleaved = np.frombuffer(block, "<i2", count * header.n_channels)
-            samples[done : done + count] = interleaved[channel :: header.n_channels]
+            interleaved = np.frombuffer(block, "<i2", count * header.n_channels).reshape(count, header.n_channels)
+            pick(interleaved, samples[:, done : done + count])
         yield np.multiply(samples, _FULL_SCALE, out=samples)
 
 
-def _read_sound(file: BinaryIO, header: Header, channel: int) -> Iterator[Samples]:
+def _picker(channels: Sequence[int], n_channels: int) -> Callable[[NDArray[Any], Samples], object]:
+    """Return what copies channels of interleaved samples, shape (any, n_channels), to rows of another array."""
+
+    def mix(frames: NDArray[Any], out: Samples) -> None:
+        np.divide(frames.sum(axis=1, dtype=np.float32), np.float32(n_channels), out=out[0])
+
+    def pick(frames: NDArray[Any], out: Samples) -> None:
+        for row, channel in enumerate(channels):
+            out[row] = frames[:, channel]
+
+    return mix if tuple(channels) == (MIXED,) else pick
+
+
+def _read_sound(file: BinaryIO, header: Header, channels: Sequence[int], segment: Segment) -> Generator[Samples]:
     """Decode by libsndfile; of all channels only a block at a time is in memory."""
-    done, n_waiting, waiting = 0, 0, list[Samples]()
+    pick, is_whole = _picker(channels, header.n_channels), segment == Segment(0, header.n_samples)
+    done, n_waiting, waiting, left = 0, 0, list[Samples](), segment.n_samples
     with open_sound(repaired(file)) as sound:
-        for frames in read_frames(sound):
-            if n_waiting + len(frames) > BLOCK_SAMPLES:
-                yield np.concatenate(waiting)
+        start = segment.start if seek(sound, segment.start) else 0
+        to_skip = segment.start - start
+        for decoded in read_frames(sound, start):
+            frames = decoded[to_skip:]
+            to_skip -= len(decoded) - len(frames)
+            frames = frames if is_whole else frames[: left - done]
+            if n_waiting + len(frames) > BLOCK_SAMPLES // len(channels):
+                yield np.concatenate(waiting, axis=1)
                 n_waiting, waiting = 0, []
-            waiting.append(_finite(frames[:, channel].copy()))
+            waiting.append(np.empty((len(channels), len(frames)), np.float32))
+            pick(frames, waiting[-1])
             n_waiting, done = n_waiting + len(frames), done + len(frames)
+            if done == left and not is_whole:
+                break
     if waiting:
-        yield np.concatenate(waiting)
-    if header.n_samples not in (done, UNKNOWN_LENGTH):
-        msg = f"truncated or damaged: {header.n_samples} samples were expected, {done} could be decoded"
+        yield np.concatenate(waiting, axis=1)
+    if left not in (done, UNKNOWN_LENGTH):
+        msg = f"truncated or damaged: {left} samples were expected, {done} could be decoded"
         raise AudioError(msg)
 
 
-def _finite(samples: Samples) -> Samples:
+def check_finite(samples: Samples) -> Samples:
+    """Return samples; AudioError where some are NaN or infinite."""
     if not np.isfinite(samples).all():
         msg = "NaN or infinite samples"
         raise AudioError(msg)

@@ -1,39 +1,14 @@
 """From a clip's bytes to its samples; and what becomes of each clip on its way to features."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from mimii.features.decode import Header, read_blocks, read_header
-from mimii.features.mel import FloatArray, SampleBlocks
-from mimii.features.sndfile import UNKNOWN_LENGTH
+from mimii.features.mel import SampleBlocks
+from mimii.features.recording import Input
+from mimii.features.resample import resample
 from mimii.features.spec import FeatureSpec
-from mimii.storage import AudioError, Opener, Place, ReadOptions, StorageError, unreadable
-
-_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """What a task reads of one clip.
-
-    Attributes
-    ----------
-    clip : int
-        Index of the clip.
-    place : Place
-        Where its bytes are.
-    n_samples : int
-        Samples of one channel, as planned.
-    is_kept : bool
-        Whether its results are at the output already and stay: it is not read.
-
-    """
-
-    clip: int
-    place: Place
-    n_samples: int
-    is_kept: bool = False
+from mimii.storage import AudioError, ReadOptions, StorageError, unreadable
 
 
 class Task(Protocol):
@@ -89,7 +64,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """What has been computed of a clip so far: what opens it, its samples, its mel spectrogram, its dB; or a fault.
+    """What has been computed of a clip so far: what reads it, its samples, its mel spectrogram, its dB; or a fault.
 
     Attributes
     ----------
@@ -136,22 +111,22 @@ class ClipResult:
         return replace(self, value=None, fault=fault)
 
 
-def load(opener: Opener, n_samples: int, spec: FeatureSpec) -> SampleBlocks:
-    """Open a recording and return its samples, block by block.
+def load(read: Callable[[], SampleBlocks], one: Input, spec: FeatureSpec) -> SampleBlocks:
+    """Return the samples of a clip at the rate of the spec, block by block.
 
     Parameters
     ----------
-    opener : callable
-        Opens the recording: one of `mimii.storage.open_all`.
-    n_samples : int
-        Samples of one channel, as planned.
+    read : callable
+        Returns its samples at the rate of the recording, see `mimii.features.OpenRecording`.
+    one : Input
+        Which clip.
     spec : FeatureSpec
-        Uses sample_rate and channel.
+        Uses sample_rate.
 
     Returns
     -------
     SampleBlocks
-        float32, full scale is 1. The file is closed after the last block.
+        float32, full scale is 1; resampled where the recording has another rate.
 
     Raises
     ------
@@ -161,30 +136,4 @@ def load(opener: Opener, n_samples: int, spec: FeatureSpec) -> SampleBlocks:
         If it cannot be read.
 
     """
-    file = opener()
-    try:
-        header = read_header(file)
-        if header.n_samples == UNKNOWN_LENGTH:  # counted for the plan; after the last block it is compared
-            header = replace(header, n_samples=n_samples)
-        _check_planned(header, n_samples, spec)
-    except BaseException:
-        file.close()
-        raise
-    return SampleBlocks(header.n_samples, _read_all(file, header, spec.channel))
-
-
-def _read_all(file: BinaryIO, header: Header, channel: int) -> Iterator[FloatArray]:
-    with file:
-        yield from read_blocks(file, header, channel)
-        while file.read(_BLOCK_BYTES):  # to the end, where the checksum of an archive's member is compared
-            pass
-
-
-def _check_planned(header: Header, n_samples: int, spec: FeatureSpec) -> None:
-    if (header.sample_rate, header.n_samples) != (spec.sample_rate, n_samples):
-        expected = f"{n_samples} samples at {spec.sample_rate} Hz"
-        msg = (
-            f"planned were {expected}, found were {header.n_samples} at {header.sample_rate} Hz: it changed during the "
-            "run, or differs from others of its size, and then --probe all helps"
-        )
-        raise AudioError(msg)
+    return resample(read(), one.header.sample_rate, spec.sample_rate)

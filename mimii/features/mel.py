@@ -65,14 +65,14 @@ def mel_to_hz(mel: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.where(mel >= _LOG_HZ / _MEL_HZ, log_part, _MEL_HZ * mel)
 
 
-def mel_frequencies(n: int, sample_rate: int) -> NDArray[np.float64]:
-    """Return `n` frequencies, equally spaced in mel, from 0 Hz to half the sample rate.
+def mel_frequencies(n: int, fmin: float, fmax: float) -> NDArray[np.float64]:
+    """Return `n` frequencies, equally spaced in mel, from `fmin` to `fmax`.
 
     Parameters
     ----------
     n : int
         How many.
-    sample_rate : int
+    fmin, fmax : float
         Hz.
 
     Returns
@@ -81,10 +81,15 @@ def mel_frequencies(n: int, sample_rate: int) -> NDArray[np.float64]:
         Hz.
 
     """
-    return mel_to_hz(np.linspace(hz_to_mel(0.0), hz_to_mel(sample_rate / 2), n))
+    return mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n))
 
 
-def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
+def band_centres(spec: FeatureSpec) -> NDArray[np.float64]:
+    """Return the centre of each mel band in Hz, shape (n_mels,)."""
+    return mel_frequencies(spec.n_mels + 2, spec.fmin, spec.highest_frequency)[1:-1]
+
+
+def mel_filter_bank(spec: FeatureSpec) -> FloatArray:
     """Build triangular filters, equally spaced in mel, each with an area of 1 Hz.
 
     Computed here and not by ``librosa.filters.mel``, whose values it has bit for bit (a test holds the two side by
@@ -92,12 +97,8 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
 
     Parameters
     ----------
-    sample_rate : int
-        Hz.
-    n_fft : int
-        Samples in the Fourier transform.
-    n_mels : int
-        How many filters, between 0 Hz and half the sample rate.
+    spec : FeatureSpec
+        Uses sample_rate, n_fft, n_mels, fmin and fmax.
 
     Returns
     -------
@@ -106,12 +107,12 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> FloatArray:
 
     Examples
     --------
-    >>> mel_filter_bank(16_000, 2048, 64).shape
+    >>> mel_filter_bank(FeatureSpec()).shape
     (64, 1025)
 
     """
-    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
-    edges = mel_frequencies(n_mels + 2, sample_rate)
+    bins = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
+    edges = mel_frequencies(spec.n_mels + 2, spec.fmin, spec.highest_frequency)
     widths = np.diff(edges)
     ramps = np.subtract.outer(edges, bins)
     lower = -ramps[:-2] / widths[:-1, np.newaxis]
@@ -127,7 +128,7 @@ def count_empty_bands(spec: FeatureSpec) -> int:
     Parameters
     ----------
     spec : FeatureSpec
-        Uses sample_rate, n_fft and n_mels.
+        Uses sample_rate, n_fft, n_mels, fmin and fmax.
 
     Returns
     -------
@@ -135,7 +136,7 @@ def count_empty_bands(spec: FeatureSpec) -> int:
         0 for sensible parameters.
 
     """
-    return int((~mel_filter_bank(spec.sample_rate, spec.n_fft, spec.n_mels).any(axis=1)).sum())
+    return int((~mel_filter_bank(spec).any(axis=1)).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ class _Constants:
 
 
 @lru_cache(maxsize=8)
-def _constants(sample_rate: int, n_fft: int, n_mels: int) -> _Constants:
-    filters = mel_filter_bank(sample_rate, n_fft, n_mels)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+def _constants(spec: FeatureSpec) -> _Constants:
+    filters = mel_filter_bank(spec)
+    window = _window(spec.win_length or spec.n_fft, spec.n_fft)
     n_bins = filters.shape[1]
     return _Constants(
         window=window.astype(np.float32),
@@ -175,6 +176,13 @@ def _constants(sample_rate: int, n_fft: int, n_mels: int) -> _Constants:
         ones=np.ones((2 * n_bins, 1), np.float32),
         quiet=filters.sum(axis=1) * np.float32(_QUIET / n_bins),
     )
+
+
+def _window(length: int, n_fft: int) -> NDArray[np.float64]:
+    """Return a periodic Hann window in the middle of `n_fft` samples."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    before = (n_fft - length) // 2
+    return np.pad(window, (before, n_fft - length - before))
 
 
 def _groups(filters: FloatArray) -> Iterator[_Group]:
@@ -223,7 +231,7 @@ def mel_spectrogram(samples: FloatArray | SampleBlocks, spec: FeatureSpec) -> Fl
     samples : ndarray of float32, shape (n_samples,), or SampleBlocks
         One channel, full scale is 1. Of blocks, one at a time is in memory.
     spec : FeatureSpec
-        Uses sample_rate, n_fft, hop_length, n_mels and power.
+        Uses sample_rate, n_fft, win_length, hop_length, n_mels, fmin, fmax and power.
 
     Returns
     -------
@@ -238,7 +246,7 @@ def mel_spectrogram(samples: FloatArray | SampleBlocks, spec: FeatureSpec) -> Fl
     """
     if isinstance(samples, np.ndarray):
         samples = SampleBlocks(len(samples), [samples])
-    constants = _constants(spec.sample_rate, spec.n_fft, spec.n_mels)
+    constants = _constants(spec)
     mel = np.empty((n_frames(samples.n_samples, spec), spec.n_mels), np.float32)
     done = 0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -355,8 +363,8 @@ def mel_statistics(decibel: FloatArray) -> FloatArray:
     return np.stack([mean, np.sqrt(weights @ values), decibel.max(axis=0)]).astype(np.float32)
 
 
-def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
-    """Stack successive frames into rows: row t is frames t, t+1, ... t+frames-1, oldest first.
+def stack_frames(decibel: FloatArray, frames: int, stride: int = 1) -> FloatArray:
+    """Stack successive frames into rows: row t begins with frame ``t * stride`` and has `frames` of them, oldest first.
 
     Parameters
     ----------
@@ -364,11 +372,13 @@ def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
         C-contiguous.
     frames : int
         Frames in a row.
+    stride : int
+        Frames from one row to the next.
 
     Returns
     -------
-    ndarray of float32, shape (max(0, n_frames - frames + 1), frames * n_mels)
-        A read-only view: nothing is copied, since a row begins n_mels after the one before.
+    ndarray of float32, shape (max(0, (n_frames - frames) // stride + 1), frames * n_mels)
+        A read-only view: nothing is copied, since a row begins ``stride * n_mels`` after the one before.
 
     Examples
     --------
@@ -379,25 +389,27 @@ def stack_frames(decibel: FloatArray, frames: int) -> FloatArray:
     """
     decibel = np.ascontiguousarray(decibel)
     count, n_mels = decibel.shape
-    shape = (max(0, count - frames + 1), frames * n_mels)
-    strides = (n_mels * decibel.itemsize, decibel.itemsize)
+    shape = (max(0, (count - frames) // stride + 1), frames * n_mels)
+    strides = (stride * n_mels * decibel.itemsize, decibel.itemsize)
     return as_strided(decibel, shape, strides, writeable=False)
 
 
-def unstack_rows(rows: FloatArray, frames: int) -> FloatArray:
-    """Recover the frames of a clip from all of its rows: what `stack_frames` was given.
+def unstack_rows(rows: FloatArray, frames: int, stride: int = 1) -> FloatArray:
+    """Recover the frames that rows are made of: what `stack_frames` was given, but for frames that are in no row.
 
     Parameters
     ----------
     rows : ndarray of float32, shape (n_rows, frames * n_mels)
-        All rows of one clip, at least one.
+        Successive rows of one clip, at least one.
     frames : int
         Frames in a row.
+    stride : int
+        Frames from one row to the next.
 
     Returns
     -------
-    ndarray of float32, shape (n_rows + frames - 1, n_mels)
-        dB.
+    ndarray of float32, shape ((n_rows - 1) * stride + frames, n_mels)
+        dB; NaN where frames between two rows are in neither.
 
     Examples
     --------
@@ -408,5 +420,9 @@ def unstack_rows(rows: FloatArray, frames: int) -> FloatArray:
            [6., 7.]], dtype=float32)
 
     """
-    n_mels = rows.shape[1] // frames
-    return np.concatenate([rows[:-1, :n_mels], rows[-1].reshape(frames, n_mels)])
+    n_rows, n_mels = len(rows), rows.shape[1] // frames
+    new = min(stride, frames)
+    decibel = np.full((n_rows * stride, n_mels), np.nan, rows.dtype)
+    decibel.reshape(n_rows, stride, n_mels)[:, :new] = rows[:, : new * n_mels].reshape(n_rows, new, n_mels)
+    last = rows[-1].reshape(frames, n_mels)
+    return np.concatenate([decibel[: (n_rows - 1) * stride], last])

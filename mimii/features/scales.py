@@ -42,12 +42,15 @@ class Scale:
         The same by librosa, or by the formula of the publication: what `kernel` is checked against.
     bounds : tuple of float, or None
         The least and the greatest value that can come out, in dB; None where there are none.
+    is_relative : bool
+        Whether a clip that is louder as a whole comes out the same.
 
     """
 
     kernel: "Callable[[NDArray[np.float32], float], NDArray[np.float32]]"
     published: "Callable[[NDArray[np.floating], float], NDArray[np.floating]]"
     bounds: tuple[float, float] | None = None
+    is_relative: bool = False
 
 
 def _relative(mel: "NDArray[np.float32]", _power: float) -> "NDArray[np.float32]":
@@ -87,7 +90,7 @@ def _absolute_published(lift: _Lift, mel: "NDArray[np.floating]", power: float) 
 
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        "ref_max": Scale(_relative, _relative_published, (-_TOP_DB, 0.0)),
+        "ref_max": Scale(_relative, _relative_published, (-_TOP_DB, 0.0), is_relative=True),
         "add_eps": Scale(partial(_absolute, "add"), partial(_absolute_published, "add")),
         "max_eps": Scale(partial(_absolute, "maximum"), partial(_absolute_published, "maximum")),
     }

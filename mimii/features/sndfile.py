@@ -24,6 +24,8 @@ UNKNOWN_LENGTH = -1
 
 _LOUDEST = 0.9
 _UNKNOWN_FRAMES = 2**63 - 1
+_SOUGHT = ("WAV", "WAVEX", "RF64", "AIFF", "W64", "FLAC", "AU", "CAF")
+_SOUGHT_SUBTYPES = ("FLOAT", "DOUBLE", "ULAW", "ALAW")
 _PIPE_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 17
 
@@ -104,8 +106,27 @@ def n_frames(sound: soundfile.SoundFile) -> int:
     return UNKNOWN_LENGTH if sound.is_guess or sound.frames == _UNKNOWN_FRAMES else sound.frames
 
 
-def read_frames(sound: soundfile.SoundFile) -> Iterator[Samples]:
-    """Yield blocks of all channels, shape (any, n_channels), to the end; each is gone with the next.
+def can_seek(sound: soundfile.SoundFile) -> bool:
+    """Say whether a file can be decoded from any frame on: other decoders have a state from before."""
+    is_exact = sound.format in _SOUGHT and (sound.subtype in _SOUGHT_SUBTYPES or sound.subtype.startswith("PCM"))
+    return is_exact and n_frames(sound) != UNKNOWN_LENGTH
+
+
+def seek(sound: soundfile.SoundFile, frame: int) -> bool:
+    """Go to a frame where that is exact; say whether the file stands there, or at its beginning."""
+    if frame == 0 or not can_seek(sound):
+        return frame == 0
+    try:
+        return int(sound.seek(frame)) == frame
+    except soundfile.LibsndfileError:  # a damaged FLAC, which may still be decoded from its beginning
+        sound.seek(0)
+        return False
+
+
+def read_frames(sound: soundfile.SoundFile, start: int = 0) -> Iterator[Samples]:
+    """Yield blocks of all channels, shape (any, n_channels), from `start` on, where the file stands, to the end.
+
+    Each is gone with the next.
 
     Raises
     ------
@@ -114,7 +135,7 @@ def read_frames(sound: soundfile.SoundFile) -> Iterator[Samples]:
 
     """
     block = np.empty((max(_BLOCK_BYTES // (4 * sound.channels), 1), sound.channels), np.float32)
-    done = 0
+    done = start
     try:
         # Not beyond what is promised: where something else is behind, FLAC loses all of the last block.
         while len(frames := sound.read(out=block[: sound.frames - done])):

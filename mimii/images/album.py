@@ -183,7 +183,7 @@ def make_album(
         least = 2 * spec.hop_length / spec.sample_rate
         msg = f"a window must be at least two frames, which are {least:g} s, not {window:g} s"
         raise SpecError(msg)
-    names = tuple(image_names(catalogue.clips, catalogue.splits))
+    names = tuple(image_names(catalogue.clips, catalogue.splits, spec))
     usable, firsts = np.flatnonzero(catalogue.n_rows), _firsts(catalogue)
     album = Album(catalogue, style, window, base, names, usable, firsts, "", tuple(sources))
     return replace(album, fingerprint=fingerprint_of(album, FORMAT))
@@ -244,7 +244,7 @@ def render_task(album: Album, task: int, output: Objects, read_options: ReadOpti
         catalogue.spec,
         album.style,
         render_stamp(album, task),
-        inputs=tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in clips),
+        inputs=tuple(map(catalogue.input, clips)),
         pictures=tuple(tuple(album.pictures(clip)) for clip in clips),
         made=album.made,
         origins=tuple(album_origins(album, clips)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from mimii.engine import as_unicode, compute_spectrograms, digest
-from mimii.features import ClipTask, Input, power_to_db
+from mimii.features import ClipTask, power_to_db
 from mimii.images.album import Album, album_origins
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
@@ -66,7 +66,7 @@ def _thin(pairs: Sequence[_Pair]) -> list[_Pair]:
 def _load(album: Album, clips: Sequence[int], read_options: ReadOptions) -> dict[int, Panel]:
     """Return what the first image of each clip shows, without the clips that cannot be read any more."""
     catalogue, panels = album.catalogue, {}
-    inputs = tuple(Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip])) for clip in clips)
+    inputs = tuple(map(catalogue.input, clips))
     for clip in compute_spectrograms(ClipTask(inputs, read_options, catalogue.spec)):
         if not clip.fault:
             first = album.pictures(clip.input.clip)[0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.features import FeatureSpec, FloatArray, SpecError, mel_frequencies
+from mimii.features import FeatureSpec, FloatArray, SpecError, band_centres
 from mimii.images.pixels import Style
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _draw(axes: "Axes", panel: Panel, spec: FeatureSpec, colours: "ScalarMappabl
     axes.set_axis_on()
     axes.set_title(panel.title, fontsize=9, parse_math=False)
     axes.set_xlabel("time (s)", fontsize=8, labelpad=1)
-    ticks = _ticks(mel_frequencies(spec.n_mels + 2, spec.sample_rate)[1:-1])
+    ticks = _ticks(band_centres(spec))
     axes.set_yticks([place for _, place in ticks], [f"{hz:,}" for hz, _ in ticks])
     axes.tick_params(labelsize=8)
     extent = (0, len(decibel) * spec.hop_length / spec.sample_rate, 0, spec.n_mels)

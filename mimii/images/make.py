@@ -9,7 +9,7 @@ from mimii.features import FeatureSpec
 from mimii.images.album import Album, make_album
 from mimii.images.pixels import Style
 from mimii.images.store import AlbumOutput
-from mimii.recordings import Clip, SourceError, choose_spec, make_catalogue, split_clips
+from mimii.recordings import Clip, SourceError, Split, catalogue_recordings, choose_spec
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
 
 
@@ -31,8 +31,8 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     clips : sequence of Clip
         From `find_recordings`.
     spec : FeatureSpec
-        What to compute; the preset ``explore`` at the sample rate of most clips where it is left out. An image
-        stacks no frames: `frames` has no effect.
+        What to compute; the preset ``explore`` at the sample rate of most clips where it is left out. Recordings with
+        another rate are resampled. An image stacks no frames: `frames` and `stride` have no effect.
     style : Style
         Colours, size and format; gray PNG with a pixel for each frame and mel band where it is left out.
     window : float
@@ -60,9 +60,8 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     if split == "baseline":
         msg = "split: baseline trains on normal sound alone, and a classifier has to see both: stratified or none"
         raise ValueError(msg)
-    spec = choose_spec(clips, spec)
-    splits = split_clips(clips, split, train_fraction, seed)
-    catalogue = make_catalogue(clips, splits, replace(spec, frames=1))
+    spec = replace(choose_spec(clips, spec, resample=True), frames=1, stride=1)
+    catalogue = catalogue_recordings(clips, spec, Split(split, train_fraction, seed), resample=True)
     return make_album(catalogue, style or Style(), window, manifest_base, getattr(clips, "sources", ()))
 
 

@@ -1,5 +1,7 @@
 from .catalogue import GOOD as GOOD
 from .catalogue import Catalogue as Catalogue
+from .catalogue import catalogue_recordings as catalogue_recordings
+from .catalogue import choose_spec as choose_spec
 from .catalogue import commonest_sample_rate as commonest_sample_rate
 from .catalogue import digest_clips as digest_clips
 from .catalogue import make_catalogue as make_catalogue
@@ -11,9 +13,7 @@ from .clips import Clip as Clip
 from .clips import Identity as Identity
 from .clips import identify as identify
 from .find import Recordings as Recordings
-from .find import choose_spec as choose_spec
 from .find import find_recordings as find_recordings
-from .find import split_clips as split_clips
 from .headers import group_alike as group_alike
 from .headers import read_all_headers as read_all_headers
 from .headers import read_clip_header as read_clip_header
@@ -23,6 +23,10 @@ from .naming import ALL as ALL
 from .naming import UNLABELLED as UNLABELLED
 from .naming import image_names as image_names
 from .naming import machine_name as machine_name
+from .segments import Rests as Rests
+from .segments import clip_name as clip_name
+from .segments import cut_recordings as cut_recordings
+from .segments import seconds as seconds
 from .sources import SourceError as SourceError
 from .sources import find_clips as find_clips
 from .sources import find_listed as find_listed
@@ -33,6 +37,7 @@ from .splits import TRAIN as TRAIN
 from .splits import Split as Split
 from .splits import baseline_split as baseline_split
 from .splits import no_split as no_split
+from .splits import split_clips as split_clips
 from .splits import stratified_split as stratified_split
 from .synthesis import MACHINES as MACHINES
 from .synthesis import SyntheticClip as SyntheticClip

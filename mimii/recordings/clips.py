@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mimii.features import Header
+    from mimii.features import Header, Segment
     from mimii.storage import Place
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
@@ -74,7 +74,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording.
+    """One recording, or one channel of it, or a segment.
 
     Attributes
     ----------
@@ -84,6 +84,12 @@ class Clip:
         Why it cannot be read, where that is known already; else empty.
     header : Header or None
         What its header says, once that was read; clips that are alike share one.
+    channel : int
+        Counted from 0; -1 for the mean of all.
+    start_s, duration_s : float
+        Which segment of the recording, in seconds; NaN where it is not known how long it is.
+    segment : Segment or None
+        The same in samples of the recording; None before it is cut.
 
     """
 
@@ -92,6 +98,10 @@ class Clip:
     identity: Identity = Identity()
     problem: str = ""
     header: Header | None = None
+    channel: int = 0
+    start_s: float = 0.0
+    duration_s: float = math.nan
+    segment: Segment | None = None
 
 
 def identify(path: str) -> Identity:

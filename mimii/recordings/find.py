@@ -2,19 +2,14 @@
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mimii.features import SPEC_EXPECTED, FeatureSpec, count_empty_bands
-from mimii.recordings.catalogue import commonest_sample_rate
 from mimii.recordings.clips import LABEL_NAMES, Clip, Identity
 from mimii.recordings.headers import read_all_headers, read_headers
 from mimii.recordings.lists import read_list
 from mimii.recordings.sources import find_clips
-from mimii.recordings.splits import SPLITS, baseline_split, no_split, stratified_split
-from mimii.storage import DEFAULT_ACCESS, Access, Location, Place, as_paths, expect, printable, s3
+from mimii.storage import DEFAULT_ACCESS, Access, Location, Place, as_paths, printable, s3
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,41 +98,6 @@ def find_recordings(
     _warn_of_copies(clips)
     clips, n_headers = _READERS[headers](clips, access)
     return Recordings(clips, sorted([*places, *tables]), n_headers, s3.count_requests() - before)
-
-
-def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, seed: int = 0) -> list[str]:
-    """Return the split of each clip: train, test or empty.
-
-    `split` is ``"baseline"`` (train on normal sound, as the baseline published with MIMII), ``"stratified"`` (a
-    share of each label) or ``"none"``. A split that the recordings bring along is kept by the first two.
-    """
-    if split not in SPLITS:
-        msg = f"split must be one of {', '.join(SPLITS)}, not {split!r}"
-        raise ValueError(msg)
-    if not 0 <= train_fraction <= 1:
-        msg = f"train_fraction must be from 0 to 1, not {train_fraction}"
-        raise ValueError(msg)
-    if split == "stratified":
-        return stratified_split(clips, train_fraction, seed)
-    return no_split(clips) if split == "none" else baseline_split(clips)
-
-
-def choose_spec(clips: Sequence[Clip], spec: FeatureSpec | None) -> FeatureSpec:
-    """Return the spec, or the preset explore at the sample rate of most clips; warn of one that hardly fits."""
-    for clip in [clips] if isinstance(clips, str | os.PathLike) else clips:
-        expect(clip, Clip, "clips must be what mimii.find_recordings returns")
-    rate = commonest_sample_rate(clips)
-    if spec is None:
-        spec = replace(FeatureSpec(), sample_rate=rate or FeatureSpec().sample_rate)
-    expect(spec, FeatureSpec, SPEC_EXPECTED)
-    if rate not in (None, spec.sample_rate):
-        _log.warning("most clips have %d Hz and the spec %d Hz: change its sample_rate", rate, spec.sample_rate)
-    if empty := count_empty_bands(spec):
-        _log.warning(
-            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
-            *(empty, spec.n_mels, spec.n_fft),
-        )
-    return spec
 
 
 def _warn_of_copies(clips: Iterable[Clip]) -> None:

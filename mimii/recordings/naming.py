@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from mimii.features import FeatureSpec
 from mimii.recordings.clips import LABEL_NAMES, UNKNOWN, Clip, Identity
+from mimii.recordings.segments import part_name
 
 UNLABELLED, ALL = "unlabelled", "all"
 """Folders of clips without a label, and of labelled ones that are not split."""
@@ -17,7 +19,7 @@ _MOST_CHARACTERS = 80
 _HASH_CHARACTERS = 8
 
 
-def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
+def image_names(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec) -> list[str]:
     """Return the name of the image of each clip, with its folder, without a suffix.
 
     Examples
@@ -25,13 +27,18 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str]) -> list[str]:
     >>> from mimii.recordings.clips import identify
     >>> from mimii.storage.places import Place
     >>> path = "-6_dB/valve/id_06/abnormal/00000008.wav"
-    >>> image_names([Clip(path, Place(path), identify(path))], ["train"])
+    >>> image_names([Clip(path, Place(path), identify(path))], ["train"], FeatureSpec())
     ['train/abnormal/abnormal-valve-id_06-min6dB-00000008']
 
     """
-    stems = _unique([_stem(clip) for clip in clips], [clip.path for clip in clips])
-    stems = _unique(stems, [str(clip.place) for clip in clips])
-    return [_folder(clip, split) + stem for stem, clip, split in zip(stems, clips, splits, strict=True)]
+    recordings = list({clip.path: clip for clip in clips}.values())
+    stems = _unique([_stem(clip) for clip in recordings], [clip.path for clip in recordings])
+    stems = _unique(stems, [str(clip.place) for clip in recordings])
+    by_path = {clip.path: stem for clip, stem in zip(recordings, stems, strict=True)}
+    return [
+        "-".join(filter(None, (_folder(clip, split) + by_path[clip.path], part_name(clip, spec))))
+        for clip, split in zip(clips, splits, strict=True)
+    ]
 
 
 def machine_name(identity: Identity) -> str:

@@ -24,6 +24,27 @@ class Split(NamedTuple):
 NO_SPLIT = Split("none")
 
 
+def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, seed: int = 0) -> list[str]:
+    """Return the split of each clip: train, test or empty.
+
+    `split` is ``"baseline"`` (train on normal sound, as the baseline published with MIMII), ``"stratified"`` (a
+    share of each label) or ``"none"``. A split that the recordings bring along is kept by the first two. All clips of a
+    recording have the same.
+    """
+    if split not in SPLITS:
+        msg = f"split must be one of {', '.join(SPLITS)}, not {split!r}"
+        raise ValueError(msg)
+    if not 0 <= train_fraction <= 1:
+        msg = f"train_fraction must be from 0 to 1, not {train_fraction}"
+        raise ValueError(msg)
+    if split == "none":
+        return no_split(clips)
+    recordings = list({clip.path: clip for clip in clips}.values())
+    splits = stratified_split(recordings, train_fraction, seed) if split == "stratified" else baseline_split(recordings)
+    by_path = {clip.path: one for clip, one in zip(recordings, splits, strict=True)}
+    return [by_path[clip.path] for clip in clips]
+
+
 def baseline_split(clips: Sequence[Clip]) -> list[str]:
     """Split as the baseline published with MIMII does: train on normal sound only.
 

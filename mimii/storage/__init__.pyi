@@ -42,6 +42,7 @@ from .problems import unreadable as unreadable
 from .reading import DEFAULT_READS as DEFAULT_READS
 from .reading import Opener as Opener
 from .reading import ReadOptions as ReadOptions
+from .reading import Wanted as Wanted
 from .reading import open_all as open_all
 from .reading import open_archive as open_archive
 from .reading import open_part as open_part

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 
 S3 = "s3://"
+STORED = 0
+"""The method of a member of an archive that is not compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Place:
         """Return the URL, with the path within the archive behind it; the same in every locale."""
         url = self.url if is_remote(self.url) else path_to_text(self.url)
         return f"{url}/{self.member.name}" if self.member else url
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its bytes are as they are, not compressed within an archive."""
+        return self.member is None or self.member.method == STORED
 
     @property
     def fetched(self) -> int:

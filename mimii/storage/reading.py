@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mimii.storage import s3, zips
 from mimii.storage.access import DEFAULT_ACCESS, Access
@@ -60,20 +60,44 @@ def open_part(place: Place, access: Access) -> BinaryIO:
         raise
 
 
-def open_all(places: Iterable[Place], read_options: ReadOptions) -> Iterator[Opener]:
-    """Yield what opens each recording; while one is in use, the next ones are fetched from S3."""
-    left, waiting, n_bytes = deque(places), deque[tuple[Place, Future[bytes] | None]](), 0
+class Wanted(NamedTuple):
+    """Which bytes of a recording are to be read: those from `begin` to before `stop`, or all where `stop` is 0."""
+
+    place: Place
+    begin: int = 0
+    stop: int = 0
+
+    @property
+    def fetched(self) -> range:
+        """Which bytes of the file or object are fetched for them."""
+        place, member = self.place, self.place.member
+        if not self.stop:
+            begin = member.offset if member else 0
+            return range(begin, begin + place.fetched)
+        if not member:
+            return range(self.begin, self.stop)
+        # Where the member's data begins, only its own header says: behind this, and as far before the next member.
+        latest = member.length - member.stored
+        return range(member.offset + self.begin, member.offset + min(latest + self.stop, member.length))
+
+
+def open_all(wanted: Iterable[Place | Wanted], read_options: ReadOptions) -> Iterator[Opener]:
+    """Yield what opens each recording; while one is in use, the next ones are fetched from S3.
+
+    Of one of which only some bytes are wanted, others can be read, too: they are fetched when they are.
+    """
+    left = deque(one if isinstance(one, Wanted) else Wanted(one) for one in wanted)
+    waiting, n_bytes = deque[tuple[Wanted, Future[bytes] | None]](), 0
     try:
         while left or waiting:
-            while left and (
-                not waiting or (len(waiting) < 2 * read_options.window and n_bytes + left[0].fetched <= _MOST_AHEAD)
-            ):
-                place = left.popleft()
-                waiting.append((place, _begin(place, read_options)))
-                n_bytes += place.fetched
-            place, fetched = waiting.popleft()
-            n_bytes -= place.fetched
-            yield partial(_open, place, fetched, read_options.access)
+            most = 2 * read_options.window
+            while left and (not waiting or (len(waiting) < most and n_bytes + len(left[0].fetched) <= _MOST_AHEAD)):
+                one = left.popleft()
+                waiting.append((one, _begin(one, read_options)))
+                n_bytes += len(one.fetched)
+            one, fetched = waiting.popleft()
+            n_bytes -= len(one.fetched)
+            yield partial(_open_some if one.stop else _open, one, fetched, read_options.access)
             del fetched  # and with it the bytes, before the next are waited for
     finally:
         for _, fetched in waiting:
@@ -81,12 +105,12 @@ def open_all(places: Iterable[Place], read_options: ReadOptions) -> Iterator[Ope
                 fetched.cancel()
 
 
-def _begin(place: Place, read_options: ReadOptions) -> "Future[bytes] | None":
-    """Begin to fetch a recording from S3, unless it is too large."""
-    if place.size > MOST_WHOLE or not is_remote(place.url):
+def _begin(one: Wanted, read_options: ReadOptions) -> "Future[bytes] | None":
+    """Begin to fetch bytes from S3, unless they are too many."""
+    where = one.fetched
+    if len(where) > MOST_WHOLE or not is_remote(one.place.url):
         return None
-    start = place.member.offset if place.member else 0
-    return _pool(read_options.window).submit(s3.read, place.url, start, start + place.fetched, read_options.access)
+    return _pool(read_options.window).submit(s3.read, one.place.url, where.start, where.stop, read_options.access)
 
 
 @lru_cache(maxsize=1)
@@ -95,7 +119,8 @@ def _pool(window: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(window, thread_name_prefix="fetch")
 
 
-def _open(place: Place, fetched: "Future[bytes] | None", access: Access) -> BinaryIO:
+def _open(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> BinaryIO:
+    place = one.place
     if fetched:
         data = fetched.result()
     elif place.member is None or place.size > MOST_WHOLE:
@@ -107,19 +132,45 @@ def _open(place: Place, fetched: "Future[bytes] | None", access: Access) -> Bina
     return io.BytesIO(zips.extract(data, place) if place.member else data)
 
 
+def _open_some(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> BinaryIO:
+    """Open a recording that is not compressed, of which some bytes are there already."""
+    place = one.place
+    size = place.member.offset + place.member.length if place.member else place.size
+    file: BinaryIO
+    if fetched:
+        version = place.member.archive_version if place.member else place.version
+        rest = _RangedFile(size, _SMALL_BLOCK, _shared_blocks(place.url, size, version, access))
+        file = io.BufferedReader(_PartlyFetched(rest, size, one.fetched.start, fetched.result()))
+    else:
+        file = _open_file(place.url, size, _MEDIUM_BLOCK, access)
+    return zips.open_stored(file, place) if place.member else file
+
+
 def _open_file(url: str, size: int, block: int, access: Access) -> BinaryIO:
-    return io.BufferedReader(_RangedFile(url, size, block, access)) if is_remote(url) else open(url, "rb")
+    if not is_remote(url):
+        return open(url, "rb")
+    return io.BufferedReader(_RangedFile(size, block, _blocks(url, size, block, access)))
+
+
+def _blocks(url: str, size: int, block: int, access: Access) -> Callable[[int], bytes]:
+    """Return what reads a block of an object, and keeps the last few."""
+    return lru_cache(maxsize=_BLOCKS_KEPT)(
+        lambda index: s3.read(url, index * block, min((index + 1) * block, size), access)
+    )
+
+
+@lru_cache(maxsize=_BLOCKS_KEPT)
+def _shared_blocks(url: str, size: int, _version: str, access: Access) -> Callable[[int], bytes]:
+    """Return the same for all segments of a recording, each of which begins with reading its header."""
+    return _blocks(url, size, _SMALL_BLOCK, access)
 
 
 class _RangedFile(SeekableFile):
     """An object as a file: read in blocks, of which the last few are kept."""
 
-    def __init__(self, url: str, size: int, block: int, access: Access) -> None:
+    def __init__(self, size: int, block: int, read_block: Callable[[int], bytes]) -> None:
         super().__init__(size)
-        self._block = block
-        self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(
-            lambda index: s3.read(url, index * block, min((index + 1) * block, size), access)
-        )
+        self._block, self._read_block = block, read_block
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
         done = 0
@@ -131,3 +182,23 @@ class _RangedFile(SeekableFile):
             buffer[done : done + len(data)] = data
             done, self._position = done + len(data), self._position + len(data)
         return done
+
+
+class _PartlyFetched(SeekableFile):
+    """An object of which some bytes are in memory; what else is read comes from another file."""
+
+    def __init__(self, rest: _RangedFile, size: int, begin: int, data: bytes) -> None:
+        super().__init__(size)
+        self._rest, self._begin, self._data = rest, begin, memoryview(data)
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
+        behind = self._position - self._begin
+        if 0 <= behind < len(self._data):
+            data = self._data[behind : behind + len(buffer)]
+            buffer[: len(data)] = data
+            count = len(data)
+        else:
+            self._rest.seek(self._position)
+            count = self._rest.readinto(buffer[: -behind if behind < 0 else None])
+        self._position += count
+        return count

@@ -20,12 +20,11 @@ import zlib
 from functools import cache
 from typing import Any, BinaryIO
 
-from mimii.storage.places import Member, Place
+from mimii.storage.places import STORED, Member, Place
 from mimii.storage.problems import AudioError
 from mimii.storage.seekable import SeekableFile
 
 _IN_ARCHIVE = re.compile(r"(.*?\.zip)/.", re.IGNORECASE | re.DOTALL)
-_STORED = 0
 _LOCAL = struct.Struct("<4s22x2H")
 _LOCAL_MAGIC = b"PK\3\4"
 _LOCAL_BYTES = _LOCAL.size
@@ -35,7 +34,7 @@ _MOST_INFLATION = 1032
 _SLACK = 1024
 _INPUT_BYTES = 1 << 16
 _MOST_DIRECTORY_BYTES = 1 << 28
-_READ_METHODS = (_STORED, 8)
+_READ_METHODS = (STORED, 8)
 _NAMES = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "BZIP2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
 
@@ -97,6 +96,14 @@ def open_member(file: BinaryIO, place: Place) -> BinaryIO:
     return io.BufferedReader(_InflatedFile(file, begin, place), _INPUT_BYTES)
 
 
+def open_stored(file: BinaryIO, place: Place) -> BinaryIO:
+    """Open a member that is not compressed, to read some of it: its checksum is not compared."""
+    member = _member(place)
+    file.seek(member.offset)
+    begin = member.offset + _data_begin(file.read(_LOCAL_BYTES))
+    return io.BufferedReader(_StoredFile(file, begin, place.size), _INPUT_BYTES)
+
+
 def _clash(place: Place, earlier: tuple[Place, str] | None) -> str:
     """Return what is wrong with a file because of an earlier one of its name."""
     if earlier is None:
@@ -129,7 +136,7 @@ def _problem(entry: zipfile.ZipInfo, stop: int) -> str:
 
 
 def _may_inflate(entry: zipfile.ZipInfo) -> bool:
-    if entry.compress_type == _STORED:
+    if entry.compress_type == STORED:
         return entry.file_size == entry.compress_size
     stored, size = entry.compress_size, entry.file_size
     return stored <= size + size // 8 + _SLACK and size <= stored * _MOST_INFLATION + _SLACK
@@ -170,7 +177,7 @@ def _data_begin(header: bytes) -> int:
 
 
 def _inflater(member: Member) -> Any:  # noqa: ANN401  zlib names no type
-    return _Stored() if member.method == _STORED else _zlib().decompressobj(-zlib.MAX_WBITS)
+    return _Stored() if member.method == STORED else _zlib().decompressobj(-zlib.MAX_WBITS)
 
 
 def _decompress(inflater: Any, data: bytes | memoryview, most: int) -> bytes:  # noqa: ANN401  zlib names no type
@@ -214,6 +221,25 @@ class _Stored:
     def decompress(self, data: bytes | memoryview, most: int) -> bytes:
         self.unconsumed_tail = data[most:]
         return bytes(data[:most])
+
+
+class _StoredFile(SeekableFile):
+    """A member that is not compressed, as a file."""
+
+    def __init__(self, archive: BinaryIO, begin: int, size: int) -> None:
+        super().__init__(size)
+        self._archive, self._begin = archive, begin
+
+    def close(self) -> None:
+        self._archive.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
+        self._archive.seek(self._begin + self._position)
+        data = self._archive.read(max(0, min(len(buffer), self._size - self._position)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 class _InflatedFile(SeekableFile):

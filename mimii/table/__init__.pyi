@@ -3,9 +3,11 @@ from .columns import COLUMNS as COLUMNS
 from .columns import DIGESTS as DIGESTS
 from .columns import MEL_CHUNKS as MEL_CHUNKS
 from .columns import MEL_STATISTICS as MEL_STATISTICS
+from .columns import OTHER_COLUMNS as OTHER_COLUMNS
 from .columns import SCHEMA as SCHEMA
 from .columns import Columns as Columns
 from .columns import digest_column as digest_column
+from .columns import schema_of as schema_of
 from .encoding import decode_chunk as decode_chunk
 from .encoding import decode_shard as decode_shard
 from .encoding import encode_chunk as encode_chunk
@@ -23,7 +25,7 @@ from .keys import metadata_key as metadata_key
 from .keys import row_clip_key as row_clip_key
 from .keys import shard_key as shard_key
 from .make import featurize as featurize
-from .make import plan_clips as plan_clips
+from .make import plan_recordings as plan_recordings
 from .make import plan_table as plan_table
 from .make import plan_update as plan_update
 from .make import until_unchanged as until_unchanged

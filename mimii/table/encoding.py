@@ -1,8 +1,8 @@
 """Rows to the bytes of one shard, as the Zarr v3 specification lays them out.
 
-A shard of `features` is its inner chunks, each little-endian float32, Zstandard level 1 and a CRC-32C, followed by an
-index of their offsets and lengths with a CRC-32C of its own. Written here and not by zarr: chunk after chunk goes
-through one buffer of a megabyte, no worker imports zarr, and nothing but whole shards can be written.
+A shard of `features` is its inner chunks, each little-endian float32 or float16, Zstandard level 1 and a CRC-32C,
+followed by an index of their offsets and lengths with a CRC-32C of its own. Written here and not by zarr: chunk after
+chunk goes through one buffer of a megabyte, no worker imports zarr, and nothing but whole shards can be written.
 
 References
 ----------
@@ -25,12 +25,12 @@ _EMPTY = 2**64 - 1
 _CHECKSUM_BYTES = 4
 
 
-def encode_chunk(values: NDArray[np.float32] | NDArray[np.int32]) -> bytes:
+def encode_chunk(values: NDArray[np.floating] | NDArray[np.int32]) -> bytes:
     """Encode one chunk: little-endian bytes, Zstandard, CRC-32C.
 
     Parameters
     ----------
-    values : ndarray of float32 or int32
+    values : ndarray of float32, float16 or int32
         C-contiguous, a whole chunk.
 
     Returns
@@ -50,7 +50,7 @@ def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes
     blocks : iterable of ndarray of float32, shape (any, layout.n_features)
         The shard's rows, in order; at most ``layout.shard_rows`` in all. Rows that are missing at the end are NaN.
     layout : Layout
-        Rows of a chunk and of a shard.
+        Rows of a chunk and of a shard, and the type of the values, to which they are rounded.
 
     Returns
     -------
@@ -66,10 +66,10 @@ def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes
     return b"".join([*chunks, _with_checksum(index.tobytes())])
 
 
-def decode_chunk(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Decode one chunk of float32; ValueError where its checksum or its length is wrong."""
-    values = np.frombuffer(_ZSTD.decode(_without_checksum(data)), "<f4")
-    return values.reshape(shape)
+def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: str = "float32") -> NDArray[np.float32]:
+    """Decode one chunk of floats to float32; ValueError where its checksum or its length is wrong."""
+    values = np.frombuffer(_ZSTD.decode(_without_checksum(data)), np.dtype(dtype).newbyteorder("<"))
+    return values.reshape(shape).astype(np.float32, copy=False)
 
 
 def decode_shard(data: bytes, layout: Layout) -> NDArray[np.float32]:
@@ -86,13 +86,13 @@ def decode_shard(data: bytes, layout: Layout) -> NDArray[np.float32]:
     rows = np.full((n_chunks, layout.chunk_rows, layout.n_features), np.nan, np.float32)
     for chunk, (offset, length) in enumerate(index.tolist()):
         if length != _EMPTY:
-            rows[chunk] = decode_chunk(data[offset : offset + length], rows.shape[1:])
+            rows[chunk] = decode_chunk(data[offset : offset + length], rows.shape[1:], layout.dtype)
     return rows.reshape(layout.shard_rows, layout.n_features)
 
 
-def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[NDArray[np.float32]]:
+def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[NDArray[np.floating]]:
     """Regroup rows into whole chunks, all in the same buffer."""
-    chunk = np.empty((layout.chunk_rows, layout.n_features), np.float32)
+    chunk = np.empty((layout.chunk_rows, layout.n_features), layout.dtype)
     filled = 0
     for block in blocks:
         done = 0

@@ -6,7 +6,7 @@ but the table's columns and records, and nothing is written.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,13 +21,14 @@ from mimii.engine import (
     as_unicode,
     changed,
     digest,
+    digest_part,
     find_origins,
     name_changes,
     name_some,
     read_each,
     record_key,
 )
-from mimii.features import FeatureSpec
+from mimii.features import ALL, FeatureSpec
 from mimii.recordings import (
     ABNORMAL,
     GOOD,
@@ -38,22 +39,24 @@ from mimii.recordings import (
     Catalogue,
     Clip,
     Identity,
+    clip_name,
     split_clips,
 )
 from mimii.storage import Objects, Place, absolute, is_unreadable
-from mimii.table.columns import CLIPS_A_CHUNK
+from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, as_number, with_numbers
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
 from mimii.table.reading import open_array, read_layout
 from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, spans_from_values
-from mimii.table.table import HEAD, TablePlan, complete_plan
+from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
 
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
 
-_IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label")
-_READ = ("path", *_IDENTITY, "split", "n_rows", "status")
+_IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label", "domain", "attributes", "recorded_at")
+_PART = ("channel", "start_s", "duration_s")
+_READ = ("path", *_PART, *_IDENTITY, "split", "n_rows", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,28 @@ class State:
     columns: Mapping[str, list[Any]]
     origins: Origins
     sources: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    of_lists: Sequence[Mapping[str, str]] = ()
 
     @property
     def paths(self) -> list[str]:
         """The path of each clip."""
         return self.columns["path"]
+
+    def name(self, clip: int) -> str:
+        """Return the path of a clip, and which part of the recording it is, where others may be clips, too."""
+        path = self.paths[clip]
+        if self.spec.channel != ALL and self.spec.segment is None:  # of a million clips, mostly
+            return path
+        channel, start_s = (self.columns[name][clip] for name in ("channel", "start_s"))
+        return clip_name(Clip(path, Place(path), channel=channel, start_s=start_s), self.spec)
+
+    def clip(self, clip: int) -> Clip:
+        """Return a clip as the table has it; its recording is not looked for."""
+        path, columns = self.paths[clip], self.columns
+        who = Identity(**{name: columns[name][clip] for name in _IDENTITY}, columns=_sorted(self.of_lists[clip]))
+        part = {name: columns[name][clip] for name in _PART}
+        return Clip(path, Place(path), who, **part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +139,32 @@ def read_state(objects: Objects, existing: Existing) -> State:
         raise StoreError(msg)
     try:
         metadata = _read_metadata(objects)
-        columns = _same_length({name: _as_list(_read_whole(objects, name, metadata)) for name in _READ})
+        types = there.get(OTHER_COLUMNS, {})
+        columns = {name: _as_list(_read_whole(objects, name, metadata)) for name in (*_READ, *types)}
+        columns = _same_length(columns)
         layout = read_layout(metadata[metadata_key(FEATURES)])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
-    origins = read_origins(objects, columns["path"])
+    origins = read_origins(objects, zip(*(columns[name] for name in ("path", "channel", "start_s")), strict=True))
+    of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))
-    return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources)
+    return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources, types, of_lists)
+
+
+def _by_clip(types: Mapping[str, str], columns: Mapping[str, list[Any]]) -> Sequence[Mapping[str, str]]:
+    """Return what the columns of lists say of each clip, as a list says it; without those that say nothing."""
+    by_clip: list[dict[str, str]] = [{} for _ in columns["path"]]
+    for name, data_type in types.items():
+        for one, value in zip(by_clip, columns[name], strict=True):
+            text = value if data_type == "string" else "" if math.isnan(value) else repr(value)
+            if text:
+                one[name] = text
+    return by_clip
+
+
+def _sorted(of_list: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(of_list.items()))
 
 
 def _as_list(column: NDArray[Any]) -> list[Any]:
@@ -142,7 +180,8 @@ def _read_metadata(objects: Objects) -> dict[str, bytes]:
     group = json.loads(objects.get(HEAD.key) or b"{}")
     if consolidated := group.get("consolidated_metadata"):
         return {metadata_key(name): json.dumps(one).encode() for name, one in consolidated["metadata"].items()}
-    return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ)])
+    types = read_attributes(group["attributes"]).get(OTHER_COLUMNS, {}) if group else {}
+    return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ, *types)])
 
 
 def _read_whole(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
@@ -162,21 +201,23 @@ def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values[:n_clips] for name, values in columns.items()}
 
 
-def read_origins(objects: Objects, paths: Sequence[str]) -> Origins:
-    """Read from the records which recordings clips are of; where none says so, their paths say where they are.
+def read_origins(objects: Objects, parts: Iterable[tuple[str, int, float]]) -> Origins:
+    """Read from the records which recordings clips are of; where none says so, path, channel and start say it.
 
     The version is 0 where it is unknown, or an update was stopped when it had replaced only some of a clip's rows.
     """
-    found = np.zeros((3, len(paths)), np.int64)
+    parts = list(parts)
+    found = np.zeros((3, len(parts)), np.int64)
     for record in _each_record(objects):
         spans = spans_from_values(record.result) if record else None
         if spans is not None:
-            spans = spans[spans["clip"] < len(paths)]
+            spans = spans[spans["clip"] < len(parts)]
             clips, version = spans["clip"], spans["version"].copy()
             version[(found[0, clips] != 0) & (found[1, clips] != version)] = 0
             found[:, clips] = spans["place"], version, spans["archive"]
     for clip in np.flatnonzero(found[0] == 0).tolist():
-        found[0, clip] = digest(absolute(paths[clip]))
+        path, channel, start_s = parts[clip]
+        found[0, clip] = digest_part(absolute(path), channel, start_s)
     return Origins(*found)
 
 
@@ -207,6 +248,19 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
     gone = _find_gone(plan, state, match) if prune else []
     return _describe(plan, state, match, added, gone, _grown_plan(plan, state, match, added, gone))
+
+
+def _types(plan: TablePlan, state: State) -> dict[str, str]:
+    """Return the types of the columns of lists: those that are there stay, for readers of the table meanwhile."""
+    for clip in plan.catalogue.clips:
+        for name, text in clip.identity.columns:
+            if text and state.types.get(name) == "float64" and as_number(text) is None:
+                msg = (
+                    f"{clip.path}: {name} is {text!r}, and the table's column {name} has numbers. Correct it, give the "
+                    "column another name, or make the table again with --overwrite"
+                )
+                raise StoreError(msg)
+    return dict(sorted({**plan.columns, **state.types}.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,26 +326,30 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
     n_rows = np.array([*state.columns["n_rows"], *plan.catalogue.n_rows[list(added)].tolist()], np.int32)
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
     n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
-    splits = _splits(plan, state, [*old, *new])
-    catalogue = Catalogue(
-        state.spec, (*old, *new), tuple(splits), np.array(n_samples, np.int64), n_rows, tuple(problems)
-    )
+    types = _types(plan, state)
+    clips = with_numbers([*old, *new], types)
+    splits = tuple(_splits(plan, state, clips))
+    catalogue = Catalogue(state.spec, clips, splits, np.array(n_samples, np.int64), n_rows, tuple(problems))
     is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
     origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
-    return complete_plan(catalogue, state.layout, origins, is_readable, sources, plan.split, state.fingerprint)
+    grown = complete_plan(catalogue, state.layout, origins, is_readable, sources, plan.split, state.fingerprint)
+    return replace(grown, columns=types, resamples=plan.resamples)
 
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:
     """Return a clip of the table, with what is known of it now: what is unknown now replaces nothing."""
     path, columns = state.paths[clip], state.columns
     if found is None:
-        return Clip(path, Place(path), Identity(**{name: columns[name][clip] for name in _IDENTITY}))
+        return state.clip(clip)
     now = plan.catalogue.clips[found]
     known = {name: columns[name][clip] for name in _IDENTITY if _is_unknown(getattr(now.identity, name))}
+    if of_list := {**state.of_lists[clip], **{name: text for name, text in now.identity.columns if text}}:
+        known["columns"] = _sorted(of_list)
+    part = {} if now.segment else {name: columns[name][clip] for name in _PART}
     if not known and path == now.path:
         return now
-    return replace(now, path=path, identity=replace(now.identity, **known))
+    return replace(now, path=path, identity=replace(now.identity, **known), **part)
 
 
 def _is_unknown(value: Any) -> bool:  # noqa: ANN401  a value of any column
@@ -343,23 +401,23 @@ def _keep_split(clip: Clip, split: str, label: int, policy: str) -> str:
 def _describe(
     plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int], grown: TablePlan
 ) -> Growth:
-    paths, n_there = state.paths, len(state.paths)
+    n_there = len(state.paths)
     before, now = state.origins.version, grown.origins.version
     found = np.fromiter(match.found, np.int64)
     is_changed = found[(before[found] != 0) & (before[found] != now[found])].tolist()
-    replaced = sorted(paths[clip] for clip in {*is_changed, *match.outgrown})
-    new = sorted(as_unicode(plan.catalogue.clips[clip].path) for clip in added)
-    renewed = {paths[clip] for clip in match.outgrown}
-    relabelled = {paths[clip]: change for clip in match.found if (change := _relabelled(state, grown, clip))}
+    replaced = sorted(state.name(clip) for clip in {*is_changed, *match.outgrown})
+    new = sorted(as_unicode(plan.catalogue.name(clip)) for clip in added)
+    renewed = {state.name(clip) for clip in match.outgrown}
+    relabelled = {state.name(clip): change for clip in match.found if (change := _relabelled(state, grown, clip))}
     taken = {*match.found, *match.outgrown, *gone}
     left = [clip for clip in range(n_there) if clip not in taken and not _is_out(state, clip)]
     return Growth(
         grown,
         [path for path in new if path not in renewed],
         replaced,
-        sorted(paths[clip] for clip in gone),
+        sorted(state.name(clip) for clip in gone),
         dict(sorted(relabelled.items())),
-        sorted(paths[clip] for clip in left),
+        sorted(state.name(clip) for clip in left),
         frozenset([*is_changed, *range(n_there, n_there + len(added))]),
     )
 
@@ -373,7 +431,10 @@ def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
     who = grown.catalogue.clips[clip].identity
     values = [(name, state.columns[name][clip], getattr(who, name)) for name in _IDENTITY]
     values.append(("split", state.columns["split"][clip], grown.catalogue.splits[clip]))
-    if all(before == now for _, before, now in values):  # a million times, mostly
+    if grown.columns:
+        before, now = state.of_lists[clip], dict(who.columns)
+        values += [(name, before.get(name, ""), now.get(name, "")) for name in grown.columns]
+    if all(before == now or before != before for _, before, now in values):  # noqa: PLR0124  NaN
         return ""
     said = [(name, _say(name, before), _say(name, now)) for name, before, now in values]
     return ", ".join(f"{name} {before} -> {now}" for name, before, now in said if before != now)
@@ -400,7 +461,9 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
 
 
 def _other_splits(plan: TablePlan, state: State) -> list[str]:
-    splits, paths = state.columns["split"], state.paths
+    splits = state.columns["split"]
     there = _match(plan, state).there.items()
     pairs = [(clip, splits[clip], plan.catalogue.splits[found]) for found, clip in there]
-    return [f"{paths[clip]}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now]
+    return [
+        f"{state.name(clip)}: {before or 'none'} -> {now or 'none'}" for clip, before, now in pairs if before != now
+    ]

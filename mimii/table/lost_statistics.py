@@ -16,8 +16,11 @@ N_STATISTICS = 3
 def make_again(task: ShardTask, record: Record, spans: Spans, rows: FloatArray) -> FloatArray | None:
     """Return the statistics of a shard; shape (n_clips, 3, n_mels). None where too little is there.
 
+    Rows that are rounded, or do not have all frames, are too little.
     A clip that is in other shards, too, has all of its statistics beside each of them.
     """
+    if not task.spec.keeps_frames:
+        return None
     made = np.full((len(spans), N_STATISTICS, task.spec.n_mels), np.nan, np.float32)
     first, shard_rows = task.stamp.task * task.layout.shard_rows, task.layout.shard_rows
     for index, span in enumerate(spans):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mimii.engine import SILENT, ChangedError, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
-from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, Split, choose_spec, make_catalogue, split_clips
+from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, Split, catalogue_recordings, commonest_sample_rate
 from mimii.storage import (
     DEFAULT_ACCESS,
     DEFAULT_READS,
@@ -33,13 +33,17 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
-def plan_table(
+def plan_table(  # noqa: PLR0913  each is a choice that users have
     clips: Sequence[Clip],
     spec: FeatureSpec | None = None,
     *,
     split: str = "baseline",
     train_fraction: float = 0.8,
     seed: int = 0,
+    sample_rate: int | None = None,
+    channel: int | str | None = None,
+    segment: float | None = None,
+    overlap: float | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> TablePlan:
     """Decide which rows of a table each clip fills, and which shard holds them; nothing is read or written.
@@ -57,6 +61,14 @@ def plan_table(
         The share for training of ``split="stratified"``.
     seed : int
         Another one is another ``split="stratified"``.
+    sample_rate : int
+        Hz, instead of that of the spec; recordings with another one are resampled to it. Where it is left out, these
+        are bad clips.
+    channel : int, "mean" or "all"
+        Which channel, instead of that of the spec; with ``"all"`` each is a clip of its own.
+    segment, overlap : float
+        Seconds of the segments that recordings are cut into, each a clip of its own, and seconds that a segment shares
+        with the one before; instead of those of the spec.
     shard_bytes : int
         The uncompressed size of a shard, which is what one task writes.
 
@@ -66,18 +78,30 @@ def plan_table(
         The same for the same clips, always; its repr says how many clips, rows, shards and bytes there will be.
 
     """
-    by = Split(split, train_fraction, seed)
-    plan = plan_clips(clips, spec, by, shard_bytes)
+    by, changes = Split(split, train_fraction, seed), given(channel=channel, segment=segment, overlap=overlap)
+    if sample_rate is not None:
+        changes["sample_rate"] = sample_rate
+    elif spec is None and changes:
+        changes["sample_rate"] = commonest_sample_rate(clips) or FeatureSpec().sample_rate
+    wanted = (spec or FeatureSpec()).changed(**changes) if changes else spec
+    plan = plan_recordings(clips, wanted, by, shard_bytes, resample=sample_rate is not None)
     if split != "none" and TRAIN not in plan.catalogue.splits:
         _log.warning("%s; the statistics are of all rows", _why_no_training(clips, split))
     return plan
 
 
-def plan_clips(clips: Sequence[Clip], spec: FeatureSpec | None, by: Split, shard_bytes: int = SHARD_BYTES) -> TablePlan:
-    """Do the same for clips that need not make a table of their own: it does not matter how many are for training."""
-    spec = choose_spec(clips, spec)
-    catalogue = make_catalogue(clips, split_clips(clips, *by), spec)
-    return make_table_plan(catalogue, shard_bytes, getattr(clips, "sources", ()), by)
+def plan_recordings(
+    recordings: Sequence[Clip],
+    spec: FeatureSpec | None,
+    by: Split,
+    shard_bytes: int = SHARD_BYTES,
+    *,
+    resample: bool = False,
+) -> TablePlan:
+    """Do the same for recordings that need not make a table of their own: it does not matter how many train."""
+    catalogue = catalogue_recordings(recordings, spec, by, resample=resample)
+    plan = make_table_plan(catalogue, shard_bytes, getattr(recordings, "sources", ()), by)
+    return replace(plan, resamples=resample)
 
 
 def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, access: Access = DEFAULT_ACCESS) -> Growth:
@@ -114,6 +138,11 @@ def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, acces
         return Growth(replace(plan, grown_from=existing.attributes["fingerprint"]))
     growth = grow(plan, read_state(objects, existing), prune=prune)
     return replace(growth, plan=replace(growth.plan, keeps_rows=existing.finished))
+
+
+def given(**options: float | str | None) -> dict[str, float | str | None]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _why_no_training(clips: Sequence[Clip], split: str) -> str:

@@ -23,17 +23,20 @@ class Layout:
         Rows in an inner chunk, the least that a reader decompresses.
     shard_rows : int
         Rows in a shard, the least that a task writes; a multiple of `chunk_rows`.
+    dtype : str
+        Of the values: float32 or float16.
 
     """
 
     n_features: int
     chunk_rows: int
     shard_rows: int
+    dtype: str = "float32"
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row of float32."""
-        return 4 * self.n_features
+        """Bytes of one row."""
+        return np.dtype(self.dtype).itemsize * self.n_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +131,21 @@ class RowPlan:
                 yield RowSpan(clip, start, stop, first + start)
 
 
-def choose_layout(n_rows: Sequence[int] | NDArray[np.integer], n_features: int, shard_bytes: int) -> Layout:
+def choose_layout(
+    n_rows: Sequence[int] | NDArray[np.integer], n_features: int, shard_bytes: int, dtype: str = "float32"
+) -> Layout:
     """Choose the lengths of chunks and shards.
 
     A chunk is at least 1 MiB and a shard at most `shard_bytes`, but at least one chunk. Where clips are short, both
     are multiples of the commonest clip's rows, so that clips of that length never straddle two shards.
     """
-    row_bytes = 4 * n_features
+    row_bytes = np.dtype(dtype).itemsize * n_features
     common = _commonest(np.asarray(n_rows))
     chunk_rows = _chunk_rows(common, math.ceil(_LEAST_CHUNK_BYTES / row_bytes), _MOST_CHUNK_BYTES // row_bytes)
     step = math.lcm(chunk_rows, common)
     if step * row_bytes > shard_bytes:
         step = chunk_rows
-    return Layout(n_features, chunk_rows, step * max(1, shard_bytes // (step * row_bytes)))
+    return Layout(n_features, chunk_rows, step * max(1, shard_bytes // (step * row_bytes)), dtype)
 
 
 def plan_rows(n_rows: Sequence[int] | NDArray[np.integer], layout: Layout) -> RowPlan:

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from mimii.table.columns import Columns
 from mimii.table.keys import FEATURES, shard_key
 from mimii.table.plan import Layout, RowPlan
 from mimii.table.second_keys import by_keys, has_second_keys
+from mimii.table.spans import FORMAT
 from mimii.table.table import HEAD
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
 _GROUP = HEAD.key
 _SHARDS_MIXED = 4
+_LATER: Mapping[str, np.generic] = MappingProxyType(
+    {"channel": np.int16(0), "start_s": np.float64(0), "duration_s": np.float64(np.nan)}
+)
+"""Columns that tables of earlier formats do not have, and what stands for them."""
 
 
 class Batch(NamedTuple):
@@ -193,7 +199,10 @@ def read_columns(objects: Objects) -> Columns:
     attributes = _check_finished(objects)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
-        return Columns(attributes, **{name: read_column(objects, name) for name in names})
+        there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= FORMAT]
+        columns = {name: read_column(objects, name) for name in there}
+        n_clips = len(columns["path"])
+        return Columns(attributes, **columns, **{name: np.full(n_clips, _LATER[name]) for name in {*names} - {*there}})
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
         msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
         raise StoreError(msg) from error
@@ -219,7 +228,7 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     try:
         features = open_array(documents, FEATURES)
         begin = index * features.shards[0]
-        return np.asarray(features[begin : begin + features.shards[0]])
+        return np.asarray(features[begin : begin + features.shards[0]], np.float32)
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
@@ -230,7 +239,7 @@ def read_layout(document: bytes) -> Layout:
     features = json.loads(document)
     shard_rows, n_features = features["chunk_grid"]["configuration"]["chunk_shape"]
     chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
-    return Layout(int(n_features), int(chunk_rows), int(shard_rows))
+    return Layout(int(n_features), int(chunk_rows), int(shard_rows), str(features["data_type"]))
 
 
 def read_column(objects: Objects, name: str) -> NDArray[Any]:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Record, describe, from_json, make_record, record_key, to_json, withdraw
-from mimii.features import ClipResult, FloatArray, mel_statistics, stack_frames, unstack_rows
+from mimii.features import ClipResult, FeatureSpec, FloatArray, mel_statistics, stack_frames, unstack_rows
 from mimii.storage import Objects
 from mimii.table.encoding import decode_chunk, decode_shard, encode_chunk, encode_shard
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, row_clip_key, shard_key
 from mimii.table.lost_statistics import N_STATISTICS, make_again
 from mimii.table.plan import Layout
 from mimii.table.spans import find_same, spans_as_values, spans_from_values
-from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_stacked
+from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_rows
 from mimii.table.table import ShardTask
 
 
@@ -78,8 +78,14 @@ def _make_block(clip: ClipResult, index: int) -> _Block:
     task: ShardTask = clip.task
     if clip.fault:
         return _Block(None, np.full((N_STATISTICS, task.spec.n_mels), np.nan, np.float32))
-    span = task.spans[index]
-    return _Block(clip.value[span["start"] : span["stop"] + task.spec.frames - 1], mel_statistics(clip.value))
+    span, spec = task.spans[index], task.spec
+    frames = clip.value[span["start"] * spec.stride : (span["stop"] - 1) * spec.stride + spec.frames]
+    return _Block(_rounded(frames, spec), mel_statistics(clip.value))
+
+
+def _rounded(decibel: FloatArray, spec: FeatureSpec) -> FloatArray:
+    """Return what the rows will hold: sums of rows that are read back are then the same."""
+    return decibel if spec.dtype == "float32" else decibel.astype(spec.dtype).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ class _There:
             raise _error(self.task, f"the rows of clip {span['clip']} are not there any more; run it again")
         begin = span["row"] - self.task.stamp.task * self.task.layout.shard_rows
         rows = self.rows[begin : begin + span["stop"] - span["start"]]
-        return _Block(unstack_rows(rows, self.task.spec.frames), self.statistics[at])
+        return _Block(unstack_rows(rows, self.task.spec.frames, self.task.spec.stride), self.statistics[at])
 
 
 def _read_there(task: ShardTask) -> _There:
@@ -138,12 +144,12 @@ def read_record_of(objects: Objects, number: int, shard: bytes) -> Record | None
 
 
 def _encode(task: ShardTask, blocks: Sequence[_Block]) -> dict[str, bytes]:
-    number, frames = task.stamp.task, task.spec.frames
+    number, spec = task.stamp.task, task.spec
     lengths = (task.spans["stop"] - task.spans["start"]).tolist()
     rows = (
-        np.broadcast_to(np.float32(np.nan), (n_rows, task.spec.n_features))
+        np.broadcast_to(np.float32(np.nan), (n_rows, spec.n_features))
         if block.decibel is None
-        else stack_frames(block.decibel, frames)
+        else stack_frames(block.decibel, spec.frames, spec.stride)
         for block, n_rows in zip(blocks, lengths, strict=True)
     )
     return {
@@ -168,6 +174,6 @@ def _result(task: ShardTask, blocks: Sequence[_Block]) -> dict[str, object]:
 
 
 def _sums(task: ShardTask, blocks: Sequence[_Block], chosen: NDArray[np.bool_]) -> Sums:
-    frames = task.spec.frames
+    spec = task.spec
     good = (one.decibel for one, is_chosen in zip(blocks, chosen, strict=True) if is_chosen)
-    return add_sums((sum_stacked(one, frames) for one in good if one is not None), task.spec.n_features)
+    return add_sums((sum_rows(one, spec.frames, spec.stride) for one in good if one is not None), spec.n_features)

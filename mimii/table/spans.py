@@ -12,7 +12,7 @@ from mimii.engine import Origins, digest
 from mimii.features import FeatureSpec
 from mimii.table.plan import Layout, RowPlan
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes of the store's format or of the kernels' results."""
 
 Spans = NDArray[Any]

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimii.features import stack_frames
+
 TRAIN, OTHER = "train", "other"
 """The groups of clips of which a record keeps sums: those for training, and the others."""
 
@@ -38,6 +40,14 @@ class Sums:
 def no_sums(n_features: int) -> Sums:
     """Return the sums over no rows."""
     return Sums(0, np.zeros(n_features), np.zeros(n_features))
+
+
+def sum_rows(decibel: NDArray[np.float32], frames: int, stride: int) -> Sums:
+    """Sum the rows that frames are stacked into."""
+    if stride == 1:
+        return sum_stacked(decibel, frames)
+    rows = stack_frames(decibel, frames, stride).astype(np.float64)
+    return Sums(len(rows), rows.sum(axis=0), np.einsum("tf,tf->f", rows, rows))
 
 
 def sum_stacked(decibel: NDArray[np.float32], frames: int) -> Sums:

@@ -35,11 +35,22 @@ from mimii.engine import (
     provenance,
     record_key,
 )
-from mimii.features import mel_frequencies
+from mimii.features import band_centres
 from mimii.recordings import GOOD, Identity, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, is_remote
 from mimii.table import statistics
-from mimii.table.columns import CLIPS_A_CHUNK, COLUMNS, DIGESTS, MEL_CHUNKS, MEL_STATISTICS, SCHEMA, digest_column
+from mimii.table.columns import (
+    ARRAY_ATTRIBUTES,
+    CLIPS_A_CHUNK,
+    COLUMNS,
+    DIGESTS,
+    MEL_CHUNKS,
+    MEL_STATISTICS,
+    OTHER_COLUMNS,
+    SCHEMA,
+    digest_column,
+    schema_of,
+)
 from mimii.table.encoding import ZSTD_LEVEL, encode_chunk
 from mimii.table.growth import clip_differences
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, shard_key
@@ -72,19 +83,26 @@ class TableOutput:
         The store.
     read_options : ReadOptions
         How workers fetch the recordings.
+    columns_there : tuple of str
+        Columns of lists that the table there has.
 
     """
 
     plan: TablePlan
     objects: Objects
     read_options: ReadOptions = DEFAULT_READS
+    columns_there: tuple[str, ...] = ()
     head: ClassVar[Head] = HEAD
-    parts: ClassVar[tuple[str, ...]] = (RECORDS, *SCHEMA)
     replaced: ClassVar[tuple[str, ...]] = ()
     ahead: ClassVar[tuple[str, ...]] = ("split",)
     """What becomes of a split depends on the label before: an update that is resumed must not find the new one."""
     noun: ClassVar[str] = "shard"
     pipeline: ClassVar[Pipeline] = Pipeline("load-mel-db-shard", partial(clips_to_partitions, write=write_shard))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is deleted with a table."""
+        return (RECORDS, *SCHEMA, *self.columns_there)
 
     @property
     def purpose(self) -> str:
@@ -100,11 +118,12 @@ class TableOutput:
         if existing is None and self.plan.has_grown:
             raise self._has_changed()
         second = bool(existing and existing.attributes[HAS_SECOND_KEYS])
-        return replace(self, objects=by_keys(self.objects, second=second))
+        return replace(self, objects=by_keys(self.objects, second=second), columns_there=_columns_of(existing))
 
     def beside(self, existing: Existing) -> "TableOutput":
         """Return this output with those keys that the table that is there has not."""
-        return replace(self, objects=by_keys(self.objects, second=not existing.attributes[HAS_SECOND_KEYS]))
+        objects = by_keys(self.objects, second=not existing.attributes[HAS_SECOND_KEYS])
+        return replace(self, objects=objects, columns_there=_columns_of(existing))
 
     def find_replaced(self, sizes: Mapping[str, int]) -> list[str]:
         """Return the keys of another table, which this one has replaced, or which was not finished."""
@@ -256,7 +275,13 @@ class TableOutput:
         """Return what killed writers have left behind."""
         mel = {mel_key(task, record.stamp.fingerprint) for task, record in records.items()}
         intents = {intent_key(task) for task in records} & sizes.keys()
-        return intents | {key for key in sizes if key.startswith(f"{MEL}/")} - mel
+        others = {f"{name}/" for name in self.columns_there if name not in self.plan.columns}
+        surplus = {key for key in sizes if key.startswith((f"{MEL}/", *others))}
+        return intents | surplus - mel
+
+
+def _columns_of(existing: Existing | None) -> tuple[str, ...]:
+    return tuple(existing.attributes.get(OTHER_COLUMNS, ())) if existing else ()
 
 
 def _sums_of(record: Record) -> dict[str, statistics.Sums] | None:
@@ -283,11 +308,13 @@ def _digest(plan: TablePlan) -> str:
 def _small_keys(plan: TablePlan) -> set[str]:
     """Name all objects of a finished store but its shards and records, and what goes with these."""
     lengths = {"clip": len(plan.catalogue.clips), "feature": plan.catalogue.spec.n_features}
-    n_chunks = {name: math.ceil(lengths.get(SCHEMA[name][0][0], 1) / CLIPS_A_CHUNK) for name in COLUMNS}
+    arrays = schema_of(plan.catalogue.spec.dtype, plan.columns)
+    names = (*COLUMNS, *plan.columns)
+    n_chunks = {name: math.ceil(lengths.get(arrays[name][0][0], 1) / CLIPS_A_CHUNK) for name in names}
     chunks = {f"{name}/c.{chunk}" for name, count in n_chunks.items() for chunk in range(count)}
     n_mel_chunks = math.ceil(lengths["clip"] / CLIPS_A_CHUNK)
     chunks |= {mel_chunk_key(name, chunk) for name in MEL_STATISTICS for chunk in range(n_mel_chunks)}
-    return {_GROUP} | {f"{name}/{_GROUP}" for name in SCHEMA} | chunks
+    return {_GROUP} | {f"{name}/{_GROUP}" for name in arrays} | chunks
 
 
 def _documents(
@@ -305,7 +332,7 @@ def _documents(
     columns = _clip_columns(plan, status) | dict(
         zip(("feature_mean", "feature_std"), statistics or _no_statistics(plan), strict=True)
     )
-    columns["mel_frequency"] = mel_frequencies(spec.n_mels + 2, spec.sample_rate)[1:-1]
+    columns["mel_frequency"] = band_centres(spec)
     digests = {} if status is None else {DIGESTS: {name: digest_column(values) for name, values in columns.items()}}
     with warnings.catch_warnings():
         # Variable-length strings and consolidated metadata are not yet in the core of the Zarr v3 specification.
@@ -314,8 +341,9 @@ def _documents(
         group = zarr.create_group(memory, attributes=write_attributes(_attributes(plan) | dict(found) | digests))
         _create_rows(group, plan)
         _create_statistics(group, plan)
+        dimensions = schema_of(spec.dtype, plan.columns)
         for name, values in columns.items():
-            _create_column(group, name, values, SCHEMA[name][0][0])
+            _create_column(group, name, values, dimensions[name][0][0])
         if status is not None:
             zarr.consolidate_metadata(memory)
     return {key: value.to_bytes() for key, value in written.items()} | {_GROUP: _sorted(written[_GROUP].to_bytes())}
@@ -344,6 +372,8 @@ def _attributes(plan: TablePlan) -> dict[str, Any]:
         "clips_digest": _digest(plan),
         "shard_rows": plan.rows.layout.shard_rows,
         "split": list(plan.split),
+        "resamples": int(plan.resamples),
+        OTHER_COLUMNS: dict(plan.columns),
         **provenance(plan.sources, "features", _SOFTWARE),
     }
 
@@ -353,14 +383,27 @@ def _clip_columns(plan: TablePlan, status: Sequence[str] | None) -> dict[str, ND
     who = [clip.identity for clip in catalogue.clips]
     known = {field.name for field in fields(Identity)}
     columns = {name: _column([getattr(one, name) for one in who], SCHEMA[name][1]) for name in SCHEMA if name in known}
+    of_lists = [dict(one.columns) for one in who]
     columns |= {
         "path": _strings(clip.path for clip in catalogue.clips),
+        "channel": np.array([clip.channel for clip in catalogue.clips], np.int16),
+        "start_s": np.array([clip.start_s for clip in catalogue.clips]),
+        "duration_s": np.array([clip.duration_s for clip in catalogue.clips]),
         "split": _strings(catalogue.splits),
         "first_row": plan.rows.first_row,
         "n_rows": plan.rows.n_rows,
         "status": _strings(status or [""] * len(who)),
     }
-    return {name: columns[name] for name in SCHEMA if name in columns}
+    columns |= {
+        name: _list_column([one.get(name, "") for one in of_lists], plan.columns[name]) for name in plan.columns
+    }
+    return {name: columns[name] for name in (*SCHEMA, *plan.columns) if name in columns}
+
+
+def _list_column(texts: Sequence[str], data_type: str) -> NDArray[Any]:
+    if data_type == "string":
+        return _strings(texts)
+    return np.array([math.nan if not text else float(text) for text in texts])
 
 
 def _column(values: Sequence[Any], data_type: str) -> NDArray[Any]:
@@ -378,12 +421,12 @@ def _create_rows(group: "zarr.Group", plan: TablePlan) -> None:
         shape=(total, layout.n_features),
         chunks=(layout.chunk_rows, layout.n_features),
         shards=(layout.shard_rows, layout.n_features),
-        dtype="float32",
+        dtype=layout.dtype,
         compressors=_CODECS,
         fill_value=np.nan,
         dimension_names=("row", "feature"),
         chunk_key_encoding=_CHUNK_KEYS,
-        attributes={"units": "dB"},
+        attributes=dict(ARRAY_ATTRIBUTES["features"]),
     )
     group.create_array(
         "row_clip",
@@ -409,7 +452,7 @@ def _create_statistics(group: "zarr.Group", plan: TablePlan) -> None:
             fill_value=np.nan,
             dimension_names=SCHEMA[name][0],
             chunk_key_encoding=_CHUNK_KEYS,
-            attributes={"units": "dB"},
+            attributes=dict(ARRAY_ATTRIBUTES[name]),
         )
 
 
@@ -424,6 +467,7 @@ def _create_column(group: "zarr.Group", name: str, values: NDArray[Any], dimensi
         fill_value=np.nan if values.dtype.kind == "f" else None,
         dimension_names=(dimension,),
         chunk_key_encoding=_CHUNK_KEYS,
+        attributes=dict(ARRAY_ATTRIBUTES.get(name, {})),
     )
     if len(values):
         array[:] = values

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mimii.engine import ChangedError, Head, Origins, Record, Stamp, find_origin
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
+from mimii.table.columns import OTHER_COLUMNS, choose_types, with_numbers
 from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
 from mimii.table.second_keys import has_second_keys
 from mimii.table.spans import (
@@ -29,7 +30,7 @@ from mimii.table.spans import (
 SHARD_BYTES = 32 << 20
 """The uncompressed size of a shard where nothing else is asked for."""
 
-_OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests", "mel_chunks", "split")
+_OF_SEVERAL_VALUES = ("spec", "sources", "software", "kernels", "column_digests", "mel_chunks", "split", OTHER_COLUMNS)
 
 NOTHING = "nothing"
 """What a table has grown from that was not there."""
@@ -89,6 +90,10 @@ class TablePlan:
         Where the recordings were found, for the table's attributes.
     split : Split
         How clips were split, for those that come later.
+    columns : mapping of str to str
+        Columns of lists and layouts, by name: float64 or string.
+    resamples : bool
+        Whether recordings with another rate are resampled, also those that come later.
     grown_from : str
         The fingerprint of the table that this is an update of, `NOTHING` where there was none yet; empty where it is a
         table of its own.
@@ -107,14 +112,16 @@ class TablePlan:
     split: Split = NO_SPLIT
     grown_from: str = ""
     keeps_rows: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    resamples: bool = False
 
     def __repr__(self) -> str:
-        n_clips, rows = len(self.catalogue.clips), self.rows
+        n_clips, rows, dtype = len(self.catalogue.clips), self.rows, self.catalogue.spec.dtype
         n_bad = sum(map(bool, self.catalogue.problems))
         megabytes = rows.total_rows * rows.layout.row_bytes / 1e6
         return (
             f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
-            f"{rows.layout.n_features} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
+            f"{rows.layout.n_features} {dtype} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
         )
 
     @property
@@ -179,9 +186,12 @@ def make_table_plan(
     catalogue: Catalogue, shard_bytes: int = SHARD_BYTES, sources: Sequence[str] = (), split: Split = NO_SPLIT
 ) -> TablePlan:
     """Plan a table: the same for the same clips, always."""
-    layout = choose_layout(catalogue.n_rows, catalogue.spec.n_features, shard_bytes)
+    spec = catalogue.spec
+    layout = choose_layout(catalogue.n_rows, spec.n_features, shard_bytes, spec.dtype)
     origins, readable = find_origins(catalogue.clips), np.ones(len(catalogue.clips), bool)
-    return complete_plan(catalogue, layout, origins, readable, tuple(sources), split)
+    types = choose_types(clip.identity.columns for clip in catalogue.clips)
+    catalogue = replace(catalogue, clips=with_numbers(catalogue.clips, types))
+    return replace(complete_plan(catalogue, layout, origins, readable, tuple(sources), split), columns=types)
 
 
 def complete_plan(  # noqa: PLR0913, PLR0917  the parts of a plan
@@ -226,10 +236,7 @@ def shard_task(
     catalogue, spans = plan.catalogue, plan.spans(shard)
     is_kept, faults = _keep(plan, spans, former)
     clips = spans["clip"].tolist()
-    inputs = tuple(
-        Input(clip, catalogue.clips[clip].place, int(catalogue.n_samples[clip]), kept)
-        for clip, kept in zip(clips, is_kept, strict=True)
-    )
+    inputs = tuple(catalogue.input(clip, is_kept=kept) for clip, kept in zip(clips, is_kept, strict=True))
     stamp = Stamp(digest_spans(plan.made, spans), shard, archives=digest_archives(spans))
     layout, made = plan.rows.layout, plan.made
     return ShardTask(output, read_options, catalogue.spec, layout, made, stamp, inputs, spans, faults)

@@ -7,23 +7,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_version, record_key
-from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channel, read_header, repaired
+from mimii.features import MIXED, SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channels, read_header, repaired
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
 from mimii.verification.metadata import Checked, Finding
+from mimii.verification.rounding import rounding_of
 from mimii.verification.shard_check import ShardReport
 
 MOST_DIFFERENCE_DB = 1e-3
 """How far a value may be from librosa's."""
+
+
+class Part(NamedTuple):
+    """Which part of a recording a clip is."""
+
+    channel: int
+    start_s: float
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,8 @@ class ClipCheck:
         Where the clip was, as the store names it.
     place : Place
         Where its recording is now.
+    part : tuple of int, float and float
+        Which channel of the recording, and which segment in s: start and duration.
     span : RowSpan
         All of its rows.
 
@@ -45,6 +56,7 @@ class ClipCheck:
     read_options: ReadOptions
     path: str
     place: Place
+    part: Part
     span: RowSpan
 
     def __str__(self) -> str:
@@ -88,7 +100,8 @@ def clip_check(contents: Contents, matches: Matches, clip: int, read_options: Re
     """Gather what a worker needs to compare one clip."""
     path, first_row, n_rows = (contents.columns[name][clip] for name in ("path", "first_row", "n_rows"))
     span = RowSpan(clip, 0, int(n_rows), int(first_row))
-    return ClipCheck(contents.store, read_options, str(path), matches.recordings[clip].place, span)
+    part = Part(*(contents.columns[name][clip].item() for name in ("channel", "start_s", "duration_s")))
+    return ClipCheck(contents.store, read_options, str(path), matches.recordings[clip].place, part, span)
 
 
 def check_recordings(report: ShardReport, clips: Sequence[int], matches: Matches) -> Checked | None:
@@ -112,11 +125,11 @@ def compare_clip(task: ClipCheck) -> Difference:
     keys = map(shard_key, range(first // shard_rows, (stop - 1) // shard_rows + 1))
     array = task.store.open_array(FEATURES, task.store.objects.get_all(keys))
     try:
-        there = np.asarray(array[first:stop])
+        there = np.asarray(array[first:stop], np.float32)
     except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes
         return task.result(np.nan, task.path, f"its rows cannot be read: {error}")
     try:
-        expected = compute_rows(task.place, task.store.spec, task.read_options)
+        expected = compute_rows(task.place, task.part, task.store.spec, task.read_options)
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001  librosa and what it builds on raise many types
@@ -127,48 +140,59 @@ def compare_clip(task: ClipCheck) -> Difference:
     return _compare(task, there, expected)
 
 
-def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Compute the rows of a recording with librosa; shape (n_rows, n_features)."""
+def compute_rows(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
+    """Compute the rows of a clip with librosa; shape (n_rows, n_features)."""
     import librosa  # noqa: PLC0415  heavy, and only this needs it
 
     mel = librosa.feature.melspectrogram(
-        y=_load(place, spec, read_options),
+        y=_load(place, part, spec, read_options),
         sr=spec.sample_rate,
         n_fft=spec.n_fft,
         hop_length=spec.hop_length,
+        win_length=spec.win_length,
         n_mels=spec.n_mels,
+        fmin=spec.fmin,
+        fmax=spec.fmax,
         power=spec.power,
     )
     decibel = SCALES[spec.scale].published(mel, spec.power)
-    n_rows = max(0, decibel.shape[1] - spec.frames + 1)
-    rows = [decibel[:, row : row + spec.frames].T.ravel() for row in range(n_rows)]
-    return np.array(rows).reshape(n_rows, spec.n_features)
+    firsts = range(0, decibel.shape[1] - spec.frames + 1, spec.stride)
+    rows = [decibel[:, first : first + spec.frames].T.ravel() for first in firsts]
+    return np.array(rows).reshape(len(rows), spec.n_features)
 
 
-def _load(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Return a channel as librosa loads it; as we decode it, where only decoding tells how long it is."""
-    with next(open_all([place], read_options))() as file:
-        if read_header(file).n_samples == UNKNOWN_LENGTH:  # libsndfile guesses, and librosa stops there or fails
-            header, samples = read_channel(file, spec.channel)
-            n_channels, sample_rate = header.n_channels, float(header.sample_rate)
-        else:
-            n_channels, samples, sample_rate = _load_with_librosa(place, file, spec.channel)
-    if sample_rate != spec.sample_rate:
-        msg = f"{n_channels} channels at {sample_rate:g} Hz; expected are {spec.sample_rate} Hz"
-        raise ValueError(msg)
-    return samples
-
-
-def _load_with_librosa(place: Place, file: BinaryIO, channel: int) -> tuple[int, NDArray[np.float32], float]:
+def _load(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
+    """Return the samples of a clip as librosa loads and resamples them."""
     import librosa  # noqa: PLC0415  see above
 
-    with _named(place, file) as path:
-        loaded, sample_rate = librosa.load(path, sr=None, mono=False)
-    samples = np.atleast_2d(loaded)
-    if channel >= len(samples):
-        msg = f"{len(samples)} channels; expected is channel {channel}"
+    with next(open_all([place], read_options))() as file:
+        header = read_header(file)
+        if header.n_samples == UNKNOWN_LENGTH:  # libsndfile guesses, and librosa stops there or fails
+            channels, samples = range(header.n_channels), read_channels(file, range(header.n_channels))[1]
+        else:
+            samples = _load_with_librosa(place, file, part, spec, can_seek=header.can_seek)
+            channels = range(len(samples))
+    if part.channel >= len(channels):
+        msg = f"{len(channels)} channels; expected is channel {part.channel}"
         raise ValueError(msg)
-    return len(samples), samples[channel], sample_rate
+    if spec.segment is not None and not header.can_seek:
+        start = int(part.start_s * header.sample_rate)
+        samples = samples[:, start : start + int(part.duration_s * header.sample_rate)]
+    one = samples.mean(axis=0) if part.channel == MIXED else samples[part.channel]
+    return np.asarray(librosa.resample(one, orig_sr=header.sample_rate, target_sr=spec.sample_rate))
+
+
+def _load_with_librosa(
+    place: Place, file: BinaryIO, part: Part, spec: FeatureSpec, *, can_seek: bool
+) -> NDArray[np.float32]:
+    """Return all channels, shape (n_channels, n_samples); of a segment, where that can be sought."""
+    import librosa  # noqa: PLC0415  see above
+
+    is_cut = spec.segment is not None and can_seek
+    offset, duration = (part.start_s, part.duration_s) if is_cut else (0.0, None)
+    with _named(place, file) as path:
+        loaded, _ = librosa.load(path, sr=None, mono=False, offset=offset, duration=duration)
+    return np.atleast_2d(loaded)
 
 
 @contextmanager
@@ -187,9 +211,10 @@ def _named(place: Place, file: BinaryIO) -> Iterator[str]:
 
 def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.floating]) -> Difference:
     difference = np.abs(there - expected)
+    rounding = np.abs(expected) * rounding_of(task.store.spec)
     row, feature = divmod(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), task.store.spec.n_features)
-    largest = float(difference[row, feature])
+    largest, most = float(difference[row, feature]), MOST_DIFFERENCE_DB + float(np.max(rounding, initial=0))
     where = f"row {row} of the clip, feature {feature}"
     values = f"{there[row, feature]:.6g} dB there, {expected[row, feature]:.6g} dB with librosa"
-    problem = "" if largest <= MOST_DIFFERENCE_DB else f"differs by up to {largest:.3g} dB: in {where}, {values}"
+    problem = "" if largest <= most else f"differs by up to {largest:.3g} dB: in {where}, {values}"
     return task.result(largest, f"{task.path}, {where}", problem, row)

@@ -52,7 +52,9 @@ def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> M
     end of the path that only one clip of the store and only one recording has; then by identity, where all five parts
     of it are known and only one on either side has them. Two whose known properties differ never match.
     """
-    paths = [str(path) for path in columns["path"]]
+    of_clips = [str(path) for path in columns["path"]]
+    firsts = {path: clip for clip, path in reversed(list(enumerate(of_clips)))}  # a recording may be several clips
+    paths, columns = list(firsts), {name: columns[name][list(firsts.values())] for name in _IDENTITY}
     usable = [clip for clip in found if not clip.problem]
     identities = [_known(*values) for values in zip(*(columns[name].tolist() for name in _IDENTITY), strict=True)]
     found_identities = [_known(*(getattr(clip.identity, name) for name in _IDENTITY)) for clip in usable]
@@ -71,7 +73,10 @@ def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> M
         for length in range(max(map(len, [*ends, *found_ends]), default=0), 0, -1):
             add(_last(length, ends), _last(length, found_ends), BY_END)
         add(_whole(identities), _whole(found_identities), BY_IDENTITY)
-    return Matches({clip: usable[recording] for clip, recording in matched.items()}, ways, len(paths))
+    by_path = {paths[one]: (usable[recording], ways[one]) for one, recording in matched.items()}
+    found_of = {clip: by_path[path] for clip, path in enumerate(of_clips) if path in by_path}
+    recordings = {clip: recording for clip, (recording, _) in found_of.items()}
+    return Matches(recordings, {clip: way for clip, (_, way) in found_of.items()}, len(of_clips))
 
 
 def _by_path(paths: Sequence[str], found: Sequence[Clip]) -> dict[int, int]:
