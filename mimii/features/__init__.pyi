@@ -28,8 +28,8 @@ from .recording import Input as Input
 from .recording import OpenRecording as OpenRecording
 from .recording import group_by_recording as group_by_recording
 from .recording import what_to_fetch as what_to_fetch
-from .resample import n_resampled as n_resampled
-from .resample import resample as resample
+from .resampling import n_resampled as n_resampled
+from .resampling import resample as resample
 from .scales import SCALES as SCALES
 from .single import channels_of as channels_of
 from .single import log_mel as log_mel

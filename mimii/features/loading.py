@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from mimii.features.mel import SampleBlocks
 from mimii.features.recording import Input
-from mimii.features.resample import resample
+from mimii.features.resampling import resample
 from mimii.features.spec import FeatureSpec
 from mimii.storage import AudioError, ReadOptions, StorageError, unreadable
 

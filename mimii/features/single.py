@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mimii.features.decode import MIXED, check_finite, read_channels, read_header
 from mimii.features.mel import FloatArray, SampleBlocks, mel_spectrogram, power_to_db
-from mimii.features.resample import resample
+from mimii.features.resampling import resample
 from mimii.features.spec import ALL, MEAN, SPEC_EXPECTED, FeatureSpec
 from mimii.storage import (
     DEFAULT_ACCESS,

@@ -2,14 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mimii.engine import Existing, StoreError, as_unicode, digest, digest_version, name_changes, name_some
+from mimii.engine import Existing, StoreError, as_unicode, digest_part, digest_version, name_changes, name_some
 from mimii.images.album import Album, digest_recordings
 from mimii.images.manifests import IMAGES, image_rows
 from mimii.images.there import There, collect_there, read_said, said_keys
-from mimii.storage import Objects, absolute
+from mimii.recordings import Clip, clip_name
+from mimii.storage import Objects, Place, absolute
 
 _IDENTITY = ("machine_type", "machine_id", "snr_db", "number", "label", "split")
 _TO_UPDATE = (
@@ -17,8 +18,11 @@ _TO_UPDATE = (
 )
 _TO_PRUNE = "they are not among the recordings named now: name their sources, too, or --prune to delete their images"
 
-_Rows = Mapping[str, Mapping[str, str]]
-"""A line of the list for each clip, by its path."""
+_Key = tuple[str, str, str]
+"""Which clip a line of the list is about: path, channel and start."""
+
+_Rows = Mapping[_Key, Mapping[str, str]]
+"""The first line of the list for each clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,16 @@ def find_changes(album: Album, objects: Objects, existing: Existing | None) -> C
     there = _read_there(album, objects)
     match, versions = _match(album, rows, there), there.versions
     clips = album.catalogue.clips
-    paths = [as_unicode(clip.path) for clip in clips]
+    names = [as_unicode(album.catalogue.name(clip)) for clip in range(len(clips))]
     added = [clip for clip in range(len(clips)) if clip not in match]
-    current = {clip: (digest(str(clips[clip].place)), digest_version(clips[clip].place)) for clip in match}
+    current = {clip: (_digest(clips[clip]), digest_version(clips[clip].place)) for clip in match}
     replaced = [clip for clip, (place, version) in current.items() if versions.get(place, version) != version]
-    now = {row["path"]: row for row in image_rows(album, album.catalogue.problems)}
-    said = {paths[clip]: _relabelled(rows[path], now[paths[clip]]) for clip, path in match.items()}
+    now = {_key(row): row for row in image_rows(album, album.catalogue.problems)}
+    said = {names[clip]: _relabelled(rows[key], now[_key_of(clips[clip])]) for clip, key in match.items()}
     return Changes(
-        sorted(paths[clip] for clip in added),
-        sorted(paths[clip] for clip in replaced),
-        sorted(rows.keys() - set(match.values())),
+        sorted(names[clip] for clip in added),
+        sorted(names[clip] for clip in replaced),
+        _names(album, rows.keys() - set(match.values())),
         dict(sorted((path, change) for path, change in said.items() if change)),
         frozenset([*added, *replaced]),
     )
@@ -76,9 +80,9 @@ def find_changes(album: Album, objects: Objects, existing: Existing | None) -> C
 def find_gone(album: Album, objects: Objects, existing: Existing) -> list[str]:
     """Return the clips at an output that are not in an album, by path."""
     rows = _read_rows(objects, existing)
-    if rows.keys() <= {as_unicode(clip.path) for clip in album.catalogue.clips}:
+    if rows.keys() <= {_key_of(clip) for clip in album.catalogue.clips}:
         return []
-    return sorted(rows.keys() - set(_match(album, rows, _read_there(album, objects)).values()))
+    return _names(album, rows.keys() - set(_match(album, rows, _read_there(album, objects)).values()))
 
 
 def refusal(gone: Sequence[str]) -> list[str]:
@@ -106,7 +110,7 @@ def _read_rows(objects: Objects, existing: Existing | None) -> _Rows:
         return {}
     try:
         rows = list(csv.DictReader(io.StringIO((data or b"").decode(), newline="")))
-        found = {row["path"]: {name: row[name] for name in _IDENTITY} | {"file": row["file"]} for row in reversed(rows)}
+        found = {_key(row): {name: row[name] for name in _IDENTITY} | {"file": row["file"]} for row in reversed(rows)}
     except (ValueError, KeyError, csv.Error):
         found = {}
     if not found:
@@ -123,17 +127,36 @@ def _read_there(album: Album, objects: Objects) -> There:
     return collect_there(read_said(album, objects, said_keys(sizes)).values(), sizes, album.made)
 
 
-def _match(album: Album, rows: _Rows, there: There) -> dict[int, str]:
-    """Return the path in the list of each clip of an album that is in it: by the path, else by where that leads."""
-    places = {there.shown[row["file"]][0]: path for path, row in rows.items() if row["file"] in there.shown}
-    by_place = {digest(absolute(path)): path for path in rows} | places
+def _match(album: Album, rows: _Rows, there: There) -> dict[int, _Key]:
+    """Return the line in the list of each clip of an album that is in it: by the path, else by where that leads."""
+    places = {there.shown[row["file"]][0]: key for key, row in rows.items() if row["file"] in there.shown}
+    by_place = {digest_part(absolute(key[0]), int(key[1]), float(key[2])): key for key in rows} | places
     match = {}
     for index, clip in enumerate(album.catalogue.clips):
-        path = as_unicode(clip.path)
-        found = path if path in rows else by_place.get(digest(str(clip.place)))
+        key = _key_of(clip)
+        found = key if key in rows else by_place.get(_digest(clip))
         if found is not None:
             match[index] = found
     return match
+
+
+def _key(row: Mapping[str, object]) -> _Key:
+    """Return which clip a line is about; lists of earlier versions are of whole recordings."""
+    return str(row["path"]), str(row.get("channel", 0)), str(row.get("clip_start_s", 0.0))
+
+
+def _key_of(clip: Clip) -> _Key:
+    return as_unicode(clip.path), str(clip.channel), repr(clip.start_s)
+
+
+def _digest(clip: Clip) -> int:
+    return digest_part(str(clip.place), clip.channel, clip.start_s)
+
+
+def _names(album: Album, keys: Iterable[_Key]) -> list[str]:
+    """Return the names of clips that are in a list."""
+    clips = (Clip(path, Place(path), channel=int(channel), start_s=float(start)) for path, channel, start in keys)
+    return sorted(clip_name(clip, album.catalogue.spec) for clip in clips)
 
 
 def _relabelled(before: Mapping[str, str], now: Mapping[str, object]) -> str:

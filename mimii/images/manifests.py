@@ -27,7 +27,7 @@ _CLASSES_NOTE = (
     "column 'label' in a table of features, where 0 is normal and 1 abnormal"
 )
 _COLUMNS = (
-    *("file", "path", "machine_type", "machine_id", "snr_db", "label", "number"),
+    *("file", "path", "channel", "clip_start_s", "machine_type", "machine_id", "snr_db", "label", "number"),
     *("split", "status", "width", "height", "start_s", "stop_s"),
 )
 
@@ -68,6 +68,8 @@ def image_rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, o
         who = clip.identity
         common = {
             "path": as_unicode(clip.path),
+            "channel": clip.channel,
+            "clip_start_s": repr(clip.start_s),
             "machine_type": who.machine_type,
             "machine_id": who.machine_id,
             "snr_db": "" if math.isnan(who.snr_db) else f"{who.snr_db:g}",
@@ -82,7 +84,8 @@ def image_rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, o
         seconds = int(catalogue.n_samples[index]) / catalogue.spec.sample_rate
         for picture in album.pictures(index):
             width, height = album.size(picture)
-            times = {"start_s": f"{picture.start * second:.3f}", "stop_s": f"{min(picture.stop * second, seconds):.3f}"}
+            start, stop = picture.start * second, min(picture.stop * second, seconds)
+            times = {"start_s": f"{clip.start_s + start:.3f}", "stop_s": f"{clip.start_s + stop:.3f}"}
             yield {"file": picture.key, **common, "width": width, "height": height, **times}
 
 

@@ -130,12 +130,12 @@ def make_catalogue(
 
     One that cannot has a problem and no rows. All clips of a recording have its split.
     """
-    by_path = {recording.path: split for recording, split in zip(recordings, splits, strict=True)}
+    by_recording = {recording.recording: split for recording, split in zip(recordings, splits, strict=True)}
     clips, rests = cut_recordings(recordings, spec)
     n_samples = np.array([_n_samples(clip, spec) for clip in clips], np.int64)
     problems = [_problem(clip, int(n), spec, resample=resample) for clip, n in zip(clips, n_samples, strict=True)]
     rows = [0 if bad else n_rows(int(n), spec) for n, bad in zip(n_samples, problems, strict=True)]
-    of_clips = tuple(by_path[clip.path] for clip in clips)
+    of_clips = tuple(by_recording[clip.recording] for clip in clips)
     return Catalogue(spec, tuple(clips), of_clips, n_samples, np.array(rows, np.int32), tuple(problems), rests)
 
 

@@ -103,6 +103,11 @@ class Clip:
     duration_s: float = math.nan
     segment: Segment | None = None
 
+    @property
+    def recording(self) -> tuple[str, str]:
+        """What all clips of a recording have in common, and no other has."""
+        return self.path, str(self.place)
+
 
 def identify(path: str) -> Identity:
     """Return what a path says about a recording.

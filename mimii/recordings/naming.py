@@ -31,12 +31,12 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec)
     ['train/abnormal/abnormal-valve-id_06-min6dB-00000008']
 
     """
-    recordings = list({clip.path: clip for clip in clips}.values())
+    recordings = list({clip.recording: clip for clip in clips}.values())
     stems = _unique([_stem(clip) for clip in recordings], [clip.path for clip in recordings])
     stems = _unique(stems, [str(clip.place) for clip in recordings])
-    by_path = {clip.path: stem for clip, stem in zip(recordings, stems, strict=True)}
+    by_recording = {clip.recording: stem for clip, stem in zip(recordings, stems, strict=True)}
     return [
-        "-".join(filter(None, (_folder(clip, split) + by_path[clip.path], part_name(clip, spec))))
+        "-".join(filter(None, (_folder(clip, split) + by_recording[clip.recording], part_name(clip, spec))))
         for clip, split in zip(clips, splits, strict=True)
     ]
 

@@ -39,10 +39,10 @@ def split_clips(clips: Sequence[Clip], split: str, train_fraction: float = 0.8, 
         raise ValueError(msg)
     if split == "none":
         return no_split(clips)
-    recordings = list({clip.path: clip for clip in clips}.values())
+    recordings = list({clip.recording: clip for clip in clips}.values())
     splits = stratified_split(recordings, train_fraction, seed) if split == "stratified" else baseline_split(recordings)
-    by_path = {clip.path: one for clip, one in zip(recordings, splits, strict=True)}
-    return [by_path[clip.path] for clip in clips]
+    by_recording = {clip.recording: one for clip, one in zip(recordings, splits, strict=True)}
+    return [by_recording[clip.recording] for clip in clips]
 
 
 def baseline_split(clips: Sequence[Clip]) -> list[str]:

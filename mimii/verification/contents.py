@@ -15,7 +15,6 @@ from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, TRAIN
 from mimii.storage import SHORT_TIMEOUT, Objects, is_remote, with_timeout
 from mimii.table import (
-    COLUMNS,
     FEATURES,
     FORMAT,
     HEAD,
@@ -23,7 +22,6 @@ from mimii.table import (
     REMOVED,
     REPLACED,
     ROW_CLIP,
-    SCHEMA,
     Layout,
     RowPlan,
     digest_made,
@@ -36,6 +34,7 @@ from mimii.verification.metadata import (
     ALL_COLUMNS,
     Checked,
     Finding,
+    array_names,
     check_columns,
     check_metadata,
     check_objects,
@@ -112,7 +111,8 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
     quick = with_timeout(objects, SHORT_TIMEOUT)
     if finding := _look(quick):
         return None, [Checked(finding.check, 1, (finding,))]
-    documents = quick.get_all([HEAD.key, *map(metadata_key, SCHEMA)])
+    head = quick.get(HEAD.key) or b"{}"
+    documents = {HEAD.key: head, **quick.get_all(list(map(metadata_key, array_names(head))))}
     metadata = read_metadata(documents)
     if isinstance(found := metadata.attributes.get("format"), int) and found < FORMAT:
         msg = (
@@ -127,7 +127,7 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
     checked = [Checked("finished", 1), check_metadata(metadata)]
     if checked[-1].findings or layout is None or spec is None:
         return None, checked
-    columns = {name: _read_column(quick, name) for name in COLUMNS}
+    columns = {name: _read_column(quick, name) for name in metadata.columns}
     readable = {name: values for name, values in columns.items() if not isinstance(values, str)}
     checked += [check_objects(metadata, layout, quick.sizes()), check_columns(columns, metadata)]
     of_rows = {key: documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}

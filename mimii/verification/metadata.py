@@ -25,6 +25,7 @@ from mimii.table import (
     HEAD,
     MEL,
     MEL_STATISTICS,
+    OTHER_COLUMNS,
     RECORDS,
     ROW_CLIP,
     SCHEMA,
@@ -37,6 +38,7 @@ from mimii.table import (
     plan_rows,
     read_attributes,
     row_clip_key,
+    schema_of,
     shard_key,
 )
 
@@ -138,7 +140,7 @@ class Metadata:
             features = self.own[FEATURES]
             shard_rows, n_features = _chunk_shape(features)
             chunk_rows, _ = features["codecs"][0]["configuration"]["chunk_shape"]
-            layout = Layout(int(n_features), int(chunk_rows), int(shard_rows))
+            layout = Layout(int(n_features), int(chunk_rows), int(shard_rows), str(features["data_type"]))
         except (KeyError, IndexError, TypeError, ValueError):
             return None
         is_whole = layout.chunk_rows > 0 and layout.shard_rows > 0 and layout.shard_rows % layout.chunk_rows == 0
@@ -151,6 +153,17 @@ class Metadata:
             return FeatureSpec(**self.attributes["spec"])
         except (KeyError, TypeError, ValueError):
             return None
+
+    @property
+    def schema(self) -> Mapping[str, tuple[tuple[str, ...], str]]:
+        """The arrays that the table must have: dimensions and data type of each."""
+        others = self.attributes.get(OTHER_COLUMNS)
+        return schema_of(self.spec.dtype if self.spec else "float32", others if isinstance(others, dict) else {})
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the arrays that are small, those of lists among them."""
+        return [*COLUMNS, *(name for name in self.schema if name not in SCHEMA)]
 
     @property
     def n_rows(self) -> int:
@@ -173,26 +186,32 @@ def merge(parts: Iterable[Checked]) -> dict[str, Checked]:
 def read_metadata(documents: Mapping[str, bytes]) -> Metadata:
     """Read the metadata of a store."""
     group = json.loads(documents[HEAD.key])
-    own = {name: _parse(documents.get(metadata_key(name), b"")) for name in SCHEMA}
+    own = {name: _parse(documents.get(metadata_key(name), b"")) for name in array_names(documents[HEAD.key])}
     consolidated = (group.get("consolidated_metadata") or {}).get("metadata") or {}
     return Metadata(
         read_attributes(group["attributes"]), consolidated, {name: value for name, value in own.items() if value}
     )
 
 
+def array_names(head: bytes) -> list[str]:
+    """Return the names of the arrays that a table must have, from its group."""
+    others = read_attributes(json.loads(head)["attributes"]).get(OTHER_COLUMNS)
+    return [*SCHEMA, *(others if isinstance(others, dict) else ())]
+
+
 def check_metadata(metadata: Metadata) -> Checked:
     """Compare the metadata of the group, of its arrays, and the group's copies of these."""
-    problems = {name: _array_problem(metadata, name) for name in SCHEMA}
+    problems = {name: _array_problem(metadata, name) for name in metadata.schema}
     found = [
         Finding("metadata", metadata_key(name), problem, delete=metadata_key(name))
         for name, problem in problems.items()
         if problem
     ]
-    others = sorted(metadata.consolidated.keys() - SCHEMA.keys() - metadata.own.keys())
+    others = sorted(metadata.consolidated.keys() - metadata.schema.keys() - metadata.own.keys())
     found += [Finding("metadata", name, "is not an array of a table") for name in others]
     if not found and (problem := _group_problem(metadata)):
         found.append(Finding("metadata", HEAD.key, problem, delete=metadata_key(FEATURES)))
-    return Checked("metadata", 1 + len(SCHEMA), tuple(found))
+    return Checked("metadata", 1 + len(metadata.schema), tuple(found))
 
 
 def find_grown(metadata: Metadata) -> str:
@@ -220,7 +239,7 @@ def _array_problem(metadata: Metadata, name: str) -> str:
         missing, others = object(), copy or {}
         keys = sorted(key for key in own | others if own.get(key, missing) != others.get(key, missing))
         return f"differs from the consolidated metadata in {HEAD.key}: {', '.join(keys)}"
-    dimensions, data_type = SCHEMA[name]
+    dimensions, data_type = metadata.schema[name]
     if (own.get("dimension_names"), own.get("data_type")) != (list(dimensions), data_type):
         there = f"{own.get('data_type')} over {own.get('dimension_names')}"
         return f"is {there}, and must be {data_type} over {list(dimensions)}"
@@ -248,7 +267,7 @@ def _group_problem(metadata: Metadata) -> str:
 
 def _shape_problem(metadata: Metadata, spec: FeatureSpec, layout: Layout) -> str:
     sizes = {dimension: set[int]() for dimension in ("row", "clip", "feature", "mel")}
-    for name, (dimensions, _) in SCHEMA.items():
+    for name, (dimensions, _) in metadata.schema.items():
         for dimension, size in zip(dimensions, metadata.own[name]["shape"], strict=False):
             sizes[dimension].add(size)
     if uneven := sorted(name for name, lengths in sizes.items() if len(lengths) > 1):
@@ -266,10 +285,10 @@ def check_objects(metadata: Metadata, layout: Layout, sizes: Mapping[str, int]) 
     """Find objects of columns that are missing, and objects that are not of the table."""
     shards = range(math.ceil(metadata.n_rows / layout.shard_rows))
     by_task = {key for shard in shards for key in (*shard_keys(shard), record_key(RECORDS, shard))}
-    names = (*COLUMNS, *MEL_STATISTICS)
+    names, schema = (*metadata.columns, *MEL_STATISTICS), metadata.schema
     small = {key for name in names for key in _column_keys(name, metadata.own[name])}
-    expected = by_task | small | {HEAD.key, *map(metadata_key, SCHEMA)}
-    ours = {key for key in sizes if key.partition("/")[0] in SCHEMA and not _is_of_shard(key, shards)}
+    expected = by_task | small | {HEAD.key, *map(metadata_key, schema)}
+    ours = {key for key in sizes if key.partition("/")[0] in schema and not _is_of_shard(key, shards)}
     missing = [Finding("objects", key, "is missing") for key in sorted(small - sizes.keys())]
     surplus = [Finding("objects", key, "is not part of this table", delete=key) for key in sorted(ours - expected)]
     return Checked("objects", len(expected | ours), (*missing, *surplus))
@@ -282,9 +301,9 @@ def _is_of_shard(key: str, shards: range) -> bool:
     return number.isdigit() and int(number) in shards and (folder, number != name) in ((MEL, True), (RECORDS, True))
 
 
-def find_foreign(names: Iterable[str]) -> list[str]:
-    """Return the names at the top of a store that are not of a table."""
-    others = set(names) - SCHEMA.keys() - {HEAD.key, PARTIAL}
+def find_foreign(names: Iterable[str], arrays: Iterable[str]) -> list[str]:
+    """Return the names at the top of a store that are not of a table with these arrays."""
+    others = set(names) - {*arrays, HEAD.key, PARTIAL}
     return sorted(name for name in others if not name.startswith(LEASE))
 
 

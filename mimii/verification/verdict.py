@@ -21,7 +21,7 @@ from mimii.storage import (
     as_paths,
     is_remote,
 )
-from mimii.table import DIGESTS, OTHER, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
+from mimii.table import DIGESTS, OTHER, SCHEMA, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
 from mimii.verification.contents import Contents, read_contents
 from mimii.verification.matching import Matches, match_clips
@@ -289,7 +289,7 @@ def _why_skipped(name: str, contents: Contents, matches: Matches | None) -> str:
 
 
 def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Iterator[str]:
-    if foreign := find_foreign(contents.store.objects.names()):
+    if foreign := find_foreign(contents.store.objects.names(), [*SCHEMA, *contents.columns]):
         yield f"not part of the table, and left alone: {', '.join(foreign)}"
     if DIGESTS not in contents.attributes:
         yield "made by an earlier version, without digests of the columns: changes of columns may not be found"

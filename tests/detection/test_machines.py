@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mimii.detection.machines import Machine, find_machines
+from mimii.features import FeatureSpec
 from mimii.table import Columns, RowSpan
 
 
@@ -19,7 +20,10 @@ def columns(clips):
         for name, values in (("machine_type", types), ("machine_id", ids), ("split", splits), ("status", statuses))
     }
     return Columns(
-        attributes={},
+        attributes={"spec": FeatureSpec().as_dict()},
+        channel=np.zeros(len(clips), np.int16),
+        start_s=np.zeros(len(clips)),
+        duration_s=np.ones(len(clips)),
         path=np.array([f"{index}.wav" for index in range(len(clips))], np.dtypes.StringDType()),
         number=np.arange(len(clips), dtype=np.int32),
         snr_db=np.array(snrs, np.float32),
@@ -55,7 +59,7 @@ def test_clips_are_grouped_by_type_id_and_snr():
         "fan-id_02-6dB",
         "pump-id_00-6dB",
     ]
-    assert found[0] == Machine("fan-id_00-6dB", "fan", "id_00", 6.0, (span_of(0),), (span_of(3),), (1,))
+    assert found[0] == Machine("fan-id_00-6dB", "fan", "id_00", 6.0, 0, (span_of(0),), (span_of(3),), (1,))
 
 
 @pytest.mark.parametrize(

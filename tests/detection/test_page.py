@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from mimii.detection.learning import Training
-from mimii.detection.listening import Sound, read_sounds
+from mimii.detection.listening import Part, Sound, read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import MOST_SHOWN, find_hardest, write_page
 from mimii.detection.study import Outcome
@@ -31,7 +32,7 @@ def machine(number, labels, scores, threshold=1.0):
     name = f"fan-id_{number:02d}-6dB"
     clips = tuple(range(10 * number, 10 * number + len(labels)))
     spans = tuple(RowSpan(clip, 0, N_ROWS, clip * N_ROWS) for clip in clips)
-    learned = Machine(name, "fan", f"id_{number:02d}", 6.0, spans, spans, tuple(labels))
+    learned = Machine(name, "fan", f"id_{number:02d}", 6.0, 0, spans, spans, tuple(labels))
     return learned, Outcome(name, 7, (0.5, 0.6), threshold, clips, tuple(labels), tuple(scores))
 
 
@@ -42,6 +43,9 @@ def columns(n_clips):
     }
     return Columns(
         attributes={"spec": SPEC.as_dict(), "shard_rows": 1000},
+        channel=np.zeros(n_clips, np.int16),
+        start_s=np.zeros(n_clips),
+        duration_s=np.ones(n_clips),
         path=np.array([f"{index} {PATH}" for index in range(n_clips)], np.dtypes.StringDType()),
         **strings,
         number=np.zeros(n_clips, np.int32),
@@ -161,16 +165,20 @@ def test_recordings_become_sound_or_a_problem(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "cut.wav").write_bytes(there.read_bytes()[:200])
     paths = [str(tmp_path / name) for name in ("there.wav", "missing.wav", "empty.wav", "cut.wav", "no.zip/a.wav")]
-    found = read_sounds(paths, 1, DEFAULT_ACCESS)
+    found = read_sounds([Part(path, 1, 0.0, math.nan) for path in paths], DEFAULT_ACCESS)
     samples, _ = soundfile.read(io.BytesIO(found[0].flac))
     assert np.corrcoef(samples, noise(5, n_channels=2)[:, 1])[0, 1] > 0.9999
     assert all(sound.problem and not sound.flac for sound in found[1:])
 
 
-def test_a_recording_too_large_for_a_page_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("mimii.detection.listening._MOST_BYTES", 1 << 20)
-    path = write_clip(tmp_path / "long.wav", 1, n_samples=1 << 20)
-    assert read_sounds([str(path)], 0, DEFAULT_ACCESS) == [Sound(b"", "2 MiB, too large for a page (1 MiB at most)")]
+def test_of_a_recording_too_long_for_a_page_a_segment_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("mimii.detection.listening._MOST_SAMPLES", 1 << 20)
+    path = write_clip(tmp_path / "long.wav", 1, n_samples=(1 << 20) + 16_000)
+    whole, cut = read_sounds([Part(str(path), 0, 0.0, math.nan), Part(str(path), 0, 2.5, 0.5)], DEFAULT_ACCESS)
+    assert whole == Sound(b"", "67 s, too long for a page")
+    samples, _ = soundfile.read(io.BytesIO(cut.flac))
+    expected, _ = soundfile.read(path, start=40_000, frames=8000)
+    assert np.corrcoef(samples, expected)[0, 1] > 0.9999
 
 
 @pytest.mark.slow

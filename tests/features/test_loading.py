@@ -2,12 +2,13 @@
 
 import dataclasses
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 
-from mimii.features import ClipResult, ClipTask, Fault, FeatureSpec, Input, load
+from mimii.features import ClipResult, ClipTask, Fault, FeatureSpec, Header, Input, OpenRecording, Segment, load
 from mimii.recordings import wav_bytes
 from mimii.storage import DEFAULT_READS, AudioError, Place, StorageError
 from tests.helpers.recordings import noise
@@ -28,7 +29,9 @@ class Watched(io.BytesIO):
 
 def opened(samples, spec=SPEC, n_samples=None, sample_rate=16_000, data=None):
     file = Watched(wav_bytes(samples, sample_rate) if data is None else data)
-    return file, lambda: load(lambda: file, len(samples) if n_samples is None else n_samples, spec)
+    planned = Header(16_000, samples.shape[1], len(samples) if n_samples is None else n_samples)
+    one = Input(0, Place("/data/a.wav"), planned, spec.channel, Segment(0, planned.n_samples))
+    return file, lambda: load(partial(OpenRecording([one]).read, one, lambda: file), one, spec)
 
 
 def test_samples_are_those_of_the_channel():
@@ -87,7 +90,7 @@ def test_a_reason_may_come_with_a_block():
 
 @pytest.fixture
 def clip():
-    one = Input(3, Place("/data/secret place.wav"), 5000)
+    one = Input(3, Place("/data/secret place.wav"), Header(16_000, 2, 5000), 1, Segment(0, 5000))
     return ClipResult(one, ClipTask((one,), DEFAULT_READS, SPEC), value=20)
 
 

@@ -8,9 +8,10 @@ import pytest
 import soundfile
 
 import mimii
+from mimii.features import SCALES
 from tests.helpers.archives import pack
 from tests.helpers.commands import open_table, rows_by_path
-from tests.helpers.recordings import noise, write_clip
+from tests.helpers.recordings import write_clip
 from tests.helpers.servers import client
 
 SPECS = {
@@ -68,16 +69,59 @@ def test_samples_are_as_the_file_that_holds_them(path, how):
     np.testing.assert_array_equal(mimii.log_mel(how(samples[:, 0]), sample_rate=16_000), mimii.log_mel(path))
 
 
-def test_samples_of_another_rate_than_the_spec_are_refused_with_both():
-    with pytest.raises(mimii.AudioError, match="sample rate 8000 Hz, the spec has 16000 Hz"):
-        mimii.log_mel(noise(1)[:, 0] / 32768, sample_rate=8000)
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 96_000])
+def test_samples_and_files_of_another_rate_are_resampled_as_librosa_does(tmp_path, rate):
+    path = write_clip(tmp_path / "a.wav", rate, 2 * rate + 123, sample_rate=rate)
+    spec = mimii.FeatureSpec.preset("dcase")
+    samples, _ = librosa.load(path, sr=16_000)
+    mel = librosa.feature.melspectrogram(y=samples, sr=16_000, n_fft=1024, hop_length=512, n_mels=128)
+    expected = SCALES["max_eps"].published(mel, 2.0).T
+    np.testing.assert_allclose(mimii.log_mel(path, spec), expected, rtol=0, atol=1e-3)
+    loaded, _ = librosa.load(path, sr=None)
+    np.testing.assert_allclose(mimii.log_mel(loaded, spec, sample_rate=rate), expected, rtol=0, atol=1e-3)
+    assert len(mimii.log_mel(path, mimii.FeatureSpec(sample_rate=rate))) == 1 + (2 * rate + 123) // 512
 
 
-def test_a_file_of_another_rate_than_the_spec_is_refused_with_both(tmp_path):
-    path = write_clip(tmp_path / "a.wav", 1, sample_rate=44_100)
-    with pytest.raises(mimii.AudioError, match="sample rate 44100 Hz, the spec has 16000 Hz"):
-        mimii.log_mel(path)
-    assert mimii.log_mel(path, mimii.FeatureSpec(sample_rate=44_100)).shape == (32, 64)
+def test_integers_are_scaled_as_soundfile_scales_them(path):
+    expected = mimii.log_mel(path)
+    for kind in ("int16", "int32", "float64"):
+        samples, _ = soundfile.read(path, dtype=kind)
+        np.testing.assert_allclose(mimii.log_mel(samples[:, 0]), expected, rtol=0, atol=1e-4)
+
+
+def test_channels_of_files_and_samples_are_one_or_their_mean_or_all(path):
+    samples, _ = soundfile.read(path, dtype="float32")
+    one, two = (mimii.log_mel(path, mimii.FeatureSpec(channel=channel)) for channel in (0, 1))
+    for recording in (path, samples.T):
+        found = mimii.log_mel(recording, mimii.FeatureSpec(channel="all"))
+        np.testing.assert_array_equal(found, np.stack([one, two]))
+        mixed = mimii.log_mel(recording, mimii.FeatureSpec(channel="mean"))
+        expected = librosa_db(librosa.to_mono(samples.T), mimii.FeatureSpec())
+        np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        (np.zeros(100, np.uint8), TypeError, "samples must be float32, float64, int16, int32, not uint8"),
+        (np.zeros(100, complex), TypeError, "not complex128"),
+        (np.zeros((2, 2, 100)), ValueError, r"shape \(n_samples,\) or \(n_channels, n_samples\), not \(2, 2, 100\)"),
+        (np.zeros((16_000, 2)), ValueError, "16000 channels of 2 samples: give the transpose"),
+        (np.full(16_000, np.nan), mimii.AudioError, "NaN or infinite samples"),
+        (np.zeros((1, 16_000)), mimii.AudioError, "no channel 1: the recording has 1"),
+    ],
+    ids=["bytes", "complex", "cube", "transpose", "nan", "channel"],
+)
+def test_samples_of_another_kind_are_refused_with_what_to_give(samples, error, message):
+    with pytest.raises(error, match=message):
+        mimii.log_mel(samples, mimii.FeatureSpec(channel=1 if samples.shape == (1, 16_000) else 0))
+
+
+def test_what_makes_no_sense_together_is_refused(path):
+    with pytest.raises(ValueError, match=r"sample_rate is for samples: .*press\.wav says its own"):
+        mimii.log_mel(path, sample_rate=16_000)
+    with pytest.raises(ValueError, match="log_mel takes a whole recording"):
+        mimii.log_mel(path, mimii.FeatureSpec(segment=1.0))
 
 
 def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path, path):

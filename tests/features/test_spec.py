@@ -16,7 +16,9 @@ PRESET_TABLE = {
     "explore": (64, 5, 2048, 512, 2, "ref_max"),
     "autoencoder": (64, 5, 1024, 512, 2, "ref_max"),
     "mimii-baseline": (64, 5, 1024, 512, 2, "add_eps"),
-    "dcase2020": (128, 5, 1024, 512, 2, "max_eps"),
+    "dcase": (128, 5, 1024, 512, 2, "max_eps"),
+    **{f"dcase{year}": (128, 5, 1024, 512, 2, "max_eps") for year in range(2020, 2027)},
+    "mobilenet": (128, 64, 1024, 512, 2, "max_eps"),
 }
 
 
@@ -56,13 +58,17 @@ def test_a_preset_is_taken_with_changes():
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():
-    with pytest.raises(SpecError, match="no preset 'dcase'; there are explore, autoencoder, mimii-baseline, dcase2020"):
-        FeatureSpec.preset("dcase")
+    with pytest.raises(
+        SpecError, match="no preset 'dcase2019'; there are explore, autoencoder, mimii-baseline, dcase, "
+    ):
+        FeatureSpec.preset("dcase2019")
 
 
 @pytest.mark.parametrize("unknown", ["mels", "n_features", "as_dict", ""])
 def test_an_unknown_parameter_is_refused_with_those_there_are(unknown):
-    with pytest.raises(SpecError, match=f"no parameter '{unknown}'; there are sample_rate, channel, n_fft") as caught:
+    with pytest.raises(
+        SpecError, match=f"no parameter '{unknown}'; there are sample_rate, channel, segment, "
+    ) as caught:
         FeatureSpec.preset("explore", **{unknown: 3})
     assert all(field.name in str(caught.value) for field in dataclasses.fields(FeatureSpec))
 
@@ -146,12 +152,17 @@ def test_no_samples_have_no_frames_and_no_rows():
 @pytest.mark.parametrize("name", PRESET_TABLE)
 def test_ten_seconds_of_mimii_are_309_rows(name):
     assert n_frames(160_000, PRESETS[name]) == 313
-    assert n_rows(160_000, PRESETS[name]) == 309
+    assert n_rows(160_000, PRESETS[name]) == (32 if name == "mobilenet" else 309)
 
 
-@given(n_samples=st.integers(0, 5000), hop_length=st.integers(1, 700), frames=st.integers(1, 12))
-def test_rows_are_the_positions_of_a_window_of_frames(n_samples, hop_length, frames):
-    spec = FeatureSpec(hop_length=hop_length, frames=frames)
+@given(
+    n_samples=st.integers(0, 5000),
+    hop_length=st.integers(1, 700),
+    frames=st.integers(1, 12),
+    stride=st.integers(1, 15),
+)
+def test_rows_are_the_positions_of_a_window_of_frames(n_samples, hop_length, frames, stride):
+    spec = FeatureSpec(hop_length=hop_length, frames=frames, stride=stride)
     count = n_frames(n_samples, spec)
-    positions = [start for start in range(count) if start + frames <= count]
+    positions = [start for start in range(0, count, stride) if start + frames <= count]
     assert n_rows(n_samples, spec) == len(positions)

@@ -27,7 +27,7 @@ read = mimii.features.decode.read_blocks
 deeds = {deeds!r}
 
 
-def read_blocks(file, header, channel):
+def read_blocks(file, header, channels, segment=None):
     deed = deeds.get(os.path.basename(file.name))
     os.write(1, b'["libraries", "print"]\\n')
     if deed in signal.Signals.__members__:
@@ -42,7 +42,7 @@ def read_blocks(file, header, channel):
         raise mimii.storage.s3.StorageError("the storage is gone")
     elif deed:
         raise mimii.features.decode.AudioError(deed)
-    return read(file, header, channel)
+    return read(file, header, channels, segment)
 
 
 mimii.features.decode.read_blocks = read_blocks
@@ -62,9 +62,9 @@ def wait_at(*paths):
         time.sleep(0.01)
 
 
-def read_blocks(file, header, channel):
+def read_blocks(file, header, channels, segment=None):
     wait_at(file.name)
-    return read(file, header, channel)
+    return read(file, header, channels, segment)
 
 
 def put_all_at_a_gate(self, objects):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mimii.engine import Cluster, compute
-from mimii.features import ClipResult, ClipTask, Fault, FeatureSpec, Input
+from mimii.features import ClipResult, ClipTask, Fault, FeatureSpec, Header, Input, Segment
 from mimii.images.album import make_album
 from mimii.images.batch import cut_windows
 from mimii.images.pixels import Style
@@ -110,6 +110,6 @@ def test_a_record_does_not_vouch_for_images_of_a_clip_that_became_bad_which_stay
 
 
 def test_a_bad_clip_is_not_cut():
-    one = Input(0, Place("/data/a.wav"), 16_000)
+    one = Input(0, Place("/data/a.wav"), Header(16_000, 1, 16_000), 0, Segment(0, 16_000))
     clip = ClipResult(one, ClipTask((one,), DEFAULT_READS, SPEC), fault=Fault("truncated"))
     assert cut_windows(clip) == [clip]

@@ -127,10 +127,9 @@ def opened(monkeypatch):
     names = []
     load = features.load
 
-    def watching(opener, *arguments):
-        file = opener()
-        names.append(Path(file.name).stem)
-        return load(lambda: file, *arguments)
+    def watching(read, one, spec):
+        names.append(Path(one.place.url).stem)
+        return load(read, one, spec)
 
     monkeypatch.setattr(features, "load", watching)
     monkeypatch.setattr(store, "make_contact_sheet", lambda *_: b"overview")

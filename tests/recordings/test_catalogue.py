@@ -39,12 +39,15 @@ def test_usable_clips_have_rows_and_no_problem():
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (clip(rate=44_100), "sample rate 44100 Hz, the others have 16000 Hz"),
+        (clip(rate=44_100), "sample rate 44100 Hz, the features have 16000 Hz; --sample-rate resamples"),
         (clip(n_channels=3), "no channel 3: the recording has 3, counted from 0"),
         (clip(n_samples=0), "no samples"),
         (clip(n_samples=2047), "too short for one row: 2047 samples make 4 of the 5 frames that it takes"),
         (clip(n_samples=1), "too short for one row: 1 samples make 1 of the 5 frames that it takes"),
-        (clip(n_samples=10**9), "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; cut it in pieces"),
+        (
+            clip(n_samples=10**9),
+            "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; --segment 10 makes clips of 10 s of it",
+        ),
         (bad_clip("empty file"), "empty file"),
         (Clip("", Place("")), "its header was not read"),
     ],

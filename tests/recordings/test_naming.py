@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimii.features import FeatureSpec
 from mimii.recordings.clips import Clip, identify
 from mimii.recordings.naming import image_names
 from mimii.storage.places import Place
@@ -17,7 +18,7 @@ def clip(path, **who):
 
 
 def names(*paths, split="train"):
-    return image_names([clip(path) for path in paths], [split] * len(paths))
+    return image_names([clip(path) for path in paths], [split] * len(paths), FeatureSpec())
 
 
 def test_a_name_holds_all_that_is_known():
@@ -80,7 +81,7 @@ def test_equal_clips_have_different_names_in_any_order():
 def test_names_differ_by_more_than_capitals():
     clips = [clip("fan/id_00/normal/00000001.wav", machine_type=kind, snr_db=6.0) for kind in ("fan", "Fan")]
     clips = [dataclasses.replace(one, path=f"{index}/{one.path}") for index, one in enumerate(clips)]
-    found = image_names(clips, ["", ""])
+    found = image_names(clips, ["", ""], FeatureSpec())
     assert found[0].casefold() != found[1].casefold()
 
 
@@ -90,14 +91,14 @@ def test_names_differ_by_more_than_capitals():
 )
 def test_names_are_safe_and_unique_for_files_of_any_name(stems, machine):
     clips = [clip(f"normal/{stem}", machine_type=machine) for stem in stems]
-    found = image_names(clips, ["train"] * len(clips))
+    found = image_names(clips, ["train"] * len(clips), FeatureSpec())
     assert len({name.casefold() for name in found}) == len(stems)
     assert all(re.fullmatch(r"train/normal/[A-Za-z0-9._-]{1,120}", name) for name in found)
 
 
 def test_the_same_path_at_two_places_has_two_names():
     clips = [Clip("a.wav", Place(f"/{folder}/a.wav"), identify("a.wav")) for folder in "ab"]
-    assert len(set(image_names(clips, ["", ""]))) == 2
+    assert len(set(image_names(clips, ["", ""], FeatureSpec()))) == 2
 
 
 def test_a_path_that_is_no_text_has_a_name():

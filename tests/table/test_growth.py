@@ -193,7 +193,7 @@ def test_other_features_are_refused(factory, tmp_path, capsys):
 
 def test_a_table_of_an_earlier_format_is_read_and_refused(factory, tmp_path, capsys):
     group = tmp_path / "out" / "zarr.json"
-    group.write_bytes(group.read_bytes().replace(b'"format": 2', b'"format": 1'))
+    group.write_bytes(group.read_bytes().replace(b'"format": 3', b'"format": 2'))
     before = contents(tmp_path / "out")
     assert featurize_here(factory.folder / "raw", "--output", tmp_path / "out", "--update") == 2
     said = capsys.readouterr().err

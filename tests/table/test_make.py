@@ -43,7 +43,7 @@ def test_a_plan_says_what_there_will_be(raw):
     plan = plan_of(raw)
     assert plan.rows.n_shards == 4
     assert repr(plan) == (
-        "<TablePlan: 9 clips (1 cannot be used), 3,976 rows of 320 values, 4 shards, 5.1 MB uncompressed>"
+        "<TablePlan: 9 clips (1 cannot be used), 3,976 rows of 320 float32 values, 4 shards, 5.1 MB uncompressed>"
     )
     assert (plan.sources, plan.catalogue.spec) == ((str(raw),), SHORT_HOP)
 
@@ -69,7 +69,11 @@ def test_without_a_spec_it_is_explore_at_the_rate_of_most_clips(tmp_path):
         write_clip(tmp_path / f"{seed}.wav", seed, sample_rate=rate)
     plan = mimii.plan_table(mimii.find_recordings(str(tmp_path)))
     assert plan.catalogue.spec == mimii.FeatureSpec.preset("explore", sample_rate=44_100)
-    assert plan.catalogue.problems == ("sample rate 8000 Hz, the others have 44100 Hz", "", "")
+    assert plan.catalogue.problems == (
+        "sample rate 8000 Hz, the features have 44100 Hz; --sample-rate resamples",
+        "",
+        "",
+    )
     assert mimii.plan_table([]).catalogue.spec == mimii.FeatureSpec()
 
 
@@ -88,7 +92,7 @@ def test_clips_are_split_as_asked(raw):
 
 def test_a_spec_with_another_rate_than_most_clips_is_warned_of(raw, caplog):
     plan = plan_of(raw, mimii.FeatureSpec(sample_rate=8000))
-    assert "most clips have 16000 Hz and the spec 8000 Hz" in caplog.text
+    assert "other sample rates than the features, 8000 Hz: 8 have 16000 Hz" in caplog.text
     assert plan.rows.total_rows == 0
 
 

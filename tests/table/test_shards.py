@@ -12,7 +12,7 @@ import soundfile
 from jobs.progress import Lines
 from mimii import engine
 from mimii.engine import Cluster, steps
-from mimii.features import decode, loading
+from mimii.features import decode, recording
 from tests.helpers.commands import (
     MIB,
     assert_same_bytes,
@@ -82,15 +82,15 @@ def watch(monkeypatch):
                 events.append(("close", self.name[-5]))
             super().close()
 
-    def read_blocks(file, header, channel):
+    def read_blocks(file, header, channels, segment):
         name = file.name[-5]
-        for block in decode.read_blocks(file, header, channel):
+        for block in decode.read_blocks(file, header, channels, segment):
             blocks.append((name, weakref.ref(block)))
             events.append(("samples", "".join(name for name, ref in blocks if ref() is not None)))
             yield block
 
-    monkeypatch.setattr(steps, "open_all", lambda places, _: (partial(Watched, place.url) for place in places))
-    monkeypatch.setattr(loading, "read_blocks", read_blocks)
+    monkeypatch.setattr(steps, "open_all", lambda wanted, _: (partial(Watched, one.place.url) for one in wanted))
+    monkeypatch.setattr(recording, "read_blocks", read_blocks)
     return events
 
 

@@ -46,7 +46,13 @@ SCHEMA = {
     "machine_type": (("clip",), None),
     "machine_id": (("clip",), None),
     "number": (("clip",), "int32"),
+    "channel": (("clip",), "int16"),
+    "start_s": (("clip",), "float64"),
+    "duration_s": (("clip",), "float64"),
     "snr_db": (("clip",), "float32"),
+    "domain": (("clip",), None),
+    "attributes": (("clip",), None),
+    "recorded_at": (("clip",), "datetime64[ns]"),
     "label": (("clip",), "int8"),
     "split": (("clip",), None),
     "first_row": (("clip",), "int64"),
@@ -60,7 +66,7 @@ SCHEMA = {
     "feature_std": (("feature",), "float64"),
 }
 INTEGERS = [name for name, (_, dtype) in SCHEMA.items() if dtype and dtype.startswith("int")]
-FLOATS = [name for name, (_, dtype) in SCHEMA.items() if dtype and dtype.startswith("float")]
+FLOATS = [name for name, (_, dtype) in SCHEMA.items() if dtype and dtype.startswith(("float", "datetime"))]
 
 
 @pytest.fixture(scope="module")

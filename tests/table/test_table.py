@@ -61,6 +61,14 @@ def test_the_same_clips_give_the_same_fingerprint():
     [
         ("sample_rate", 8000),
         ("channel", 1),
+        ("channel", "mean"),
+        ("channel", "all"),
+        ("segment", 0.5),
+        ("win_length", 1000),
+        ("fmin", 20.0),
+        ("fmax", 7000.0),
+        ("stride", 2),
+        ("dtype", "float16"),
         ("n_fft", 1024),
         ("hop_length", 256),
         ("n_mels", 128),
@@ -73,9 +81,16 @@ def test_the_fingerprint_changes_with_each_parameter(name, value):
     assert table_of(spec=FeatureSpec(**{name: value})).fingerprint != table_of().fingerprint
 
 
+def test_the_fingerprint_changes_with_the_overlap():
+    one, other = (table_of(spec=FeatureSpec(segment=0.5, overlap=overlap)) for overlap in (0.0, 0.1))
+    assert one.fingerprint != other.fingerprint
+
+
 def test_every_parameter_is_tried_above():
     marks = test_the_fingerprint_changes_with_each_parameter.pytestmark
-    assert {name for name, _ in marks[0].args[1]} == {field.name for field in dataclasses.fields(FeatureSpec)}
+    assert {name for name, _ in marks[0].args[1]} | {"overlap"} == {
+        field.name for field in dataclasses.fields(FeatureSpec)
+    }
 
 
 @pytest.mark.parametrize(
@@ -169,7 +184,7 @@ def test_tasks_together_have_all_rows_of_all_clips_once():
             clip, start, stop, row, *_ = span
             assert one.clip == clip
             assert str(one.place) == f"/data/{clip}.wav"
-            assert one.n_samples == plan.catalogue.n_samples[clip]
+            assert one.segment == (0, plan.catalogue.n_samples[clip])
             assert not one.is_kept
             assert row == len(rows)
             rows += [(clip, at) for at in range(start, stop)]
