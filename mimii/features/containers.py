@@ -8,21 +8,31 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 from mimii.storage import AudioError, SeekableFile
 
-PCM, EXTENSIBLE = 0x0001, 0xFFFE
+PCM, FLOAT, EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _CONTAINERS = {
-    b"RIFF": ("<", b"data"),
-    b"RF64": ("<", b"data"),
-    b"BW64": ("<", b"data"),
-    b"RIFX": (">", b"data"),
-    b"FORM": (">", b"SSND"),
+    b"RIFF": ("<", b"data", (b"WAVE",)),
+    b"RF64": ("<", b"data", (b"WAVE",)),
+    b"BW64": ("<", b"data", (b"WAVE",)),
+    b"RIFX": (">", b"data", (b"WAVE",)),
+    b"FORM": (">", b"SSND", (b"AIFF", b"AIFC")),
 }
-_FORMS = (b"WAVE", b"AIFF", b"AIFC")
+"""By their first four bytes: order of bytes, the name of the chunk with the samples, and the next four bytes."""
+
+_PLAIN_FORMATS = ((PCM, 16), (PCM, 18), (FLOAT, 16), (FLOAT, 18), (EXTENSIBLE, 40))
+"""Tags, and how long the chunk is that has them: libsndfile reads others, but not all that are damaged."""
+
+_PLAIN_CHUNKS = frozenset((b"JUNK", b"junk", b"PAD ", b"bext", b"iXML"))
+"""Other chunks that files have, in which libsndfile finds nothing to stumble upon as long as they are whole."""
+
+_MOST_CHANNELS = 1024
+_MOST_LIST_BYTES = 1 << 16
+_MOST_RATE = 2**31 - 1
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
 _FMT_BYTES = 16
 _NEVER_WRITTEN = 2**62
@@ -68,6 +78,8 @@ class Wav:
         What the header says of them.
     riff_end : int
         Where the file ends, as its header says.
+    is_plain : bool
+        Whether there is nothing in its chunks that programs do not write: libsndfile is sure to read the same.
 
     """
 
@@ -81,16 +93,17 @@ class Wav:
     data_size: int
     claimed_size: int
     riff_end: int
+    is_plain: bool
 
     @property
     def is_pcm16(self) -> bool:
-        """Whether samples are 16-bit little-endian integers."""
+        """Whether samples are 16-bit little-endian integers, beyond doubt: in doubt, libsndfile has to say."""
         return (
-            self.magic != b"RIFX"
+            self.is_plain
             and self.format_tag == PCM
             and self.bits == 16
-            and self.n_channels > 0
-            and self.sample_rate > 0
+            and 0 < self.n_channels <= _MOST_CHANNELS
+            and 0 < self.sample_rate <= _MOST_RATE
             and self.block_align == 2 * self.n_channels
         )
 
@@ -200,21 +213,28 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
     """
     file.seek(0)
     magic, riff_size, form = file.read(4), file.read(4), file.read(4)
-    if magic not in _CONTAINERS or form not in _FORMS:
+    if magic not in _CONTAINERS or form not in _CONTAINERS[magic][2]:
         return None
-    order, samples = _CONTAINERS[magic]
-    fmt, long_length = b"", 0
+    order, samples, _ = _CONTAINERS[magic]
+    fmt, long_length, is_plain, has_lengths = b"", 0, order == "<", False
     for name, claimed, offset in _chunks(file, size, order):
         if name == samples:
             (riff_end,) = struct.unpack(order + "I", riff_size)
             is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
             is_unfinished |= _is_placeholder(claimed) and riff_end + 8 != size
             length = _known_length(size - offset if is_unfinished else claimed, long_length)
-            return _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end + 8)
+            found = _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end + 8)
+            return found and replace(found, is_plain=is_plain and has_lengths == (magic != b"RIFF") and _is_plain_behind(file, size, found))
+        is_plain &= _is_plain(file, size, (name, claimed, offset))
+        file.seek(offset)
         if name == b"fmt ":
+            is_plain &= not fmt
             fmt = file.read(min(claimed, 40))
+            is_plain &= (int.from_bytes(fmt[:2], "little"), claimed) in _PLAIN_FORMATS
         if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
-            (long_length,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
+            long_length, n_more = struct.unpack("<8xQ8xI", file.read(28).ljust(28, b"\0"))
+            is_plain &= (claimed, n_more, fmt) == (28, 0, b"")
+            has_lengths = True
     return None
 
 
@@ -225,13 +245,15 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     """
     if wav is None:
         return file
-    size, replaced = file.seek(0, os.SEEK_END), {}
+    size, replaced = file.seek(0, os.SEEK_END), dict[int, bytes]()
+    if wav.magic == b"BW64" and wav.is_plain:  # the same by another name, which libsndfile does not know
+        replaced = {0: b"RF64"}
     data_end = wav.data_offset + wav.data_size
     if wav.claimed_size != wav.data_size and wav.magic != b"FORM":
         if data_end > _MOST_BYTES_OF_WAV:
             msg = f"its header does not say how long it is, and {wav.data_size} bytes are too many for a WAV file"
             raise AudioError(msg)
-        order, _ = _CONTAINERS[wav.magic]
+        order = _CONTAINERS[wav.magic][0]
         lengths = {4: data_end - 8, wav.data_offset - 4: wav.data_size}
         replaced = {place: struct.pack(order + "I", length) for place, length in lengths.items()}
         if wav.magic in (b"RF64", b"BW64"):  # with lengths of 32 bits, it is a WAV file
@@ -243,9 +265,8 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(FileView(file, 0, replaced, stop))) if replaced or stop < size else file
 
 
-def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, length and place of each chunk of a RIFF file; the file stands there."""
-    offset = 12
     for _ in range(_MOST_CHUNKS):
         if offset + 8 > size:
             return
@@ -253,6 +274,43 @@ def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int,
         name, length = struct.unpack(order + "4sI", file.read(8))
         yield name, length, offset + 8
         offset += 8 + length + (length & 1)
+
+
+def _is_plain(file: BinaryIO, size: int, chunk: tuple[bytes, int, int]) -> bool:
+    """Return whether a chunk in front of the samples, or behind them, is whole and one that programs write."""
+    name, length, offset = chunk
+    if name == b"fact":
+        return length == 4
+    if name == b"LIST":
+        file.seek(offset)
+        return length <= _MOST_LIST_BYTES and _is_plain_list(file.read(length), length)
+    return offset + length <= size and (name in _PLAIN_CHUNKS or name in (b"fmt ", b"ds64"))
+
+
+def _is_plain_list(content: bytes, length: int) -> bool:
+    """Return whether a list is one of texts, each of them whole."""
+    at = 4
+    while at + 8 <= len(content):
+        text = int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8 + text + text % 2
+    return content[:4] == b"INFO" and len(content) == length and at == length
+
+
+def _is_plain_behind(file: BinaryIO, size: int, wav: Wav) -> bool:
+    """Return whether there is nothing behind the samples but chunks that programs write, or another file."""
+    at = wav.data_offset + wav.data_size
+    if at == size:
+        return True
+    file.seek(at)
+    if file.read(4) in _CONTAINERS:
+        return at <= wav.riff_end
+    for name, length, offset in _chunks(file, size, "<", at + at % 2):
+        if name in _CONTAINERS:
+            return offset - 8 <= wav.riff_end
+        if name == b"fmt " or not _is_plain(file, size, (name, length, offset)):
+            return False
+        at = offset + length
+    return size - at <= 1
 
 
 def _is_unfinished(riff_end: int, data_offset: int, next_bytes: bytes) -> bool:
@@ -276,7 +334,7 @@ def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, rif
     """Gather what was found; ``samples`` are their place, and their bytes: what the header says, what must be there."""
     offset, claimed, length = samples
     there = size - offset
-    order, _ = _CONTAINERS[magic]
+    order = _CONTAINERS[magic][0]
     is_wav = magic != b"FORM" and len(fmt) >= _FMT_BYTES
     values = struct.unpack(order + "HHIIHH", fmt[:_FMT_BYTES]) if is_wav else (0,) * 6
     tag, n_channels, sample_rate, _, block_align, bits = values
@@ -288,4 +346,4 @@ def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, rif
     if not is_wav and magic != b"FORM":
         return None
     shape = (n_channels, sample_rate, block_align, bits)
-    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end)
+    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end, is_plain=False)
