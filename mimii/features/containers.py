@@ -7,7 +7,7 @@ open file. It is given what is behind the tag here, and lengths that are true.
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -25,7 +25,7 @@ _CONTAINERS = {
 """By their first four bytes: order of bytes, the name of the chunk with the samples, and the next four bytes."""
 
 _PLAIN_FORMATS = ((PCM, 16), (PCM, 18), (FLOAT, 16), (FLOAT, 18), (EXTENSIBLE, 40))
-"""Tags, and how long the chunk is that has them: libsndfile reads others, but not all that are damaged."""
+"""The tag, and how long the one chunk is that has it: libsndfile reads others, but not all that are damaged."""
 
 _PLAIN_CHUNKS = frozenset((b"JUNK", b"junk", b"PAD ", b"bext", b"iXML"))
 """Other chunks that files have, in which libsndfile finds nothing to stumble upon as long as they are whole."""
@@ -34,7 +34,8 @@ _MOST_CHANNELS = 1024
 _MOST_LIST_BYTES = 1 << 16
 _MOST_RATE = 2**31 - 1
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
-_FMT_BYTES = 16
+_FMT_BYTES, _FACT_BYTES, _DS64_BYTES = 16, 4, 28
+_CONTENT_BYTES = 40
 _NEVER_WRITTEN = 2**62
 _MOST_BYTES_OF_WAV = 2**32
 _MOST_CHUNKS = 1000
@@ -60,6 +61,9 @@ _MPEG_KBIT = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+
+_Chunk = tuple[bytes, int, int]
+"""Name, length as it is claimed, and where the content begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,26 +220,38 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
     if magic not in _CONTAINERS or form not in _CONTAINERS[magic][2]:
         return None
     order, samples, _ = _CONTAINERS[magic]
-    fmt, long_length, is_plain, has_lengths = b"", 0, order == "<", False
-    for name, claimed, offset in _chunks(file, size, order):
-        if name == samples:
+    front: list[_Chunk] = []
+    for chunk in _chunks(file, size, order):
+        if chunk[0] == samples:
             (riff_end,) = struct.unpack(order + "I", riff_size)
-            is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
-            is_unfinished |= _is_placeholder(claimed) and riff_end + 8 != size
-            length = _known_length(size - offset if is_unfinished else claimed, long_length)
-            found = _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end + 8)
-            return found and replace(found, is_plain=is_plain and has_lengths == (magic != b"RIFF") and _is_plain_behind(file, size, found))
-        is_plain &= _is_plain(file, size, (name, claimed, offset))
-        file.seek(offset)
-        if name == b"fmt ":
-            is_plain &= not fmt
-            fmt = file.read(min(claimed, 40))
-            is_plain &= (int.from_bytes(fmt[:2], "little"), claimed) in _PLAIN_FORMATS
-        if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
-            long_length, n_more = struct.unpack("<8xQ8xI", file.read(28).ljust(28, b"\0"))
-            is_plain &= (claimed, n_more, fmt) == (28, 0, b"")
-            has_lengths = True
+            found = _read_front(file, size, (magic, riff_end + 8), front, chunk)
+            is_plain = found is not None and _is_plain_front(file, found, front) and _is_plain_behind(file, size, found)
+            return replace(found, is_plain=True) if found and is_plain else found
+        front.append(chunk)
     return None
+
+
+def _read_front(
+    file: BinaryIO, size: int, riff: tuple[bytes, int], front: Sequence[_Chunk], samples: _Chunk
+) -> Wav | None:
+    """Read what the chunks in front of the samples say, and how many samples there are."""
+    magic, riff_end = riff
+    _, claimed, offset = samples
+    next_bytes = file.read(4)
+    is_unfinished = claimed == 0 and _is_unfinished(riff_end, offset, next_bytes)
+    is_unfinished |= _is_placeholder(claimed) and riff_end != size
+    fmt, lengths = _content(file, front, b"fmt "), _content(file, front, b"ds64")
+    (long_length,) = struct.unpack("<8xQ", lengths[:16].ljust(16, b"\0"))  # one that does not fit elsewhere
+    length = _known_length(size - offset if is_unfinished else claimed, long_length)
+    return _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end)
+
+
+def _content(file: BinaryIO, chunks: Sequence[_Chunk], name: bytes) -> bytes:
+    """Return the first bytes of the last chunk of a name; none where there is no such chunk."""
+    for _, length, offset in (chunk for chunk in reversed(chunks) if chunk[0] == name):
+        file.seek(offset)
+        return file.read(min(length, _CONTENT_BYTES))
+    return b""
 
 
 def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
@@ -265,7 +281,7 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(FileView(file, 0, replaced, stop))) if replaced or stop < size else file
 
 
-def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator[_Chunk]:
     """Yield name, length and place of each chunk of a RIFF file; the file stands there."""
     for _ in range(_MOST_CHUNKS):
         if offset + 8 > size:
@@ -276,15 +292,30 @@ def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator
         offset += 8 + length + (length & 1)
 
 
-def _is_plain(file: BinaryIO, size: int, chunk: tuple[bytes, int, int]) -> bool:
-    """Return whether a chunk in front of the samples, or behind them, is whole and one that programs write."""
+def _is_plain_front(file: BinaryIO, wav: Wav, front: Sequence[_Chunk]) -> bool:
+    """Return whether a format, lengths where RF64 has them, and what programs write is all there is."""
+    left = list(front)
+    if wav.magic != b"RIFF" and not (left and _is_plain_ds64(file, left.pop(0))):
+        return False
+    formats = [chunk for chunk in left if chunk[0] == b"fmt "]
+    if wav.magic == b"RIFX" or len(formats) != 1:
+        return False
+    tag = int.from_bytes(_content(file, formats, b"fmt ")[:2], "little")
+    return (tag, formats[0][1]) in _PLAIN_FORMATS and all(chunk in formats or _is_plain(file, chunk) for chunk in left)
+
+
+def _is_plain_ds64(file: BinaryIO, chunk: _Chunk) -> bool:
+    """Return whether a chunk has the lengths of an RF64 file, and no table of more of them."""
+    return chunk[:2] == (b"ds64", _DS64_BYTES) and not any(_content(file, [chunk], b"ds64")[24:])
+
+
+def _is_plain(file: BinaryIO, chunk: _Chunk) -> bool:
+    """Return whether a chunk is one that programs write, with what belongs into it."""
     name, length, offset = chunk
-    if name == b"fact":
-        return length == 4
     if name == b"LIST":
         file.seek(offset)
         return length <= _MOST_LIST_BYTES and _is_plain_list(file.read(length), length)
-    return offset + length <= size and (name in _PLAIN_CHUNKS or name in (b"fmt ", b"ds64"))
+    return name in _PLAIN_CHUNKS or (name == b"fact" and length == _FACT_BYTES)
 
 
 def _is_plain_list(content: bytes, length: int) -> bool:
@@ -307,7 +338,7 @@ def _is_plain_behind(file: BinaryIO, size: int, wav: Wav) -> bool:
     for name, length, offset in _chunks(file, size, "<", at + at % 2):
         if name in _CONTAINERS:
             return offset - 8 <= wav.riff_end
-        if name == b"fmt " or not _is_plain(file, size, (name, length, offset)):
+        if offset + length > size or not _is_plain(file, (name, length, offset)):
             return False
         at = offset + length
     return size - at <= 1

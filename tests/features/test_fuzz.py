@@ -21,9 +21,12 @@ def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
 
 def test_a_difference_is_seen():
     ours, theirs = fuzz.samples_of(fuzz.noise(1, 50)), fuzz.samples_of(fuzz.noise(2, 50))
-    assert fuzz.judge(ours, theirs) == "DIFFERENT"
+    assert fuzz.judge(ours, theirs) == "DIFFERENT: samples"
     assert fuzz.judge(ours, ours.copy()) == "the same"
-    assert fuzz.judge(ours[:40], ours) == "DIFFERENT"
+    assert fuzz.judge(ours[:40], ours) == "DIFFERENT: samples"
+    assert fuzz.judge(ours, "refused: not known") == "DIFFERENT: only libsndfile refuses"
+    assert fuzz.judge("empty file", "refused: not known") == "both refuse"
+    assert fuzz.judge("truncated: there is more", ours) == "only ours refuses: truncated"
 
 
 def test_every_kind_is_whole_before_it_is_damaged(tmp_path):
