@@ -170,7 +170,15 @@ def _chunk_more(data: bytes, draw: random.Random) -> bytes:
     """Put another chunk in front of one, or at the end."""
     where = draw.choice([at for at, _ in chunks_of(data)] + [len(data)])
     name = draw.choice((*_MORE_CHUNKS, draw.randbytes(4)))
-    content = draw.choice((b"", b"INFOISFT\x04\0\0\0sox\0", draw.randbytes(draw.randint(0, 30)), bytes(602)))
+    content = draw.choice(
+        (
+            b"",
+            b"adtllabl\x08\0\0\0\1\0\0\0abc\0",
+            b"INFOISFT\x04\0\0\0sox\0",
+            draw.randbytes(draw.randint(0, 30)),
+            bytes(602),
+        )
+    )
     length = draw.choice((len(content), len(content), len(content) + draw.randint(-1, 8)))
     return data[:where] + name + (length % 2**32).to_bytes(4, _ORDERS[data[:4]]) + content + data[where:]
 
@@ -197,7 +205,7 @@ def _other_long_length(data: bytes, draw: random.Random) -> bytes:
 
 
 _ORDERS = {b"RIFF": "little", b"RF64": "little", b"BW64": "little", b"RIFX": "big", b"FORM": "big"}
-_MORE_CHUNKS = tuple(b"LIST JUNK bext fact cue smpl inst PEAK iXML PAD data fmt ds64 id3 RIFF zzzz".split())
+_MORE_CHUNKS = tuple(b"LIST JUNK bext fact cue smpl inst PEAK iXML PAD afsp data fmt ds64 id3 RIFF zzzz".split())
 _MORE_CHUNKS = tuple(name.ljust(4) for name in _MORE_CHUNKS)
 _ANYWHERE = (_other_byte, _extreme, _cut, _less, _more, _zeros, _doubled, _tagged)
 _IN_CHUNKS = (

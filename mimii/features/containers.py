@@ -8,7 +8,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from mimii.storage import AudioError, SeekableFile
@@ -24,11 +24,14 @@ _CONTAINERS = {
 }
 """By their first four bytes: order of bytes, the name of the chunk with the samples, and the next four bytes."""
 
-_PLAIN_FORMATS = ((PCM, 16), (PCM, 18), (FLOAT, 16), (FLOAT, 18), (EXTENSIBLE, 40))
-"""The tag, and how long the one chunk is that has it: libsndfile reads others, but not all that are damaged."""
+_PLAIN_FORMATS = [[(PCM, 16)], [(PCM, 18)], [(FLOAT, 16)], [(FLOAT, 18)], [(EXTENSIBLE, 40)]]
+"""The tag, and how long the one chunk is that has it: of others, libsndfile reads some."""
 
 _PLAIN_CHUNKS = frozenset((b"JUNK", b"junk", b"PAD ", b"bext", b"iXML"))
 """Other chunks that files have, in which libsndfile finds nothing to stumble upon as long as they are whole."""
+
+_PLAIN_BEHIND = frozenset((b"cue ", b"smpl", b"id3 ", b"ID3 ", b"afsp", b"_PMX"))
+"""The same, behind the samples."""
 
 _MOST_CHANNELS = 1024
 _MOST_LIST_BYTES = 1 << 16
@@ -224,9 +227,7 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
     for chunk in _chunks(file, size, order):
         if chunk[0] == samples:
             (riff_end,) = struct.unpack(order + "I", riff_size)
-            found = _read_front(file, size, (magic, riff_end + 8), front, chunk)
-            is_plain = found is not None and _is_plain_front(file, found, front) and _is_plain_behind(file, size, found)
-            return replace(found, is_plain=True) if found and is_plain else found
+            return _read_front(file, size, (magic, riff_end + 8), front, chunk)
         front.append(chunk)
     return None
 
@@ -243,7 +244,8 @@ def _read_front(
     fmt, lengths = _content(file, front, b"fmt "), _content(file, front, b"ds64")
     (long_length,) = struct.unpack("<8xQ", lengths[:16].ljust(16, b"\0"))  # one that does not fit elsewhere
     length = _known_length(size - offset if is_unfinished else claimed, long_length)
-    return _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end)
+    is_plain = _is_plain_front(file, magic, fmt, front) and _is_plain_behind(file, size, offset + length, riff_end)
+    return _wav(riff, fmt, (offset, _known_length(claimed, long_length), length), size, is_plain=is_plain)
 
 
 def _content(file: BinaryIO, chunks: Sequence[_Chunk], name: bytes) -> bytes:
@@ -292,16 +294,15 @@ def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator
         offset += 8 + length + (length & 1)
 
 
-def _is_plain_front(file: BinaryIO, wav: Wav, front: Sequence[_Chunk]) -> bool:
-    """Return whether a format, lengths where RF64 has them, and what programs write is all there is."""
+def _is_plain_front(file: BinaryIO, magic: bytes, fmt: bytes, front: Sequence[_Chunk]) -> bool:
+    """Return whether one format, lengths where RF64 has them, and what programs write is all there is."""
     left = list(front)
-    if wav.magic != b"RIFF" and not (left and _is_plain_ds64(file, left.pop(0))):
+    if magic in (b"RIFX", b"FORM") or (magic != b"RIFF" and not (left and _is_plain_ds64(file, left.pop(0)))):
         return False
-    formats = [chunk for chunk in left if chunk[0] == b"fmt "]
-    if wav.magic == b"RIFX" or len(formats) != 1:
+    formats = [length for name, length, _ in left if name == b"fmt "]
+    if [(int.from_bytes(fmt[:2], "little"), length) for length in formats] not in _PLAIN_FORMATS:
         return False
-    tag = int.from_bytes(_content(file, formats, b"fmt ")[:2], "little")
-    return (tag, formats[0][1]) in _PLAIN_FORMATS and all(chunk in formats or _is_plain(file, chunk) for chunk in left)
+    return all(chunk[0] == b"fmt " or _is_plain(file, chunk) for chunk in left)
 
 
 def _is_plain_ds64(file: BinaryIO, chunk: _Chunk) -> bool:
@@ -319,26 +320,25 @@ def _is_plain(file: BinaryIO, chunk: _Chunk) -> bool:
 
 
 def _is_plain_list(content: bytes, length: int) -> bool:
-    """Return whether a list is one of texts, each of them whole."""
+    """Return whether a list is one of texts or of marks, each of them whole."""
     at = 4
     while at + 8 <= len(content):
         text = int.from_bytes(content[at + 4 : at + 8], "little")
         at += 8 + text + text % 2
-    return content[:4] == b"INFO" and len(content) == length and at == length
+    return content[:4] in (b"INFO", b"adtl") and len(content) == length and at == length
 
 
-def _is_plain_behind(file: BinaryIO, size: int, wav: Wav) -> bool:
+def _is_plain_behind(file: BinaryIO, size: int, at: int, riff_end: int) -> bool:
     """Return whether there is nothing behind the samples but chunks that programs write, or another file."""
-    at = wav.data_offset + wav.data_size
-    if at == size:
+    if at >= size:
         return True
     file.seek(at)
     if file.read(4) in _CONTAINERS:
-        return at <= wav.riff_end
+        return at == riff_end
     for name, length, offset in _chunks(file, size, "<", at + at % 2):
         if name in _CONTAINERS:
-            return offset - 8 <= wav.riff_end
-        if offset + length > size or not _is_plain(file, (name, length, offset)):
+            return offset - 8 == riff_end
+        if offset + length > size or not (name in _PLAIN_BEHIND or _is_plain(file, (name, length, offset))):
             return False
         at = offset + length
     return size - at <= 1
@@ -361,9 +361,11 @@ def _known_length(length: int, long_length: int) -> int:
     return length
 
 
-def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, riff_end: int) -> Wav | None:
+def _wav(
+    riff: tuple[bytes, int], fmt: bytes, samples: tuple[int, int, int], size: int, *, is_plain: bool
+) -> Wav | None:
     """Gather what was found; ``samples`` are their place, and their bytes: what the header says, what must be there."""
-    offset, claimed, length = samples
+    (magic, riff_end), (offset, claimed, length) = riff, samples
     there = size - offset
     order = _CONTAINERS[magic][0]
     is_wav = magic != b"FORM" and len(fmt) >= _FMT_BYTES
@@ -377,4 +379,4 @@ def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, rif
     if not is_wav and magic != b"FORM":
         return None
     shape = (n_channels, sample_rate, block_align, bits)
-    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end, is_plain=False)
+    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end, is_plain)
