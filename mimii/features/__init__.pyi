@@ -1,9 +1,13 @@
+from .children import Report as Report
+from .children import serve as serve
+from .children import start_child as start_child
 from .cpu import SAME_EVERYWHERE as SAME_EVERYWHERE
 from .cpu import kernels_here as kernels_here
 from .decode import Header as Header
 from .decode import count_samples as count_samples
 from .decode import read_channel as read_channel
 from .decode import read_header as read_header
+from .decode import read_plain_header as read_plain_header
 from .decode import repaired as repaired
 from .loading import ClipResult as ClipResult
 from .loading import ClipTask as ClipTask
@@ -21,6 +25,7 @@ from .mel import mel_statistics as mel_statistics
 from .mel import power_to_db as power_to_db
 from .mel import stack_frames as stack_frames
 from .mel import unstack_rows as unstack_rows
+from .messages import logged_messages as logged_messages
 from .scales import SCALES as SCALES
 from .single import log_mel as log_mel
 from .sndfile import UNKNOWN_LENGTH as UNKNOWN_LENGTH

@@ -130,7 +130,7 @@ class FileView(SeekableFile):
     def __init__(
         self, file: BinaryIO, start: int = 0, replaced: dict[int, bytes] | None = None, stop: int | None = None
     ) -> None:
-        super().__init__((file.seek(0, os.SEEK_END) if stop is None else stop) - start)
+        super().__init__((file.seek(0, os.SEEK_END) if stop is None else stop) - start, name_of(file))
         self._file, self._start, self._replaced = file, start, replaced or {}
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
@@ -144,6 +144,11 @@ class FileView(SeekableFile):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+def name_of(file: BinaryIO) -> str:
+    """Return the name of a file, for messages."""
+    return str(getattr(file, "name", "") or "a recording")
 
 
 def skip_tags(file: BinaryIO) -> int:

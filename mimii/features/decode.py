@@ -70,20 +70,28 @@ def read_header(file: BinaryIO) -> Header:
         If it cannot be read.
 
     """
+    if plain := read_plain_header(file):
+        return plain
     size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        msg = "empty file"
-        raise AudioError(msg)
-    start = skip_tags(file)
-    wav = read_wav(_behind(file, start), size - start)
-    if wav is not None and wav.is_pcm16:
-        return Header(wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align, start + wav.data_offset)
     with open_sound(repaired(file)) as sound:
         header = Header(sound.samplerate, sound.channels, n_frames(sound))
     if header.n_samples > size * _MOST_SAMPLES_PER_BYTE:
         msg = f"the header claims {header.n_samples} samples, more than a file of {size} bytes can hold"
         raise AudioError(msg)
     return header
+
+
+def read_plain_header(file: BinaryIO) -> Header | None:
+    """Read the header of a 16-bit WAV file that needs no decoder; None of any other. Errors as `read_header`."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        msg = "empty file"
+        raise AudioError(msg)
+    start = skip_tags(file)
+    wav = read_wav(_behind(file, start), size - start)
+    if wav is None or not wav.is_pcm16:
+        return None
+    return Header(wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align, start + wav.data_offset)
 
 
 def count_samples(file: BinaryIO) -> int:

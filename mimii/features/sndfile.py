@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mimii.features.containers import name_of
+from mimii.features.messages import logged_messages
 from mimii.storage import AudioError
 
 UNKNOWN_LENGTH = -1
@@ -78,7 +80,7 @@ def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
     file.seek(0)
     quiet = _Quiet(file)
     try:
-        with _open(quiet) as sound:
+        with logged_messages(name_of(file)), _open(quiet) as sound:
             if str(sound.subtype).startswith("MPEG_LAYER"):
                 with _open_mpeg(sound, quiet) as mpeg:
                     yield mpeg

@@ -104,18 +104,26 @@ def _open(place: Place, fetched: "Future[bytes] | None", access: Access) -> Bina
         with open(place.url, "rb", buffering=0) as archive:
             archive.seek(place.member.offset)
             data = archive.read(place.member.length)
-    return io.BytesIO(zips.extract(data, place) if place.member else data)
+    return _Fetched(zips.extract(data, place) if place.member else data, str(place))
 
 
 def _open_file(url: str, size: int, block: int, access: Access) -> BinaryIO:
     return io.BufferedReader(_RangedFile(url, size, block, access)) if is_remote(url) else open(url, "rb")
 
 
+class _Fetched(io.BytesIO):
+    """A recording that was read whole, with its name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
 class _RangedFile(SeekableFile):
     """An object as a file: read in blocks, of which the last few are kept."""
 
     def __init__(self, url: str, size: int, block: int, access: Access) -> None:
-        super().__init__(size)
+        super().__init__(size, url)
         self._block = block
         self._read_block = lru_cache(maxsize=_BLOCKS_KEPT)(
             lambda index: s3.read(url, index * block, min((index + 1) * block, size), access)

@@ -220,7 +220,7 @@ class _InflatedFile(SeekableFile):
     """A member as a file; only a little of it is in memory."""
 
     def __init__(self, archive: BinaryIO, begin: int, place: Place) -> None:
-        super().__init__(place.size)
+        super().__init__(place.size, str(place))
         self._archive, self._begin, self._place, self._member = archive, begin, place, _member(place)
         self._rewind()
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_version, record_key
-from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channel, read_header, repaired
+from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, logged_messages, read_channel, read_header, repaired
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
@@ -162,7 +162,7 @@ def _load(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray
 def _load_with_librosa(place: Place, file: BinaryIO, channel: int) -> tuple[int, NDArray[np.float32], float]:
     import librosa  # noqa: PLC0415  see above
 
-    with _named(place, file) as path:
+    with logged_messages(str(place)), _named(place, file) as path:
         loaded, sample_rate = librosa.load(path, sr=None, mono=False)
     samples = np.atleast_2d(loaded)
     if channel >= len(samples):
