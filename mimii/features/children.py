@@ -15,10 +15,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from mimii.features.loading import Fault
 from mimii.storage import StorageError
+
+if TYPE_CHECKING:
+    from mimii.features.loading import Fault
 
 _KILLED = "reading it kills the process ({how})"
 _KILLED_FOR_MEMORY = "not enough memory for it: the process that read it was killed"
@@ -54,7 +56,7 @@ class Child:
             else:
                 self._is_ready = True
 
-    def fault(self) -> Fault:
+    def fault(self) -> "Fault":
         """Return the fault of the recording that the child was at when it died.
 
         Raises
@@ -63,6 +65,8 @@ class Child:
             If no recording is to blame; StorageError if S3 cannot be used.
 
         """
+        from mimii.features.loading import Fault  # noqa: PLC0415  a child that reads headers starts without SciPy
+
         status = self._process.wait()
         kind, text = self._error
         if kind == StorageError.__name__:

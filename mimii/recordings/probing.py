@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mimii.features import UNKNOWN_LENGTH, Fault, Header, Report, count_samples, read_header, serve, start_child
+from mimii.features import UNKNOWN_LENGTH, Header, Report, count_samples, read_header, serve, start_child
 from mimii.recordings.clips import Clip
 from mimii.storage import (
     DEFAULT_ACCESS,
@@ -26,6 +26,9 @@ from mimii.storage import (
     s3,
     unreadable,
 )
+
+if TYPE_CHECKING:
+    from mimii.features import Fault
 
 
 def read_clip_header(
@@ -80,7 +83,7 @@ def _probe(clips: Sequence[Clip], n_threads: int, access: Access) -> list[Clip]:
 
 def _read_in_child(
     clips: Sequence[Clip], left: Sequence[int], n_threads: int, access: Access, found: dict[int, Clip]
-) -> Fault | None:
+) -> "Fault | None":
     """Add the headers that a child reads; return how it died, where it did before it had read them all."""
     n_requests = 0
     request = ([(index, clips[index].place) for index in left], n_threads, access)
