@@ -1,10 +1,14 @@
 """A short run of the fuzz: no damaged file is read differently than by libsndfile, and none ends the program."""
 
+import json
+import random
 import subprocess
 import sys
 
+import pytest
+
 from tests import fuzz
-from tests.helpers.commands import ROOT, environment
+from tests.helpers.commands import ROOT, environment, featurize, open_table, run
 
 
 def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
@@ -17,6 +21,25 @@ def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
     assert sum(counts.values()) == 600
     assert counts["the same"] > 100
     assert counts["both refuse"] > 100
+
+
+@pytest.mark.slow
+def test_damaged_files_are_all_in_the_table_and_what_is_there_is_right(tmp_path):
+    whole, raw = fuzz.whole_files(), tmp_path / "raw"
+    raw.mkdir()
+    for number in range(400):
+        suffix, data = whole[number % len(whole)]
+        (raw / f"{number:03d}.{suffix}").write_bytes(fuzz.damage(data, random.Random(f"table {number}")))
+    done = featurize(raw, tmp_path / "out", "--scheduler", "local", "--workers", 2)
+    assert done.returncode == 3, done.stderr
+    table = open_table(tmp_path / "out")
+    assert [path.rpartition("/")[2] for path in table.path.values] == sorted(path.name for path in raw.iterdir())
+    assert all(table.status.values)
+    n_good = int((table.status.values == "ok").sum())
+    assert 80 < n_good < 320
+    verified = run("verify", tmp_path / "out", "--against", raw, "--sample", n_good, "--json")
+    assert verified.returncode == 0, verified.stdout[-3000:]
+    assert f"{json.loads(verified.stdout)['recordings']['n_compared']}" == f"{n_good}"
 
 
 def test_a_difference_is_seen():
