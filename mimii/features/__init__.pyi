@@ -30,6 +30,7 @@ from .scales import SCALES as SCALES
 from .single import log_mel as log_mel
 from .sndfile import UNKNOWN_LENGTH as UNKNOWN_LENGTH
 from .sndfile import encode_flac as encode_flac
+from .sndfile import is_seekable as is_seekable
 from .spec import PRESETS as PRESETS
 from .spec import SPEC_EXPECTED as SPEC_EXPECTED
 from .spec import FeatureSpec as FeatureSpec

@@ -101,6 +101,12 @@ def _open(file: _Quiet) -> soundfile.SoundFile:
         raise file.error or AudioError(msg) from error
 
 
+def is_seekable(file: BinaryIO) -> bool:
+    """Return whether libsndfile can seek in a file; librosa and soundfile read no other by its name."""
+    with open_sound(file) as sound:
+        return bool(super(_Onward, sound).seekable())
+
+
 def n_frames(sound: soundfile.SoundFile) -> int:
     """Return samples of each channel; `UNKNOWN_LENGTH` where only decoding can tell."""
     return UNKNOWN_LENGTH if sound.is_guess or sound.frames == _UNKNOWN_FRAMES else sound.frames

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_version, record_key
-from mimii.features import SCALES, UNKNOWN_LENGTH, FeatureSpec, logged_messages, read_channel, read_header, repaired
+from mimii.features import (
+    SCALES,
+    UNKNOWN_LENGTH,
+    FeatureSpec,
+    is_seekable,
+    logged_messages,
+    read_channel,
+    read_header,
+    repaired,
+)
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
@@ -146,9 +155,10 @@ def compute_rows(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> 
 
 
 def _load(place: Place, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Return a channel as librosa loads it; as we decode it, where only decoding tells how long it is."""
+    """Return a channel as librosa loads it; as we decode it, where librosa cannot or only decoding tells its length."""
     with next(open_all([place], read_options))() as file:
-        if read_header(file).n_samples == UNKNOWN_LENGTH:  # libsndfile guesses, and librosa stops there or fails
+        # Of an unknown length, libsndfile guesses one, and librosa stops there or fails.
+        if read_header(file).n_samples == UNKNOWN_LENGTH or not is_seekable(repaired(file)):
             header, samples = read_channel(file, spec.channel)
             n_channels, sample_rate = header.n_channels, float(header.sample_rate)
         else:
