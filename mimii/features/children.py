@@ -36,8 +36,8 @@ Report = Callable[[Any], None]
 class Child:
     """A child as its parent sees it, from `start_child`."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process, self._is_ready, self._error = process, False, ("", "")
+    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self._process, self._said, self._is_ready, self._error = process, said, False, ("", "")
 
     def reports(self) -> Iterator[Any]:
         """Yield what the child reports, as it comes; what it logs is logged here."""
@@ -72,7 +72,8 @@ class Child:
         if kind == StorageError.__name__:
             raise StorageError(text)
         if kind or not self._is_ready:
-            why = f"{kind}: {text}" if kind else f"its exit status was {status}"
+            last = "".join(f", {line}" for line in _text(self._said).splitlines()[-1:])
+            why = f"{kind}: {text}" if kind else f"its exit status was {status}{last}"
             msg = f"cannot read recordings in a process of its own: {why}"
             raise OSError(msg)
         if status == -signal.SIGKILL:
@@ -88,7 +89,7 @@ def start_child(module: str, request: object) -> Iterator[Child]:
     import_path = filter(None, [os.environ.get("PYTHONPATH"), *(entry or os.getcwd() for entry in sys.path)])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(import_path)}
     with (
-        tempfile.TemporaryFile() as said,
+        _memory_file() as said,
         subprocess.Popen(  # noqa: S603  a module of this project
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
@@ -100,13 +101,14 @@ def start_child(module: str, request: object) -> Iterator[Child]:
     ):
         try:
             _send(process, (logging.getLogger(_OURS).getEffectiveLevel(), request))
-            yield Child(process)
+            yield Child(process, said)
         finally:
             process.kill()
             with suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
             process.wait()
-            _log_what_was_said(module, said)
+            if text := _text(said):
+                _log.debug("a process of %s said: %s", module, text)
 
 
 def _send(process: subprocess.Popen[bytes], request: object) -> None:
@@ -116,10 +118,14 @@ def _send(process: subprocess.Popen[bytes], request: object) -> None:
         process.stdin.flush()
 
 
-def _log_what_was_said(module: str, said: IO[bytes]) -> None:
+def _memory_file() -> IO[bytes]:
+    """Return a file for what a child prints: it must not reach the terminal, and a disk may be full."""
+    return open(os.memfd_create("said"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
+def _text(said: IO[bytes]) -> str:
     said.seek(0)
-    if text := said.read(_MOST_SAID).decode(errors="replace").strip():
-        _log.debug("a process of %s said: %s", module, text)
+    return said.read(_MOST_SAID).decode(errors="replace").strip()
 
 
 def serve(work: Callable[[Any, Report], None]) -> None:

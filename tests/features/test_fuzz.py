@@ -36,10 +36,10 @@ def test_damaged_files_are_all_in_the_table_and_what_is_there_is_right(tmp_path)
     assert [path.rpartition("/")[2] for path in table.path.values] == sorted(path.name for path in raw.iterdir())
     assert all(table.status.values)
     n_good = int((table.status.values == "ok").sum())
-    assert 80 < n_good < 320
+    assert n_good > 80
     verified = run("verify", tmp_path / "out", "--against", raw, "--sample", n_good, "--json")
     assert verified.returncode == 0, verified.stdout[-3000:]
-    assert f"{json.loads(verified.stdout)['recordings']['n_compared']}" == f"{n_good}"
+    assert json.loads(verified.stdout)["checks"]["librosa"]["looked_at"] == n_good
 
 
 def test_a_difference_is_seen():

@@ -50,7 +50,8 @@ def test_nothing_of_it_is_seen_unless_the_log_shows_it(program, raw):
     assert f"DEBUG:mimii.features.messages:{raw}/gap.mp3: Note: Illegal Audio-MPEG-Header" in said
 
 
-@pytest.mark.parametrize("scheduler", ["sync", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["sync", "local"])
 def test_commands_do_not_show_it(scheduler, raw, tmp_path):
     made = run("featurize", raw, "--output", tmp_path / "out", "--scheduler", scheduler)
     verified = run("verify", tmp_path / "out", "--against", raw, "--scheduler", scheduler)
