@@ -31,7 +31,7 @@ REASONS_ARE_IN = (
     "recordings/sources",
     "storage/problems",
     "storage/zips",
-    "engine/trial",
+    "features/children",
 )
 NO_REASONS = {
     "{}: not a member of an archive",
@@ -43,7 +43,8 @@ NO_REASONS = {
     "{}: {}. Remove it, or resume an interrupted download: python -m jobs.fetch",
     "{}: cannot be accessed: {}",
     "cannot read recordings in a process of its own: {}",
-    "its exit status was {}",
+    "its exit status was {}{}",
+    "a process of %s said: %s",
     "FLAC does not take {} Hz",  # of the sound in a report
     # of files that are left out
     "convert them to WAV or FLAC, such as with ffmpeg -i",

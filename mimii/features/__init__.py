@@ -2,8 +2,9 @@
 
 `spec` says what is computed. `decode` reads one channel: `containers` knows where the samples are, `sndfile` decodes
 them. `mel` and `scales` have the kernels. `loading` holds what becomes of a clip on its way: its samples, its
-spectrogram, or the reason why it failed. Resampling, once there is any, belongs into `loading`, between decoding and
-the mel spectrogram.
+spectrogram, or the reason why it failed. `children` are processes that read recordings and may die of them;
+`messages` gives what decoders print to the log. Resampling, once there is any, belongs into `loading`, between
+decoding and the mel spectrogram.
 
 It may import `mimii.storage`. Other rooms may use what ``__init__.pyi`` lists.
 """

@@ -1,3 +1,6 @@
+from .children import Report as Report
+from .children import serve as serve
+from .children import start_child as start_child
 from .cpu import SAME_EVERYWHERE as SAME_EVERYWHERE
 from .cpu import kernels_here as kernels_here
 from .decode import MIXED as MIXED
@@ -7,6 +10,7 @@ from .decode import count_samples as count_samples
 from .decode import read_channel as read_channel
 from .decode import read_channels as read_channels
 from .decode import read_header as read_header
+from .decode import read_plain_header as read_plain_header
 from .decode import read_segment as read_segment
 from .decode import repaired as repaired
 from .loading import ClipResult as ClipResult
@@ -24,6 +28,7 @@ from .mel import mel_statistics as mel_statistics
 from .mel import power_to_db as power_to_db
 from .mel import stack_frames as stack_frames
 from .mel import unstack_rows as unstack_rows
+from .messages import logged_messages as logged_messages
 from .recording import Input as Input
 from .recording import OpenRecording as OpenRecording
 from .recording import group_by_recording as group_by_recording
@@ -35,6 +40,7 @@ from .single import channels_of as channels_of
 from .single import log_mel as log_mel
 from .sndfile import UNKNOWN_LENGTH as UNKNOWN_LENGTH
 from .sndfile import encode_flac as encode_flac
+from .sndfile import is_seekable as is_seekable
 from .spec import ALL as ALL
 from .spec import ALL_PRESETS as ALL_PRESETS
 from .spec import CHANNELS as CHANNELS

@@ -7,24 +7,38 @@ open file. It is given what is behind the tag here, and lengths that are true.
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from mimii.storage import AudioError, SeekableFile
 
-PCM, EXTENSIBLE = 0x0001, 0xFFFE
+PCM, FLOAT, EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _CONTAINERS = {
-    b"RIFF": ("<", b"data"),
-    b"RF64": ("<", b"data"),
-    b"BW64": ("<", b"data"),
-    b"RIFX": (">", b"data"),
-    b"FORM": (">", b"SSND"),
+    b"RIFF": ("<", b"data", (b"WAVE",)),
+    b"RF64": ("<", b"data", (b"WAVE",)),
+    b"BW64": ("<", b"data", (b"WAVE",)),
+    b"RIFX": (">", b"data", (b"WAVE",)),
+    b"FORM": (">", b"SSND", (b"AIFF", b"AIFC")),
 }
-_FORMS = (b"WAVE", b"AIFF", b"AIFC")
+"""By their first four bytes: order of bytes, the name of the chunk with the samples, and the next four bytes."""
+
+_PLAIN_FORMATS = [[(PCM, 16)], [(PCM, 18)], [(FLOAT, 16)], [(FLOAT, 18)], [(EXTENSIBLE, 40)]]
+"""The tag, and how long the one chunk is that has it: of others, libsndfile reads some."""
+
+_PLAIN_CHUNKS = frozenset((b"JUNK", b"junk", b"PAD ", b"bext", b"iXML"))
+"""Other chunks that files have, in which libsndfile finds nothing to stumble upon as long as they are whole."""
+
+_PLAIN_BEHIND = frozenset((b"cue ", b"smpl", b"id3 ", b"ID3 ", b"afsp", b"_PMX"))
+"""The same, behind the samples."""
+
+_MOST_CHANNELS = 1024
+_MOST_LIST_BYTES = 1 << 16
+_MOST_RATE = 2**31 - 1
 _MAGICS = (*_CONTAINERS, b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST", b"PVF1", b"Crea", b"MATL")
-_FMT_BYTES = 16
+_FMT_BYTES, _FACT_BYTES, _DS64_BYTES = 16, 4, 28
+_CONTENT_BYTES = 40
 _NEVER_WRITTEN = 2**62
 _MOST_BYTES_OF_WAV = 2**32
 _MOST_CHUNKS = 1000
@@ -51,6 +65,9 @@ _MPEG_KBIT = {
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 
+_Chunk = tuple[bytes, int, int]
+"""Name, length as it is claimed, and where the content begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wav:
@@ -68,6 +85,8 @@ class Wav:
         What the header says of them.
     riff_end : int
         Where the file ends, as its header says.
+    is_plain : bool
+        Whether there is nothing in its chunks that programs do not write: libsndfile is sure to read the same.
 
     """
 
@@ -81,16 +100,17 @@ class Wav:
     data_size: int
     claimed_size: int
     riff_end: int
+    is_plain: bool
 
     @property
     def is_pcm16(self) -> bool:
-        """Whether samples are 16-bit little-endian integers."""
+        """Whether samples are 16-bit little-endian integers, beyond doubt: in doubt, libsndfile has to say."""
         return (
-            self.magic != b"RIFX"
+            self.is_plain
             and self.format_tag == PCM
             and self.bits == 16
-            and self.n_channels > 0
-            and self.sample_rate > 0
+            and 0 < self.n_channels <= _MOST_CHANNELS
+            and 0 < self.sample_rate <= _MOST_RATE
             and self.block_align == 2 * self.n_channels
         )
 
@@ -110,7 +130,7 @@ class FileView(SeekableFile):
     def __init__(
         self, file: BinaryIO, start: int = 0, replaced: dict[int, bytes] | None = None, stop: int | None = None
     ) -> None:
-        super().__init__((file.seek(0, os.SEEK_END) if stop is None else stop) - start)
+        super().__init__((file.seek(0, os.SEEK_END) if stop is None else stop) - start, name_of(file))
         self._file, self._start, self._replaced = file, start, replaced or {}
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
@@ -124,6 +144,11 @@ class FileView(SeekableFile):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+def name_of(file: BinaryIO) -> str:
+    """Return the name of a file, for messages."""
+    return str(getattr(file, "name", "") or "a recording")
 
 
 def skip_tags(file: BinaryIO) -> int:
@@ -200,22 +225,40 @@ def read_wav(file: BinaryIO, size: int) -> Wav | None:
     """
     file.seek(0)
     magic, riff_size, form = file.read(4), file.read(4), file.read(4)
-    if magic not in _CONTAINERS or form not in _FORMS:
+    if magic not in _CONTAINERS or form not in _CONTAINERS[magic][2]:
         return None
-    order, samples = _CONTAINERS[magic]
-    fmt, long_length = b"", 0
-    for name, claimed, offset in _chunks(file, size, order):
-        if name == samples:
+    order, samples, _ = _CONTAINERS[magic]
+    front: list[_Chunk] = []
+    for chunk in _chunks(file, size, order):
+        if chunk[0] == samples:
             (riff_end,) = struct.unpack(order + "I", riff_size)
-            is_unfinished = claimed == 0 and _is_unfinished(riff_end + 8, offset, file.read(4))
-            is_unfinished |= _is_placeholder(claimed) and riff_end + 8 != size
-            length = _known_length(size - offset if is_unfinished else claimed, long_length)
-            return _wav(magic, fmt, (offset, _known_length(claimed, long_length), length), size, riff_end + 8)
-        if name == b"fmt ":
-            fmt = file.read(min(claimed, 40))
-        if name == b"ds64":  # the lengths of an RF64 file that do not fit elsewhere
-            (long_length,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
+            return _read_front(file, size, (magic, riff_end + 8), front, chunk)
+        front.append(chunk)
     return None
+
+
+def _read_front(
+    file: BinaryIO, size: int, riff: tuple[bytes, int], front: Sequence[_Chunk], samples: _Chunk
+) -> Wav | None:
+    """Read what the chunks in front of the samples say, and how many samples there are."""
+    magic, riff_end = riff
+    _, claimed, offset = samples
+    next_bytes = file.read(4)
+    is_unfinished = claimed == 0 and _is_unfinished(riff_end, offset, next_bytes)
+    is_unfinished |= _is_placeholder(claimed) and riff_end != size
+    fmt, lengths = _content(file, front, b"fmt "), _content(file, front, b"ds64")
+    (long_length,) = struct.unpack("<8xQ", lengths[:16].ljust(16, b"\0"))  # one that does not fit elsewhere
+    length = _known_length(size - offset if is_unfinished else claimed, long_length)
+    is_plain = _is_plain_front(file, magic, fmt, front) and _is_plain_behind(file, size, offset + length, riff_end)
+    return _wav(riff, fmt, (offset, _known_length(claimed, long_length), length), size, is_plain=is_plain)
+
+
+def _content(file: BinaryIO, chunks: Sequence[_Chunk], name: bytes) -> bytes:
+    """Return the first bytes of the last chunk of a name; none where there is no such chunk."""
+    for _, length, offset in (chunk for chunk in reversed(chunks) if chunk[0] == name):
+        file.seek(offset)
+        return file.read(min(length, _CONTENT_BYTES))
+    return b""
 
 
 def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
@@ -225,13 +268,15 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     """
     if wav is None:
         return file
-    size, replaced = file.seek(0, os.SEEK_END), {}
+    size, replaced = file.seek(0, os.SEEK_END), dict[int, bytes]()
+    if wav.magic == b"BW64" and wav.is_plain:  # the same by another name, which libsndfile does not know
+        replaced = {0: b"RF64"}
     data_end = wav.data_offset + wav.data_size
     if wav.claimed_size != wav.data_size and wav.magic != b"FORM":
         if data_end > _MOST_BYTES_OF_WAV:
             msg = f"its header does not say how long it is, and {wav.data_size} bytes are too many for a WAV file"
             raise AudioError(msg)
-        order, _ = _CONTAINERS[wav.magic]
+        order = _CONTAINERS[wav.magic][0]
         lengths = {4: data_end - 8, wav.data_offset - 4: wav.data_size}
         replaced = {place: struct.pack(order + "I", length) for place, length in lengths.items()}
         if wav.magic in (b"RF64", b"BW64"):  # with lengths of 32 bits, it is a WAV file
@@ -243,9 +288,8 @@ def with_true_length(file: BinaryIO, wav: Wav | None) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(FileView(file, 0, replaced, stop))) if replaced or stop < size else file
 
 
-def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, size: int, order: str, offset: int = 12) -> Iterator[_Chunk]:
     """Yield name, length and place of each chunk of a RIFF file; the file stands there."""
-    offset = 12
     for _ in range(_MOST_CHUNKS):
         if offset + 8 > size:
             return
@@ -253,6 +297,56 @@ def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int,
         name, length = struct.unpack(order + "4sI", file.read(8))
         yield name, length, offset + 8
         offset += 8 + length + (length & 1)
+
+
+def _is_plain_front(file: BinaryIO, magic: bytes, fmt: bytes, front: Sequence[_Chunk]) -> bool:
+    """Return whether one format, lengths where RF64 has them, and what programs write is all there is."""
+    left = list(front)
+    if magic in (b"RIFX", b"FORM") or (magic != b"RIFF" and not (left and _is_plain_ds64(file, left.pop(0)))):
+        return False
+    formats = [length for name, length, _ in left if name == b"fmt "]
+    if [(int.from_bytes(fmt[:2], "little"), length) for length in formats] not in _PLAIN_FORMATS:
+        return False
+    return all(chunk[0] == b"fmt " or _is_plain(file, chunk) for chunk in left)
+
+
+def _is_plain_ds64(file: BinaryIO, chunk: _Chunk) -> bool:
+    """Return whether a chunk has the lengths of an RF64 file, and no table of more of them."""
+    return chunk[:2] == (b"ds64", _DS64_BYTES) and not any(_content(file, [chunk], b"ds64")[24:])
+
+
+def _is_plain(file: BinaryIO, chunk: _Chunk) -> bool:
+    """Return whether a chunk is one that programs write, with what belongs into it."""
+    name, length, offset = chunk
+    if name == b"LIST":
+        file.seek(offset)
+        return length <= _MOST_LIST_BYTES and _is_plain_list(file.read(length), length)
+    return name in _PLAIN_CHUNKS or (name == b"fact" and length == _FACT_BYTES)
+
+
+def _is_plain_list(content: bytes, length: int) -> bool:
+    """Return whether a list is one of texts or of marks, each of them whole."""
+    at = 4
+    while at + 8 <= len(content):
+        text = int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8 + text + text % 2
+    return content[:4] in (b"INFO", b"adtl") and len(content) == length and at == length
+
+
+def _is_plain_behind(file: BinaryIO, size: int, at: int, riff_end: int) -> bool:
+    """Return whether there is nothing behind the samples but chunks that programs write, or another file."""
+    if at >= size:
+        return True
+    file.seek(at)
+    if file.read(4) in _CONTAINERS:
+        return at == riff_end
+    for name, length, offset in _chunks(file, size, "<", at + at % 2):
+        if name in _CONTAINERS:
+            return offset - 8 == riff_end
+        if offset + length > size or not (name in _PLAIN_BEHIND or _is_plain(file, (name, length, offset))):
+            return False
+        at = offset + length
+    return size - at <= 1
 
 
 def _is_unfinished(riff_end: int, data_offset: int, next_bytes: bytes) -> bool:
@@ -272,11 +366,13 @@ def _known_length(length: int, long_length: int) -> int:
     return length
 
 
-def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, riff_end: int) -> Wav | None:
+def _wav(
+    riff: tuple[bytes, int], fmt: bytes, samples: tuple[int, int, int], size: int, *, is_plain: bool
+) -> Wav | None:
     """Gather what was found; ``samples`` are their place, and their bytes: what the header says, what must be there."""
-    offset, claimed, length = samples
+    (magic, riff_end), (offset, claimed, length) = riff, samples
     there = size - offset
-    order, _ = _CONTAINERS[magic]
+    order = _CONTAINERS[magic][0]
     is_wav = magic != b"FORM" and len(fmt) >= _FMT_BYTES
     values = struct.unpack(order + "HHIIHH", fmt[:_FMT_BYTES]) if is_wav else (0,) * 6
     tag, n_channels, sample_rate, _, block_align, bits = values
@@ -288,4 +384,4 @@ def _wav(magic: bytes, fmt: bytes, samples: tuple[int, int, int], size: int, rif
     if not is_wav and magic != b"FORM":
         return None
     shape = (n_channels, sample_rate, block_align, bits)
-    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end)
+    return Wav(magic, tag, *shape, offset, min(length, there), claimed, riff_end, is_plain)

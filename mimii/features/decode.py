@@ -90,16 +90,11 @@ def read_header(file: BinaryIO) -> Header:
         If it cannot be read.
 
     """
+    if plain := read_plain_header(file):
+        return plain
     size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        msg = "empty file"
-        raise AudioError(msg)
     start = skip_tags(file)
     wav = read_wav(_behind(file, start), size - start)
-    if wav is not None and wav.is_pcm16:
-        begin = start + wav.data_offset
-        shape = (wav.sample_rate, wav.n_channels, wav.data_size // wav.block_align)
-        return Header(*shape, begin, begin, wav.block_align)
     with open_sound(repaired(file)) as sound:
         is_pcm = wav is not None and wav.block_align == sound.channels * _SAMPLE_BYTES.get(sound.subtype, 0) > 0
         where = (start + wav.data_offset, wav.block_align) if wav and is_pcm else (0, 0)
@@ -108,6 +103,20 @@ def read_header(file: BinaryIO) -> Header:
         msg = f"the header claims {header.n_samples} samples, more than a file of {size} bytes can hold"
         raise AudioError(msg)
     return header
+
+
+def read_plain_header(file: BinaryIO) -> Header | None:
+    """Read the header of a 16-bit WAV file that needs no decoder; None of any other. Errors as `read_header`."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        msg = "empty file"
+        raise AudioError(msg)
+    start = skip_tags(file)
+    wav = read_wav(_behind(file, start), size - start)
+    if wav is None or not wav.is_pcm16:
+        return None
+    begin, count = start + wav.data_offset, wav.data_size // wav.block_align
+    return Header(wav.sample_rate, wav.n_channels, count, begin, begin, wav.block_align)
 
 
 def count_samples(file: BinaryIO) -> int:

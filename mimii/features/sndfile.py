@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mimii.features.containers import name_of
+from mimii.features.messages import logged_messages
 from mimii.storage import AudioError
 
 UNKNOWN_LENGTH = -1
@@ -80,7 +82,7 @@ def open_sound(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
     file.seek(0)
     quiet = _Quiet(file)
     try:
-        with _open(quiet) as sound:
+        with logged_messages(name_of(file)), _open(quiet) as sound:
             if str(sound.subtype).startswith("MPEG_LAYER"):
                 with _open_mpeg(sound, quiet) as mpeg:
                     yield mpeg
@@ -99,6 +101,12 @@ def _open(file: _Quiet) -> soundfile.SoundFile:
     except TypeError as error:  # of a file that is taken for one without a header
         msg = f"not audio, or damaged at its beginning (libsndfile: {error})"
         raise file.error or AudioError(msg) from error
+
+
+def is_seekable(file: BinaryIO) -> bool:
+    """Return whether libsndfile can seek in a file; librosa and soundfile read no other by its name."""
+    with open_sound(file) as sound:
+        return bool(super(_Onward, sound).seekable())
 
 
 def n_frames(sound: soundfile.SoundFile) -> int:

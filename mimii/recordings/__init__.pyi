@@ -16,13 +16,13 @@ from .find import Recordings as Recordings
 from .find import find_recordings as find_recordings
 from .headers import group_alike as group_alike
 from .headers import read_all_headers as read_all_headers
-from .headers import read_clip_header as read_clip_header
 from .headers import read_headers as read_headers
 from .lists import read_list as read_list
 from .naming import ALL as ALL
 from .naming import UNLABELLED as UNLABELLED
 from .naming import image_names as image_names
 from .naming import machine_name as machine_name
+from .probing import read_clip_header as read_clip_header
 from .segments import Rests as Rests
 from .segments import clip_name as clip_name
 from .segments import cut_recordings as cut_recordings

@@ -2,55 +2,16 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from mimii.features import UNKNOWN_LENGTH, count_samples, read_header
+from mimii.features import read_plain_header
 from mimii.recordings.clips import Clip
-from mimii.storage import (
-    DEFAULT_ACCESS,
-    MAX_REQUESTS,
-    Access,
-    AudioError,
-    Place,
-    ReadOptions,
-    StorageError,
-    is_remote,
-    open_all,
-    open_part,
-    unreadable,
-)
+from mimii.recordings.probing import probe, read_clip_header
+from mimii.storage import DEFAULT_ACCESS, MAX_REQUESTS, Access, is_remote
 
 _OF_ONE_SIZE = frozenset((".wav", ".wave"))
-
-
-def read_clip_header(clip: Clip, access: Access = DEFAULT_ACCESS) -> Clip:
-    """Return a clip with its header, or with the problem; one that has a problem already is not read.
-
-    A recording whose header does not say how long it is, such as MP3 without a Xing or Info frame, is decoded to count.
-
-    Raises StorageError if S3 cannot be used: the clip is not to blame.
-    """
-    if clip.problem:
-        return clip
-    try:
-        with open_part(clip.place, access) as file:
-            header = read_header(file)
-        if header.n_samples == UNKNOWN_LENGTH:
-            header = replace(header, n_samples=_count(clip.place, access))
-        return replace(clip, header=header)
-    except AudioError as error:
-        return replace(clip, problem=str(error))
-    except StorageError:
-        raise
-    except OSError as error:
-        return replace(clip, problem=unreadable(error))
-
-
-def _count(place: Place, access: Access) -> int:
-    with next(open_all([place], ReadOptions(access)))() as file:
-        return count_samples(file)
 
 
 def read_all_headers(clips: Sequence[Clip], access: Access = DEFAULT_ACCESS) -> tuple[list[Clip], int]:
@@ -98,9 +59,21 @@ def _likeness(clip: Clip) -> tuple[str, str, int] | None:
 
 
 def _read(clips: Sequence[Clip], indices: Iterable[int], access: Access) -> dict[int, Clip]:
+    """Read headers: those of 16-bit WAV files here, all others in a process that may die."""
     indices = list(indices)
+    found = _map(lambda index: _read_plain(clips[index], access), indices, clips)
+    left = [index for index in indices if not (found[index].header or found[index].problem)]
+    return found | dict(zip(left, probe([clips[index] for index in left], access), strict=True))
+
+
+def _map(read: Callable[[int], Clip], indices: Sequence[int], clips: Sequence[Clip]) -> dict[int, Clip]:
     if not any(is_remote(clips[index].place.url) for index in indices):
-        return {index: read_clip_header(clips[index], access) for index in indices}
+        return {index: read(index) for index in indices}
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
-        found = pool.map(lambda index: read_clip_header(clips[index], access), indices)
-        return dict(zip(indices, found, strict=True))
+        return dict(zip(indices, pool.map(read, indices), strict=True))
+
+
+def _read_plain(clip: Clip, access: Access) -> Clip:
+    """Return a clip with its header, if it needs no decoder, or its problem; else as it is."""
+    suffix = os.path.splitext(str(clip.place))[1].lower()
+    return read_clip_header(clip, access, read_plain_header) if suffix in _OF_ONE_SIZE else clip

@@ -129,7 +129,7 @@ def _open(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> Binar
         with open(place.url, "rb", buffering=0) as archive:
             archive.seek(place.member.offset)
             data = archive.read(place.member.length)
-    return io.BytesIO(zips.extract(data, place) if place.member else data)
+    return _Fetched(zips.extract(data, place) if place.member else data, str(place))
 
 
 def _open_some(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> BinaryIO:
@@ -139,7 +139,7 @@ def _open_some(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> 
     file: BinaryIO
     if fetched:
         version = place.member.archive_version if place.member else place.version
-        rest = _RangedFile(size, _SMALL_BLOCK, _shared_blocks(place.url, size, version, access))
+        rest = _RangedFile(place.url, size, _SMALL_BLOCK, _shared_blocks(place.url, size, version, access))
         file = io.BufferedReader(_PartlyFetched(rest, size, one.fetched.start, fetched.result()))
     else:
         file = _open_file(place.url, size, _MEDIUM_BLOCK, access)
@@ -149,7 +149,7 @@ def _open_some(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> 
 def _open_file(url: str, size: int, block: int, access: Access) -> BinaryIO:
     if not is_remote(url):
         return open(url, "rb")
-    return io.BufferedReader(_RangedFile(size, block, _blocks(url, size, block, access)))
+    return io.BufferedReader(_RangedFile(url, size, block, _blocks(url, size, block, access)))
 
 
 def _blocks(url: str, size: int, block: int, access: Access) -> Callable[[int], bytes]:
@@ -165,11 +165,19 @@ def _shared_blocks(url: str, size: int, _version: str, access: Access) -> Callab
     return _blocks(url, size, _SMALL_BLOCK, access)
 
 
+class _Fetched(io.BytesIO):
+    """A recording that was read whole, with its name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
 class _RangedFile(SeekableFile):
     """An object as a file: read in blocks, of which the last few are kept."""
 
-    def __init__(self, size: int, block: int, read_block: Callable[[int], bytes]) -> None:
-        super().__init__(size)
+    def __init__(self, url: str, size: int, block: int, read_block: Callable[[int], bytes]) -> None:
+        super().__init__(size, url)
         self._block, self._read_block = block, read_block
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
@@ -188,7 +196,7 @@ class _PartlyFetched(SeekableFile):
     """An object of which some bytes are in memory; what else is read comes from another file."""
 
     def __init__(self, rest: _RangedFile, size: int, begin: int, data: bytes) -> None:
-        super().__init__(size)
+        super().__init__(size, rest.name)
         self._rest, self._begin, self._data = rest, begin, memoryview(data)
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer

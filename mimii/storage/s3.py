@@ -130,6 +130,11 @@ def count_requests() -> int:
     return _requests.total
 
 
+def add_requests(n: int) -> None:
+    """Count requests that another process has made for this one."""
+    _requests.add(n)
+
+
 def find(url: str, access: Access) -> Iterator[Found]:
     """Yield the objects below a prefix."""
     bucket, _ = split_url(url)
@@ -293,9 +298,9 @@ class _Requests:
     def __init__(self) -> None:
         self.total, self._lock = 0, threading.Lock()
 
-    def add(self) -> None:
+    def add(self, n: int = 1) -> None:
         with self._lock:
-            self.total += 1
+            self.total += n
 
 
 _requests = _Requests()

@@ -4,10 +4,10 @@ import io
 
 
 class SeekableFile(io.RawIOBase):
-    """Keeps size and position; a subclass reads from there, with ``readinto``."""
+    """Keeps size, position and name; a subclass reads from there, with ``readinto``."""
 
-    def __init__(self, size: int) -> None:
-        self._size, self._position = size, 0
+    def __init__(self, size: int, name: str = "") -> None:
+        self._size, self._position, self.name = size, 0, name
 
     def readable(self) -> bool:
         """Return True."""

@@ -101,7 +101,7 @@ def open_stored(file: BinaryIO, place: Place) -> BinaryIO:
     member = _member(place)
     file.seek(member.offset)
     begin = member.offset + _data_begin(file.read(_LOCAL_BYTES))
-    return io.BufferedReader(_StoredFile(file, begin, place.size), _INPUT_BYTES)
+    return io.BufferedReader(_StoredFile(file, begin, place), _INPUT_BYTES)
 
 
 def _clash(place: Place, earlier: tuple[Place, str] | None) -> str:
@@ -226,8 +226,8 @@ class _Stored:
 class _StoredFile(SeekableFile):
     """A member that is not compressed, as a file."""
 
-    def __init__(self, archive: BinaryIO, begin: int, size: int) -> None:
-        super().__init__(size)
+    def __init__(self, archive: BinaryIO, begin: int, place: Place) -> None:
+        super().__init__(place.size, str(place))
         self._archive, self._begin = archive, begin
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class _InflatedFile(SeekableFile):
     """A member as a file; only a little of it is in memory."""
 
     def __init__(self, archive: BinaryIO, begin: int, place: Place) -> None:
-        super().__init__(place.size)
+        super().__init__(place.size, str(place))
         self._archive, self._begin, self._place, self._member = archive, begin, place, _member(place)
         self._rewind()
 

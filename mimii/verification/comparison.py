@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import digest_version, record_key
-from mimii.features import MIXED, SCALES, UNKNOWN_LENGTH, FeatureSpec, read_channels, read_header, repaired
+from mimii.features import (
+    MIXED,
+    SCALES,
+    UNKNOWN_LENGTH,
+    FeatureSpec,
+    is_seekable,
+    logged_messages,
+    read_channels,
+    read_header,
+    repaired,
+)
 from mimii.recordings import GOOD
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
@@ -162,12 +172,16 @@ def compute_rows(place: Place, part: Part, spec: FeatureSpec, read_options: Read
 
 
 def _load(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions) -> NDArray[np.floating]:
-    """Return the samples of a clip as librosa loads and resamples them."""
+    """Return the samples of a clip as librosa loads and resamples them.
+
+    They are decoded as we do it where librosa cannot, or where only decoding tells how many there are.
+    """
     import librosa  # noqa: PLC0415  see above
 
     with next(open_all([place], read_options))() as file:
         header = read_header(file)
-        if header.n_samples == UNKNOWN_LENGTH:  # libsndfile guesses, and librosa stops there or fails
+        # Of an unknown length, libsndfile guesses one, and librosa stops there or fails.
+        if header.n_samples == UNKNOWN_LENGTH or not is_seekable(repaired(file)):
             channels, samples = range(header.n_channels), read_channels(file, range(header.n_channels))[1]
         else:
             samples = _load_with_librosa(place, file, part, spec, can_seek=header.can_seek)
@@ -190,7 +204,7 @@ def _load_with_librosa(
 
     is_cut = spec.segment is not None and can_seek
     offset, duration = (part.start_s, part.duration_s) if is_cut else (0.0, None)
-    with _named(place, file) as path:
+    with logged_messages(str(place)), _named(place, file) as path:
         loaded, _ = librosa.load(path, sr=None, mono=False, offset=offset, duration=duration)
     return np.atleast_2d(loaded)
 

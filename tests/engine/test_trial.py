@@ -1,5 +1,6 @@
 """Recordings that kill the process that reads them: found after a few deaths, and bad clips from then on."""
 
+import logging
 import os
 import pickle
 import re
@@ -158,7 +159,7 @@ def test_what_needs_more_memory_than_the_worker_has_is_worth_another_try(faults)
 
 
 def test_storage_that_cannot_be_used_is_no_fault_of_a_recording(faults):
-    with pytest.raises(OSError, match="in a process of its own: StorageError: the storage is gone"):
+    with pytest.raises(OSError, match=r"^the storage is gone"):
         faults(**{name(4): "storage"})
 
 
@@ -199,7 +200,7 @@ def test_a_trial_whose_worker_is_gone_ends_without_a_traceback():
     read_end, write_end = os.pipe()
     os.close(read_end)
     command = [sys.executable, "-m", "mimii.engine.trial"]
-    request = pickle.dumps((None, 0))
+    request = pickle.dumps((logging.WARNING, (None, 0)))
     with os.fdopen(write_end, "wb") as nobody:
         done = subprocess.run(command, input=request, stdout=nobody, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (1, b"")

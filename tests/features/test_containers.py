@@ -1,6 +1,7 @@
 """Whatever a file is wrapped in: the samples are those that libsndfile decodes of the whole file by its name."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import mimii
 from mimii.features import sndfile, stack_frames
 from mimii.features.containers import FileView
-from mimii.features.decode import count_samples, read_channel, read_header
+from mimii.features.decode import count_samples, read_channel, read_header, read_plain_header
 from mimii.features.sndfile import UNKNOWN_LENGTH
 from mimii.storage.problems import AudioError
 from tests.helpers.archives import pack_folder
@@ -235,6 +236,82 @@ def sources_of(files, place, folder, request):
             client(server).put_object(Bucket="odd", Key=f"raw/{file}", Body=data)
         return "s3://odd/raw"
     return str(folder / "raw")
+
+
+def chunk(name, content):
+    return name + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+
+
+INFO = chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"Lavf58.29.100\0"))
+FORMAT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, 2 * RATE, 2, 16))
+EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, 2 * RATE, 2, 16, 22, 16, 4)
+EXTENSIBLE += bytes.fromhex("0100000000001000800000aa00389b71")
+DATA = chunk(b"data", noise(8, 900).tobytes())
+
+
+def riff(*chunks, magic=b"RIFF", form=b"WAVE"):
+    body = form + b"".join(chunks)
+    return magic + len(body).to_bytes(4, "little") + body
+
+
+AS_PROGRAMS_WRITE = {
+    "sox, arecord": riff(FORMAT, DATA),
+    "ffmpeg": riff(FORMAT, INFO, DATA),
+    "ffmpeg, with room for RF64": riff(chunk(b"JUNK", bytes(28)), FORMAT, DATA),
+    "MIMII": riff(chunk(b"fmt ", EXTENSIBLE), chunk(b"fact", (900).to_bytes(4, "little")), DATA),
+    "18 bytes of format": riff(FORMAT[:4] + b"\x12\0\0\0" + FORMAT[8:] + b"\0\0", DATA),
+    "Audacity": riff(FORMAT, DATA, INFO, chunk(b"id3 ", b"ID3\3" + bytes(40))),
+    "a field recorder": riff(chunk(b"bext", bytes(602)), chunk(b"iXML", b"<BWFXML/>"), FORMAT, DATA),
+    "Reaper": riff(FORMAT, DATA, chunk(b"cue ", bytes(4)), chunk(b"LIST", b"adtl" + chunk(b"labl", b"\1\0\0\0one\0"))),
+    "RF64": encoded(noise(8, 900), "RF64", "PCM_16"),
+}
+
+
+@pytest.mark.parametrize("name", AS_PROGRAMS_WRITE)
+def test_16_bit_wav_as_programs_write_it_needs_no_decoder(name, tmp_path):
+    data = AS_PROGRAMS_WRITE[name]
+    header = read_plain_header(io.BytesIO(data))
+    assert (header.n_samples, header.sample_rate) == (900, RATE)
+    assert np.array_equal(read_all(data), samples_of(noise(8, 900)))
+    assert np.array_equal(decoded_whole(data, tmp_path / "a.wav")[:, 0], samples_of(noise(8, 900)))
+
+
+IN_DOUBT = {
+    "another form": riff(FORMAT, DATA, form=b"W\x80VE"),
+    "AIFF as a form": riff(FORMAT, DATA, form=b"AIFF"),
+    "no format": riff(DATA),
+    "format behind": riff(DATA, FORMAT),
+    "two formats": riff(FORMAT, FORMAT, DATA),
+    "samples twice": riff(FORMAT, DATA, DATA),
+    "body twice": riff(FORMAT, DATA, DATA[8:]),
+    "doubled body, as a file": riff(FORMAT, DATA) + DATA[8:],
+    "a list that is not whole": riff(FORMAT, chunk(b"LIST", b"INFOISFT\x10\0\0\0abc\0"), DATA),
+    "fact without a number": riff(FORMAT, chunk(b"fact", b""), DATA),
+    "PEAK of the wrong size": riff(FORMAT, chunk(b"PEAK", bytes(3)), DATA),
+    "RF64 without lengths": riff(FORMAT, DATA, magic=b"RF64"),
+    "another name for a file": riff(FORMAT, DATA, magic=b"RIFx"),
+    "too many channels": riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1025, RATE, 0, 2050, 16)), DATA),
+    "extensible, as plain PCM": riff(chunk(b"fmt ", b"\1\0" + EXTENSIBLE[2:]), DATA),
+}
+
+
+@pytest.mark.parametrize("name", IN_DOUBT)
+def test_in_doubt_libsndfile_decides(name, tmp_path):
+    data = IN_DOUBT[name]
+    assert read_plain_header(io.BytesIO(data)) is None
+    try:
+        expected = decoded_whole(data, tmp_path / "a.wav")[:, 0]
+    except soundfile.LibsndfileError:
+        with pytest.raises(AudioError):
+            read_all(data)
+    else:
+        assert read_all(data).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_bw64_is_rf64_by_another_name(subtype, tmp_path):
+    data = encoded(samples_of(noise(9, 3000)), "RF64", subtype)
+    assert read_all(b"BW64" + data[4:]).tobytes() == decoded_whole(data, tmp_path / "a.wav")[:, 0].tobytes()
 
 
 @pytest.mark.parametrize("length", [0, 2**64 - 1, 2**63])

@@ -1,10 +1,14 @@
 """A short run of the fuzz: no damaged file is read differently than by libsndfile, and none ends the program."""
 
+import json
+import random
 import subprocess
 import sys
 
+import pytest
+
 from tests import fuzz
-from tests.helpers.commands import ROOT, environment
+from tests.helpers.commands import ROOT, environment, featurize, open_table, run
 
 
 def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
@@ -19,11 +23,33 @@ def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
     assert counts["both refuse"] > 100
 
 
+@pytest.mark.slow
+def test_damaged_files_are_all_in_the_table_and_what_is_there_is_right(tmp_path):
+    whole, raw = fuzz.whole_files(), tmp_path / "raw"
+    raw.mkdir()
+    for number in range(400):
+        suffix, data = whole[number % len(whole)]
+        (raw / f"{number:03d}.{suffix}").write_bytes(fuzz.damage(data, random.Random(f"table {number}")))
+    done = featurize(raw, tmp_path / "out", "--scheduler", "local", "--workers", 2)
+    assert done.returncode == 3, done.stderr
+    table = open_table(tmp_path / "out")
+    assert [path.rpartition("/")[2] for path in table.path.values] == sorted(path.name for path in raw.iterdir())
+    assert all(table.status.values)
+    n_good = int((table.status.values == "ok").sum())
+    assert n_good > 80
+    verified = run("verify", tmp_path / "out", "--against", raw, "--sample", n_good, "--json")
+    assert verified.returncode == 0, verified.stdout[-3000:]
+    assert json.loads(verified.stdout)["checks"]["librosa"]["looked_at"] == n_good
+
+
 def test_a_difference_is_seen():
     ours, theirs = fuzz.samples_of(fuzz.noise(1, 50)), fuzz.samples_of(fuzz.noise(2, 50))
-    assert fuzz.judge(ours, theirs) == "DIFFERENT"
+    assert fuzz.judge(ours, theirs) == "DIFFERENT: samples"
     assert fuzz.judge(ours, ours.copy()) == "the same"
-    assert fuzz.judge(ours[:40], ours) == "DIFFERENT"
+    assert fuzz.judge(ours[:40], ours) == "DIFFERENT: samples"
+    assert fuzz.judge(ours, "refused: not known") == "DIFFERENT: only libsndfile refuses"
+    assert fuzz.judge("empty file", "refused: not known") == "both refuse"
+    assert fuzz.judge("truncated: there is more", ours) == "only ours refuses: truncated"
 
 
 def test_every_kind_is_whole_before_it_is_damaged(tmp_path):

@@ -18,16 +18,16 @@ SHORT_HOP = ("--hop-length", 32)
 """Makes 497 rows of a second of sound: two clips are a shard of a MiB."""
 
 _DEADLY = """
-import os, signal, sys
+import os, signal, sys, time
 
 import mimii.features.decode
 import mimii.storage.s3
 
-read = mimii.features.decode.read_blocks
+read = mimii.features.decode.{function}
 deeds = {deeds!r}
 
 
-def read_blocks(file, header, channels, segment=None):
+def harmful_read(file, *how):
     deed = deeds.get(os.path.basename(file.name))
     os.write(1, b'["libraries", "print"]\\n')
     if deed in signal.Signals.__members__:
@@ -38,14 +38,18 @@ def read_blocks(file, header, channels, segment=None):
         kept = []
         while True:
             kept.append(os.urandom(1 << 24))
+    elif deed == "wait":
+        open({waits!r}, "w").close()
+        while True:
+            time.sleep(1)
     elif deed == "storage":
         raise mimii.storage.s3.StorageError("the storage is gone")
     elif deed:
         raise mimii.features.decode.AudioError(deed)
-    return read(file, header, channels, segment)
+    return read(file, *how)
 
 
-mimii.features.decode.read_blocks = read_blocks
+mimii.features.decode.{function} = harmful_read
 """
 
 _GATE = """
@@ -98,9 +102,21 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     The name of a signal kills it, ``exit`` ends it, ``memory`` makes it take all there is, ``storage`` fails it. Any
     other text does no harm: for that reason the recording cannot be used. Reading a header is safe.
     """
+    return _deadly(folder, "read_blocks", {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()})
+
+
+def deadly_headers(folder: Path, deeds: dict[str, str]) -> dict[str, str]:
+    """Return the same of recordings, by file name, that do harm to the process that reads their headers.
+
+    Those that libsndfile reads: 16-bit WAV is safe. ``wait`` never ends; then there is a file ``waits`` in the folder.
+    """
+    return _deadly(folder, "read_header", deeds)
+
+
+def _deadly(folder: Path, function: str, deeds: dict[str, str]) -> dict[str, str]:
     folder.mkdir()
-    named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
-    (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
+    text = _DEADLY.format(function=function, deeds=deeds, waits=str(folder / "waits"))
+    (folder / "sitecustomize.py").write_text(text)
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 

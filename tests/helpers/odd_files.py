@@ -37,6 +37,13 @@ def mp3_without_length(samples: np.ndarray, mode: str = "VARIABLE") -> bytes:
     return data[n_bytes:]
 
 
+def damaged_mp3s(n_samples: int = 60_000) -> dict[str, bytes]:
+    """Return MP3s by name over which the decoder complains on stderr: with a gap, and cut off behind their length."""
+    gap = bytearray(mp3_without_length(samples_of(noise(70, n_samples))))
+    gap[3000:3600] = bytes(600)
+    return {"gap.mp3": bytes(gap), "cut.mp3": mp3(samples_of(noise(71, n_samples)))[:-3000]}
+
+
 def flac_without_length(data: bytes) -> bytes:
     """Set the number of samples in STREAMINFO to 0: unknown (RFC 9639, 8.2)."""
     changed = bytearray(data)

@@ -8,7 +8,8 @@ import soundfile
 
 from mimii.features.decode import Header
 from mimii.recordings.clips import Clip
-from mimii.recordings.headers import group_alike, read_all_headers, read_clip_header, read_headers
+from mimii.recordings.headers import group_alike, read_all_headers, read_headers
+from mimii.recordings.probing import read_clip_header
 from mimii.recordings.sources import find_clips
 from mimii.storage import Place, StorageError, unreadable
 from tests.helpers.archives import pack, pack_folder, wav
@@ -71,7 +72,7 @@ def test_where_s3_cannot_be_used_no_clip_is_to_blame(monkeypatch, read):
         msg = "no answer"
         raise StorageError(msg)
 
-    monkeypatch.setattr("mimii.recordings.headers.open_part", fail)
+    monkeypatch.setattr("mimii.recordings.probing.open_part", fail)
     with pytest.raises(StorageError, match="no answer"):
         read([Clip(f"s3://b/{n}.wav", Place(f"s3://b/{n}.wav", 100)) for n in range(3)])
 

@@ -450,15 +450,15 @@ def check_live(factory, output):
 def test_a_recording_that_cannot_be_read_for_the_moment_keeps_its_rows(factory, tmp_path, monkeypatch):
     """It has changed, but its owner has not given permission yet."""
     factory.write("00000001", 77, 12_000)
-    before, original = open_table(tmp_path / "out"), headers.read_header
+    before, original = open_table(tmp_path / "out"), headers.read_plain_header
     with monkeypatch.context() as patch:
 
         def refuse(_file):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        patch.setattr(headers, "read_header", refuse)
+        patch.setattr(headers, "read_plain_header", refuse)
         update(factory, tmp_path / "out")
-    assert original is headers.read_header
+    assert original is headers.read_plain_header
     xarray.testing.assert_equal(open_table(tmp_path / "out"), before)
     update(factory, tmp_path / "out")
     check_against(factory, tmp_path / "out")
