@@ -1,12 +1,16 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
 import os
+import pickle
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from mimii.detection import page
 from mimii.engine import runs
 from mimii.storage import s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
@@ -80,11 +84,18 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0)
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Server]:
-    """Serve objects in memory, without looking at signatures."""
+@pytest.fixture(scope="session")
+def _moto() -> Iterator[Server]:
     with moto_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def moto(_moto: Server) -> Server:
+    """Serve objects in memory, without looking at signatures; it starts once, and each module finds it empty."""
+    request = urllib.request.Request(f"{_moto.endpoint}/moto-api/reset", method="POST")  # noqa: S310  our own
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+    return _moto
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +109,28 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server(request: pytest.FixtureRequest) -> Server:
     """Return one S3 server after the other."""
     return request.getfixturevalue(request.param)
+
+
+_DRAWN: dict[bytes, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def drawn_once() -> Iterator[None]:
+    """Draw a picture of a page of detection once, however many pages have it: drawing takes most of their time."""
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def draw_or_remember(*arguments: Any) -> Any:  # noqa: ANN401  each has parameters of its own
+            key = pickle.dumps((draw.__name__, arguments))
+            if key not in _DRAWN:
+                _DRAWN[key] = draw(*arguments)
+            return _DRAWN[key]
+
+        return draw_or_remember
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_errors", "draw_roc", "draw_spectrogram"):
+            patch.setattr(page, name, once(getattr(page, name)))
+        yield
 
 
 @pytest.fixture
