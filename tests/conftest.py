@@ -84,6 +84,13 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0)
 
 
+@pytest.fixture(autouse=True)
+def _short_waits_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask S3 again soon: in this process it is a server of the tests that fails as it is told to."""
+    monkeypatch.setattr(s3, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(s3, "_LONGEST_WAIT", 0.1)
+
+
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[Server]:
     with moto_server() as server:
