@@ -396,6 +396,10 @@ SLOW = """
 import threading
 from pathlib import Path
 
+from mimii.engine import interrupts
+
+interrupts._SECONDS_TO_START = 0.1
+
 
 class Slow:
     def __init__(self, begun):

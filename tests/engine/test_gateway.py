@@ -11,12 +11,13 @@ from mimii.engine import WORKER_ENVIRONMENT
 from mimii.engine.schedulers import read_cluster_file
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
 from tests.helpers.dask_processes import running, start
-from tests.helpers.faults import Gate
+from tests.helpers.faults import Gate, with_constant
 from tests.helpers.gateway import gateway_server
 
 pytest.importorskip("dask_gateway", reason="dask-gateway is not installed")
 server = pytest.importorskip("dask_gateway_server", reason="dask-gateway-server is not installed")
 pytest.importorskip("sqlalchemy", reason="dask-gateway-server[local] is not installed: there is no sqlalchemy")
+START = "mimii.engine.interrupts._SECONDS_TO_START"
 PROXY = Path(server.__file__).parent / "proxy/dask-gateway-proxy"
 pytestmark = [
     pytest.mark.slow,
@@ -102,7 +103,7 @@ def start_job(raw, tmp_path):
     def begin(gateway, *how, **kwargs):
         path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway, **kwargs)
         whole = ("jobs.featurize", raw, "--output", tmp_path / "table", "--shard-mib", 1, "--scheduler", path, *how)
-        return running(start(tmp_path / "job.log", *whole))
+        return running(start(tmp_path / "job.log", *whole, **with_constant(tmp_path / "site", START, 0.1)))
 
     return begin
 

@@ -178,7 +178,7 @@ def partial_files(output: Path) -> list[Path]:
 
 
 def open_table(output: Path) -> xarray.Dataset:
-    return xarray.open_zarr(output).load()
+    return xarray.open_zarr(output, chunks=None).load()  # without Dask in between, which takes as long again
 
 
 def rows_by_path(table: xarray.Dataset) -> dict[str, NDArray[np.float32]]:

@@ -18,7 +18,7 @@ SHORT_HOP = ("--hop-length", 32)
 """Makes 497 rows of a second of sound: two clips are a shard of a MiB."""
 
 _DEADLY = """
-import os, signal, sys
+import os, signal, sys, time
 
 import mimii.features.decode
 import mimii.storage.s3
@@ -37,7 +37,8 @@ def read_blocks(file, header, channel):
     elif deed == "memory":
         kept = []
         while True:
-            kept.append(os.urandom(1 << 24))
+            kept.append(b"x" * (1 << 24))
+            time.sleep(0.01)
     elif deed == "storage":
         raise mimii.storage.s3.StorageError("the storage is gone")
     elif deed:
@@ -101,6 +102,14 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
     folder.mkdir()
     named = {f"{name.removeprefix('clip')}.wav": deed for name, deed in deeds.items()}
     (folder / "sitecustomize.py").write_text(_DEADLY.format(deeds=named))
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def with_constant(folder: Path, name: str, value: object) -> dict[str, str]:
+    """Return the environment in which a constant of the project has another value, such as a shorter wait."""
+    folder.mkdir()
+    module, _, constant = name.rpartition(".")
+    (folder / "sitecustomize.py").write_text(f"import {module}\n{name} = {value!r}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
