@@ -1,13 +1,18 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
+import functools
 import os
+import pickle
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from mimii.engine import runs
+from mimii.detection import page
+from mimii.engine import outputs, runs
 from mimii.storage import s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
 
@@ -80,11 +85,39 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 0)
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Server]:
-    """Serve objects in memory, without looking at signatures."""
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave files in the memory of the system: no test cuts the power. Commands that are started sync them."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _versions_are_read_once() -> Iterator[None]:
+    """Read the metadata of installed packages once, and not for each table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "version", functools.cache(outputs.version))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _short_waits_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask S3 again soon: in this process it is a server of the tests that fails as it is told to."""
+    monkeypatch.setattr(s3, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(s3, "_LONGEST_WAIT", 0.1)
+
+
+@pytest.fixture(scope="session")
+def _moto() -> Iterator[Server]:
     with moto_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def moto(_moto: Server) -> Server:
+    """Serve objects in memory, without looking at signatures; it starts once, and each module finds it empty."""
+    request = urllib.request.Request(f"{_moto.endpoint}/moto-api/reset", method="POST")  # noqa: S310  our own
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+    return _moto
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +131,28 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def server(request: pytest.FixtureRequest) -> Server:
     """Return one S3 server after the other."""
     return request.getfixturevalue(request.param)
+
+
+_DRAWN: dict[bytes, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def drawn_once() -> Iterator[None]:
+    """Draw a picture of a page of detection once, however many pages have it: drawing takes most of their time."""
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def draw_or_remember(*arguments: Any) -> Any:  # noqa: ANN401  each has parameters of its own
+            key = pickle.dumps((draw.__name__, arguments))
+            if key not in _DRAWN:
+                _DRAWN[key] = draw(*arguments)
+            return _DRAWN[key]
+
+        return draw_or_remember
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_errors", "draw_roc", "draw_spectrogram"):
+            patch.setattr(page, name, once(getattr(page, name)))
+        yield
 
 
 @pytest.fixture

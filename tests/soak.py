@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -542,7 +542,8 @@ def faults(options: argparse.Namespace) -> Iterator[Fault]:
     number = 0
     while True:
         for name in options.only:
-            yield draw(name, random.Random(f"{options.seed} {number}"))
+            fault = draw(name, random.Random(f"{options.seed} {number}"))
+            yield replace(fault, moments=fault.moments[: options.most])
             number += 1
 
 
@@ -567,6 +568,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="FAULT", help=str(list(FAULTS))
     )
     parser.add_argument("--minutes", type=float, default=60, help="begin no round after so many; default: 60")
+    parser.add_argument("--most", type=int, help="strike at most so many times a round; default: as often as is drawn")
     parser.add_argument("--freeze", type=float, default=60, help="seconds that a worker is frozen; default: 60")
     parser.add_argument("--clips", type=int, default=160, help="made recordings, two a shard; default: 160")
     parser.add_argument("--plan", type=int, metavar="N", help="print what would happen in the first N rounds, no more")

@@ -14,10 +14,11 @@ from mimii.detection import KINDS
 from mimii.detection.detectors import from_bytes, score_clip
 from mimii.detection.learning import training_as_dict
 from mimii.recordings import list_recordings, synthesize, wav_bytes
-from tests.helpers.commands import assert_same_bytes, contents, open_table, run
+from tests.helpers.commands import assert_same_bytes, contents, open_table, run_here
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import client
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 PCA = mimii.Training("pca")
 NAMES = ["fan-id_00-6dB", "fan-id_02-6dB", "valve-id_00-6dB", "valve-id_02-6dB"]
 
@@ -126,7 +127,7 @@ def test_a_second_call_learns_nothing_and_reports_the_same(report, table):
 
 
 def test_results_are_those_of_the_command_byte_for_byte(report, table, tmp_path):
-    done = run("detect", table, "--output", tmp_path / "out", "--model", "pca", "--workers", 2)
+    done = run_here("detect", table, "--output", tmp_path / "out", "--model", "pca", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert_same_bytes(tmp_path / "out", Path(report.output))
 

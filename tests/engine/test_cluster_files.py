@@ -17,7 +17,7 @@ from distributed import LocalCluster, Nanny, Scheduler, SSHCluster, Worker
 from mimii.engine import elsewhere
 from mimii.engine.cluster import SCHEDULER_ENVIRONMENT, WORKER_ENVIRONMENT
 from mimii.engine.schedulers import ClusterClass, Manifest, read_cluster_file
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, featurize_here, wait_for
 from tests.helpers.dask_processes import running, start
 from tests.helpers.recordings import write_machines
 
@@ -250,7 +250,7 @@ def test_a_cluster_that_cannot_be_started_is_named_with_the_reason(tmp_path, cap
 def test_where_there_is_no_kubernetes_the_manifest_says_so(tmp_path):
     write_machines(tmp_path / "raw", 4)
     variables = {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", ROOT / "cluster.yaml", **variables)
+    done = featurize_from_here(tmp_path / "raw", tmp_path / "table", "--scheduler", ROOT / "cluster.yaml", **variables)
     assert done.returncode == 1, done.stderr
     assert "cluster.yaml: the cluster cannot be started: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -325,14 +325,14 @@ class Stubborn(LocalCluster):
 """
 
 
-def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path):
+def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path, monkeypatch):
     write_machines(tmp_path / "raw", 4)
     (tmp_path / "stubborn.py").write_text(STUBBORN)
     kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"module": "stubborn", "class": "Stubborn", "kwargs": kwargs}))
-    variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, **variables)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = featurize_from_here(tmp_path / "raw", tmp_path / "table", "--scheduler", path)
     assert done.returncode == 0, done.stderr
     assert f"WARNING: {path}: the cluster was not stopped; look whether any of it still runs: machine 7" in done.stderr
     assert "Traceback" not in done.stderr
@@ -379,10 +379,11 @@ class Choosy(SpecCluster):
 """
 
 
-def test_workers_that_are_refused_are_said_and_the_others_work(tmp_path):
+def test_workers_that_are_refused_are_said_and_the_others_work(tmp_path, monkeypatch):
     write_machines(tmp_path / "raw", 4)
-    path, variables = write_class(tmp_path, CHOOSY, "Choosy.make")
-    done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, "--workers", 3, **variables)
+    path, _ = write_class(tmp_path, CHOOSY, "Choosy.make")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = featurize_from_here(tmp_path / "raw", tmp_path / "table", "--scheduler", path, "--workers", 3)
     assert done.returncode == 0, done.stderr
     why = "submit: the queue is full; submit: job not taken"
     assert f"WARNING: {path}: 2 of 3 workers cannot be started: {why}\n" in done.stderr
@@ -394,6 +395,10 @@ def test_workers_that_are_refused_are_said_and_the_others_work(tmp_path):
 SLOW = """
 import threading
 from pathlib import Path
+
+from mimii.engine import interrupts
+
+interrupts._SECONDS_TO_START = 0.1
 
 
 class Slow:

@@ -9,14 +9,15 @@ import yaml
 
 from mimii.engine import WORKER_ENVIRONMENT
 from mimii.engine.schedulers import read_cluster_file
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
 from tests.helpers.dask_processes import running, start
-from tests.helpers.faults import Gate
+from tests.helpers.faults import Gate, with_constant
 from tests.helpers.gateway import gateway_server
 
 pytest.importorskip("dask_gateway", reason="dask-gateway is not installed")
 server = pytest.importorskip("dask_gateway_server", reason="dask-gateway-server is not installed")
 pytest.importorskip("sqlalchemy", reason="dask-gateway-server[local] is not installed: there is no sqlalchemy")
+START = "mimii.engine.interrupts._SECONDS_TO_START"
 PROXY = Path(server.__file__).parent / "proxy/dask-gateway-proxy"
 pytestmark = [
     pytest.mark.slow,
@@ -67,7 +68,7 @@ def running_cluster(gateway, tmp_path):
 
 def test_a_running_cluster_is_used_by_its_name_and_left_running(raw, undisturbed, gateway, running_cluster, tmp_path):
     path = write_cluster("gateway_running.yaml", tmp_path / "running.yaml", gateway, cluster_name=running_cluster)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 0, done.stderr
     assert f"shards on 1 worker, dashboard {gateway.address}/clusters/{running_cluster}" in done.stderr
     assert_same_bytes(undisturbed, tmp_path / "table")
@@ -79,7 +80,7 @@ def test_a_running_cluster_is_used_by_its_name_and_left_running(raw, undisturbed
 
 def test_a_cluster_that_is_not_there_is_said_in_one_line(raw, gateway, tmp_path):
     path = write_cluster("gateway_running.yaml", tmp_path / "running.yaml", gateway, cluster_name="nobody")
-    done = featurize(raw, tmp_path / "table", "--scheduler", path)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 1
     said, how_to_resume = done.stderr.splitlines()
     assert said.startswith(f"featurize: {path}: the cluster cannot be started: ")
@@ -89,7 +90,7 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(raw, gateway, tmp_path)
 
 def test_a_new_cluster_without_workers_is_said_with_how_to_ask_for_some(raw, gateway, tmp_path):
     path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, "--timeout", 0.5)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, "--timeout", 0.5)
     assert done.returncode == 1
     assert "no worker came within 0.5 s (--timeout); ask for some with --workers N" in done.stderr
     wait_for_no_clusters(gateway)
@@ -102,7 +103,7 @@ def start_job(raw, tmp_path):
     def begin(gateway, *how, **kwargs):
         path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway, **kwargs)
         whole = ("jobs.featurize", raw, "--output", tmp_path / "table", "--shard-mib", 1, "--scheduler", path, *how)
-        return running(start(tmp_path / "job.log", *whole))
+        return running(start(tmp_path / "job.log", *whole, **with_constant(tmp_path / "site", START, 0.1)))
 
     return begin
 

@@ -26,7 +26,7 @@ HOW = ("--shard-mib", 1, "--hop-length", 128)
 HASTE = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",  # Dask takes no less
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "15s",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s",
 }
 
 
@@ -199,9 +199,9 @@ def test_a_scheduler_that_does_not_answer_ends_the_job_in_words(network, start_p
     write_machines(tmp_path / "raw", 4)
     scheduler = start_scheduler(network, start_part)
     network.cut("scheduler")
-    job = start_job(start_part, tmp_path / "raw", tmp_path / "table", "--scheduler", scheduler, "--timeout", 2)
+    job = start_job(start_part, tmp_path / "raw", tmp_path / "table", "--scheduler", scheduler, "--timeout", 0.5)
     assert job.process.wait() == 1
-    assert f"{scheduler}: no scheduler answers there within 2 s (--timeout)" in job.text()
+    assert f"{scheduler}: no scheduler answers there within 0.5 s (--timeout)" in job.text()
     assert "Traceback" not in job.text()
 
 

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
 from tests.helpers.dask_processes import HOST, running, start
 from tests.helpers.faults import Gate
 from tests.helpers.slurm import slurm, why_not
@@ -65,7 +65,7 @@ def test_the_job_runs_as_jobs_of_slurm_that_end_with_it(raw, undisturbed, batch,
 @pytest.mark.parametrize(("how", "kwargs"), [(("--workers", 2), {}), ((), {"n_workers": 2}), (("--adapt", 1, 2), {})])
 def test_what_sbatch_refuses_is_said_as_it_says_it(raw, batch, tmp_path, how, kwargs):
     path = write_cluster(tmp_path, queue="nonesuch", **kwargs)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, *how, **batch.environment)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, *how, **batch.environment)
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if "has no worker yet" not in line]
     assert len(said) == 2, done.stderr

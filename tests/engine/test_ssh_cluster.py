@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.helpers.certificates import dask_configuration, write_certificates
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
 from tests.helpers.dask_processes import HOST, Program, running
 
 SERVER = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -137,7 +137,8 @@ def left_over(machine):
 def test_the_job_runs_on_machines_over_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
     variables = dask_configuration(write_certificates(tmp_path / "tls")) if encrypted else {}
     path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, **variables)
+    run = featurize_from_here if encrypted else featurize
+    done = run(raw, tmp_path / "table", "--scheduler", path, **variables)
     assert done.returncode == 0, done.stderr
     assert "shards on 2 workers, dashboard http://127.0.0.1:" in done.stderr or "on 1 worker" in done.stderr
     assert [line for line in done.stderr.splitlines() if "distributed" in line or "asyncssh" in line] == []
@@ -149,7 +150,7 @@ def test_a_machine_that_is_not_known_is_refused(raw, machine, tmp_path):
     known = tmp_path / "known_hosts"
     known.write_text("")
     path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options() | {"known_hosts": str(known)})
-    done = featurize(raw, tmp_path / "table", "--scheduler", path)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 1
     assert f"{path}: the cluster cannot be started: " in done.stderr
     assert "Host key is not trusted" in done.stderr
@@ -159,7 +160,7 @@ def test_a_machine_that_is_not_known_is_refused(raw, machine, tmp_path):
 def test_a_key_that_is_not_known_is_refused(raw, machine, tmp_path):
     make_key(tmp_path / "another")
     options = machine.connect_options() | {"client_keys": [str(tmp_path / "another")], "agent_path": None}
-    done = featurize(raw, tmp_path / "table", "--scheduler", write_cluster(tmp_path / "ssh.yaml", options))
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", write_cluster(tmp_path / "ssh.yaml", options))
     assert done.returncode == 1
     assert "Permission denied" in done.stderr
     assert "Traceback" not in done.stderr
@@ -168,7 +169,7 @@ def test_a_key_that_is_not_known_is_refused(raw, machine, tmp_path):
 def test_a_python_that_is_missing_is_an_error(raw, machine, tmp_path):
     options = machine.connect_options()
     path = write_cluster(tmp_path / "ssh.yaml", options, python="/nowhere/python")
-    done = featurize(raw, tmp_path / "table", "--scheduler", path)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 1
     assert f"{path}: the cluster cannot be started: " in done.stderr
     assert "Traceback" not in done.stderr

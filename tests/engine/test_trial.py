@@ -16,12 +16,12 @@ import pytest
 
 from mimii.engine import Pipeline, Where, compute, connect, tasks_to_results
 from mimii.engine.trial import find_fatal
-from mimii.features import Fault
-from mimii.storage import DiskObjects
+from mimii.features import Fault, loading
+from mimii.storage import AudioError, DiskObjects
 from mimii.table import shard_task
-from tests.helpers.commands import assert_same_bytes, open_table, plan_table, wait_for
+from tests.helpers.commands import assert_same_bytes, call, featurize_here, open_table, plan_table, wait_for
 from tests.helpers.dask_processes import is_worker
-from tests.helpers.faults import Run, cluster_file, deadly_recordings
+from tests.helpers.faults import SHORT_HOP, Run, cluster_file, deadly_recordings
 from tests.helpers.recordings import write_machines
 
 N_CLIPS = 24
@@ -45,11 +45,18 @@ def statuses(output):
     return {int(Path(path).stem): status for path, status in zip(table.path.values, table.status.values, strict=True)}
 
 
-def unreadable(raw, folder, **reasons):
-    """Featurize in one process, where the same recordings are simply unreadable."""
-    variables = deadly_recordings(folder / "harmless", **reasons)
-    run = Run(raw, folder / "expected", *SYNC, **variables)
-    assert run.wait() == 3, run.text()
+def unreadable(raw, folder, monkeypatch, job="featurize", **reasons):
+    """Run a job in this process, where the same recordings are simply unreadable."""
+    read = loading.read_blocks
+
+    def read_blocks(file, header, channel):
+        if reason := reasons.get(f"clip{Path(file.name).stem}"):
+            raise AudioError(reason)
+        return read(file, header, channel)
+
+    monkeypatch.setattr(loading, "read_blocks", read_blocks)
+    size = ("--shard-mib", 1) if job == "featurize" else ()
+    assert call(job, raw, "--output", folder / "expected", *size, *SYNC, *SHORT_HOP) == 3
     return folder / "expected"
 
 
@@ -61,7 +68,7 @@ def small_cluster(folder, memory):
 
 
 @pytest.mark.slow
-def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path):
+def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path, monkeypatch):
     reasons = {
         name(5): "reading it kills the process (SIGSEGV)",
         name(12): "reading it kills the process (exit status 1)",
@@ -70,7 +77,7 @@ def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path):
     deeds = {name(5): "SIGSEGV", name(12): "exit", name(13): "SIGABRT"}
     run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **deeds))
     assert run.wait() == 3, run.text()
-    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **reasons))
+    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, monkeypatch, **reasons))
     bad = {index: status for index, status in statuses(tmp_path / "out").items() if status != "ok"}
     assert bad == {int(clip.removeprefix("clip")): reason for clip, reason in reasons.items()}
     deaths = [int(number) for number in DIED.findall(run.text())]
@@ -82,39 +89,34 @@ def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path):
 
 
 @pytest.mark.slow
-def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path):
+def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path, monkeypatch):
     deadly = [name(index) for index in range(1, N_CLIPS, 4)]
     reason = "reading it kills the process (SIGSEGV)"
     run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **dict.fromkeys(deadly, "SIGSEGV")))
     assert run.wait() == 3, run.text()
-    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, **dict.fromkeys(deadly, reason)))
+    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, monkeypatch, **dict.fromkeys(deadly, reason)))
 
 
 @pytest.mark.slow
-def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp_path):
+def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp_path, capsys):
     output, cluster = tmp_path / "out", small_cluster(tmp_path, "500MB")
     deadly = deadly_recordings(tmp_path / "deadly", **{name(7): "memory"})
     run = Run(raw, output, "--scheduler", cluster, **deadly)
     assert run.wait() == 3, run.text()
     assert DIED.search(run.text())
     assert statuses(output) == dict.fromkeys(range(N_CLIPS), "ok") | {7: "not enough memory for it"}
-    again = Run(raw, output)
-    assert again.wait() == 0, again.text()
-    assert re.search(r"shards +1 computed, 11 there already", again.text())
-    whole = Run(raw, tmp_path / "whole", *SYNC)
-    assert whole.wait() == 0, whole.text()
+    assert featurize_here(raw, "--output", output, *SHORT_HOP) == 0
+    assert re.search(r"shards +1 computed, 11 there already", capsys.readouterr().out)
+    assert featurize_here(raw, "--output", tmp_path / "whole", *SHORT_HOP) == 0
     assert_same_bytes(output, tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_rendered_clip_that_kills_its_worker_has_no_image(raw, tmp_path):
+def test_a_rendered_clip_that_kills_its_worker_has_no_image(raw, tmp_path, monkeypatch):
     run = Run(raw, tmp_path / "out", job="render", **deadly_recordings(tmp_path / "deadly", **{name(6): "SIGBUS"}))
     assert run.wait() == 3, run.text()
     reasons = {name(6): "reading it kills the process (SIGBUS)"}
-    variables = deadly_recordings(tmp_path / "harmless", **reasons)
-    expected = Run(raw, tmp_path / "expected", *SYNC, job="render", **variables)
-    assert expected.wait() == 3, expected.text()
-    assert_same_bytes(tmp_path / "out", tmp_path / "expected")
+    assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, monkeypatch, "render", **reasons))
     assert len(list((tmp_path / "out").rglob("*-00000006.png"))) == 0
 
 

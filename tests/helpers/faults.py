@@ -37,7 +37,8 @@ def harmful_read(file, *how):
     elif deed == "memory":
         kept = []
         while True:
-            kept.append(os.urandom(1 << 24))
+            kept.append(b"x" * (1 << 24))
+            time.sleep(0.01)
     elif deed == "wait":
         open({waits!r}, "w").close()
         while True:
@@ -117,6 +118,14 @@ def _deadly(folder: Path, function: str, deeds: dict[str, str]) -> dict[str, str
     folder.mkdir()
     text = _DEADLY.format(function=function, deeds=deeds, waits=str(folder / "waits"))
     (folder / "sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def with_constant(folder: Path, name: str, value: object) -> dict[str, str]:
+    """Return the environment in which a constant of the project has another value, such as a shorter wait."""
+    folder.mkdir()
+    module, _, constant = name.rpartition(".")
+    (folder / "sitecustomize.py").write_text(f"import {module}\n{name} = {value!r}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 

@@ -6,45 +6,41 @@ import json
 import os
 import random
 import shutil
-import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jobs import detect, synthesize
+from jobs import synthesize
 from mimii.detection.detectors import from_bytes
 from mimii.recordings import identify, machine_name
 from mimii.storage.access import DEFAULT_ACCESS
 from mimii.storage.objects import open_objects
 from tests.helpers.commands import (
     assert_same_bytes,
+    call,
     contents,
     featurize_here,
     open_table,
     partial_files,
-    run,
+    run_here,
     wait_for,
 )
-from tests.helpers.dask_processes import dask_cluster, running, start
+from tests.helpers.dask_processes import dask_cluster, start
 from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import filesystem
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 MACHINES = ("fan", "valve")
 ONE_OUTCOME = "outcomes/valve-id_02-6dB.json"
 
 
 def detect_here(*arguments):
     """Run the command in this process, one task after the other."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        return detect.main(["--scheduler", "sync", *map(str, arguments)])
-    except SystemExit as exit_:
-        return exit_.code
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    return call("detect", "--scheduler", "sync", *arguments)
 
 
 def read_csv(text):
@@ -120,9 +116,8 @@ def test_models_of_all_kinds_find_what_is_abnormal(table, tmp_path, kind):
 def average_auc(source, tmp_path):
     """Featurize and detect; return the average AUC."""
     store, output = tmp_path / "features.zarr", tmp_path / "detect"
-    done = run("featurize", *source, "--output", store, "--quiet")
-    assert done.returncode == 0, done.stderr
-    done = run("detect", store, "--output", output, "--model", "pca")
+    assert featurize_here(*source, "--output", store, "--quiet") == 0
+    done = run_here("detect", "--scheduler", "sync", store, "--output", output, "--model", "pca")
     assert done.returncode == 0, done.stderr
     assert f"look at   {output}/report.html" in done.stdout
     *_, mean = read_csv((output / "results.csv").read_text())
@@ -134,7 +129,7 @@ def average_auc(source, tmp_path):
 @pytest.mark.slow
 def test_with_shuffled_labels_nothing_is_found(tmp_path):
     raw = tmp_path / "raw"
-    assert synthesize.main([str(raw)]) == 0
+    assert synthesize.main([str(raw), "--seconds", "1"]) == 0
     shuffled = ["path,label"]
     for folder in sorted(raw.glob("*/*/*")):
         paths = sorted(folder.rglob("*.wav"))
@@ -186,8 +181,7 @@ def test_killed_at_any_moment_the_same_bytes_in_the_end(found, table, tmp_path):
     it.kill()
     done = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
     assert 0 < len(done) < 4, it.text()
-    again = run("detect", *arguments, "--output", output)
-    assert again.returncode == 0, again.stderr
+    assert detect_here(*arguments, "--output", output, "--scheduler", "local") == 0
     assert {path for path in done if path.stat().st_mtime_ns == done[path]} == set(done)
     assert_same_bytes(output, found)
     assert partial_files(output) == []
@@ -239,20 +233,20 @@ def test_relative_places_are_those_of_the_working_folder(found, table, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(found, table, tmp_path):
+def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(found, table, tmp_path, caplog):
     folder, output = tmp_path / "cluster", tmp_path / "out"
-    log, gate = tmp_path / "said", Gate(tmp_path / "gate", [Path(ONE_OUTCOME)])
-    with dask_cluster(folder, 2, **gate.environment) as (scheduler, _):
-        where = ("--output", output, "--scheduler", folder / "scheduler.json")
-        arguments = (table, "--model", "pca", *where, "--timeout", 120)
-        with running(start(log, "jobs.detect", *arguments)) as it:
-            wait_for(lambda: list(output.glob("outcomes/*.json")) or it.process.poll() is not None, "an outcome")
+    gate = Gate(tmp_path / "gate", [Path(ONE_OUTCOME)])
+    with ThreadPoolExecutor() as pool:
+        with dask_cluster(folder, 2, **gate.environment) as (scheduler, _):
+            where = ("--output", output, "--scheduler", folder / "scheduler.json")
+            status = pool.submit(call, "detect", table, "--model", "pca", *where)
+            wait_for(lambda: list(output.glob("outcomes/*.json")) or status.done(), "an outcome")
             scheduler.kill()
-            wait_for(lambda: "connecting again" in it.text(), "the job notices the loss")
+            wait_for(lambda: "connecting again" in caplog.text or status.done(), "the job notices the loss")
             kept = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
-            with dask_cluster(folder, 1):
-                assert it.process.wait() == 0, it.text()
-    assert 0 < len(kept) < 4, it.text()
+        with dask_cluster(folder, 1):
+            assert status.result() == 0
+    assert 0 < len(kept) < 4
     assert {path for path in kept if path.stat().st_mtime_ns == kept[path]} == set(kept)
     assert_same_bytes(output, found)
 

@@ -12,7 +12,7 @@ import xarray
 
 import mimii
 from mimii.engine import runs
-from tests.helpers.commands import assert_same_bytes, contents, featurize, featurize_here, open_table, wait_for
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table, wait_for
 from tests.helpers.faults import Run
 from tests.helpers.proxy import proxy_to
 from tests.helpers.recordings import write_clip
@@ -80,28 +80,44 @@ class Reader:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["disk", "S3"])
-def test_readers_find_each_clip_right_while_a_table_grows_and_is_made_anew(where, tmp_path, use):
+def test_readers_find_each_clip_right_while_a_table_grows_and_is_made_anew(where, tmp_path, use, monkeypatch):
     raw = write_some(tmp_path / "raw", range(60))
     write_some(tmp_path / "more", range(60, 65))
     expected = [expected_rows(tmp_path, hop_length) for hop_length in (128, 256)]
     if where == "disk":
-        read_meanwhile(tmp_path, raw, tmp_path / "out", expected)
+        read_meanwhile(tmp_path, raw, tmp_path / "out", expected, monkeypatch)
         return
     (tmp_path / "objects" / BUCKET).mkdir(parents=True)
     with rclone_server(tmp_path / "objects") as server:
         use(server)
         options = {"config_kwargs": CHECKSUMS, "use_listings_cache": False, "skip_instance_cache": True}
-        read_meanwhile(tmp_path, raw, f"s3://{BUCKET}/out", expected, storage_options=options)
+        read_meanwhile(tmp_path, raw, f"s3://{BUCKET}/out", expected, monkeypatch, storage_options=options)
 
 
-def read_meanwhile(tmp_path, raw, output, expected, **how):
-    assert featurize(raw, output, *SMALL).returncode == 0
+def wait_for_reader(reader, monkeypatch):
+    """Have what was replaced stay until the reader has opened the new table, not for seconds; return who waited."""
+    waited, delete = [], runs._delete_replaced
+
+    def wait_and_delete(output, keys, *, has_readers):
+        if keys:
+            waited.append(has_readers)
+            n_read = reader.n_read
+            wait_for(lambda: reader.n_read > n_read or reader.wrong, "the end of what was being read")
+        delete(output, keys, has_readers=has_readers)
+
+    monkeypatch.setattr(runs, "_delete_replaced", wait_and_delete)
+    return waited
+
+
+def read_meanwhile(tmp_path, raw, output, expected, monkeypatch, **how):
+    assert featurize_here(raw, "--output", output, *SMALL) == 0
     with Reader(str(output), expected, **how) as reader:
+        waited = wait_for_reader(reader, monkeypatch)
         for source, options in (("more", ["--update"]), ("raw", ["--overwrite", *OTHER])):
-            done = featurize(tmp_path / source, output, "--scheduler", "sync", *options)
-            assert done.returncode == 0, done.stderr
+            assert featurize_here(tmp_path / source, "--output", output, *options) == 0
             n_read = reader.n_read
             wait_for(lambda n_read=n_read: reader.n_read > n_read + 1 or reader.wrong, "readers of the new table")
+    assert waited == [True], "only a table that is made anew deletes what is read"
     assert reader.wrong == []
     assert reader.seen == {(60, 59), (65, 59), (60, 28)}
 
@@ -115,12 +131,16 @@ def nights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nights")
     for night in range(4):
         write_some(folder / f"night-{night}", range(60 * night, 60 * night + (60 if night == 0 else 20)))
-    assert featurize(folder / "night-0", folder / "out", *SMALL).returncode == 0
+    assert featurize_here(folder / "night-0", "--output", folder / "out", *SMALL) == 0
     return folder
 
 
 def update_of(nights, night, output):
     return Run(nights / f"night-{night}", output, "--update", "--scheduler", "sync", how=())
+
+
+def update_here(nights, night, output):
+    assert featurize_here(nights / f"night-{night}", "--output", output, "--update") == 0
 
 
 N_KILLS = 6
@@ -132,17 +152,17 @@ def test_updates_that_are_killed_and_run_again_end_in_the_same_bytes(nights, tmp
     for place in (output, undisturbed):
         shutil.copytree(nights / "out", place)
     began = time.monotonic()
-    for night in (1, 2, 3):
-        assert update_of(nights, night, undisturbed).wait() == 0
-    seconds = (time.monotonic() - began) / 3
+    assert update_of(nights, 1, undisturbed).wait() == 0
+    seconds = time.monotonic() - began
+    for night in (2, 3):
+        update_here(nights, night, undisturbed)
     for number in range(N_KILLS):
         run = update_of(nights, 1 + number * 3 // N_KILLS, output)
         deadline = time.monotonic() + rng.uniform(0.3, 1) * seconds
         wait_for(lambda run=run, deadline=deadline: run.ended() or time.monotonic() > deadline, "a moment")
         run.kill()
         if number % (N_KILLS // 3) == N_KILLS // 3 - 1:
-            again = update_of(nights, 1 + number * 3 // N_KILLS, output)
-            assert again.wait() == 0, again.text()
+            update_here(nights, 1 + number * 3 // N_KILLS, output)
     assert_same_bytes(output, undisturbed)
 
 
@@ -162,8 +182,7 @@ def test_of_two_updates_at_once_one_is_refused_or_both_succeed_and_nothing_is_lo
         for status, run in zip(statuses, runs, strict=True):
             assert status == 0 or "another run writes other results to it (process" in run.text()
         for night in (1, 2):
-            again = update_of(nights, night, output)
-            assert again.wait() == 0, again.text()
+            update_here(nights, night, output)
         table = open_table(output)
         assert len(set(table.path.values.tolist())) == len(table.path) == 100
         assert set(table.status.values) == {"ok"}

@@ -27,6 +27,8 @@ from tests.helpers.proxy import (
 from tests.helpers.servers import client, rclone_server
 
 BODY = bytes(range(256)) * 1000
+WAITS = s3._FIRST_WAIT, s3._LONGEST_WAIT
+"""As users have them; tests wait less."""
 
 
 @pytest.fixture
@@ -100,15 +102,17 @@ def test_names_that_look_like_something_else_are_kept(bucket):
         assert read(f"s3://{bucket}/odd/{name}", 0, 1, quick()) == bytes([index])
 
 
-def test_more_objects_than_fit_on_a_page_are_listed(moto, use):
-    client(moto).create_bucket(Bucket="pages")
-    use(moto)
-    objects = S3Objects("s3://pages/p", quick())
-    objects.put_all({f"{index:04d}": b"x" for index in range(1001)})
-    before = s3.count_requests()
-    assert list(objects.sizes()) == [f"{index:04d}" for index in range(1001)]
-    assert s3.count_requests() - before == 2
-    assert len(objects.names()) == 1001
+def test_more_objects_than_fit_on_a_page_are_listed(tmp_path, use):
+    (tmp_path / "pages" / "p").mkdir(parents=True)
+    for index in range(1001):
+        (tmp_path / "pages" / "p" / f"{index:04d}").write_bytes(b"x")
+    with rclone_server(tmp_path) as server:
+        use(server)
+        objects = S3Objects("s3://pages/p", quick())
+        before = s3.count_requests()
+        assert list(objects.sizes()) == [f"{index:04d}" for index in range(1001)]
+        assert s3.count_requests() - before == 2
+        assert len(objects.names()) == 1001
 
 
 def test_a_block_is_read_with_one_request(faulty):
@@ -130,7 +134,7 @@ def test_a_block_is_read_with_one_request(faulty):
     "fault", [SLOW_DOWN, INTERNAL_ERROR, CutRequest(), CutAnswer(), CutAnswer(1000), Stall(1000)], ids=str
 )
 def test_transient_faults_are_retried(faulty, fault):
-    access = quick(options=(("config_kwargs.read_timeout", "1"),))
+    access = quick(options=(("config_kwargs.read_timeout", "0.4"),))
     rule = faulty.spoil(fault, method="GET", times=2)
     before = s3.count_requests()
     assert read(f"s3://{faulty.bucket}/there", 0, len(BODY), access) == BODY
@@ -211,6 +215,8 @@ def test_a_listing_that_is_not_permitted_says_so(faulty):
 def test_a_server_that_is_not_there_is_given_up_after_the_timeout(moto, use, monkeypatch):
     use(moto)
     waits, options = [], (("endpoint_url", "http://127.0.0.1:9"),)
+    for name, value in zip(("_FIRST_WAIT", "_LONGEST_WAIT"), WAITS, strict=True):
+        monkeypatch.setattr(s3, name, value)
     monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append))
     with pytest.raises(StorageError, match=r"no useful answer for 9 s: .*127\.0\.0\.1:9"):
         S3Objects("s3://bucket", Access(options, 9.0)).get("a")

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import xarray
@@ -84,6 +85,22 @@ def test_an_ordinary_command_after_an_interrupted_overwrite_keeps_the_table_that
     assert_same_table(output, tmp_path / "wanted")
     assert contents(output).keys() == contents(tmp_path / "wanted").keys()
     check_against(factory, output)
+
+
+def test_what_was_replaced_stays_for_a_moment_for_those_who_read_it(factory, tmp_path, monkeypatch):
+    output, clock, seen = tmp_path / "out", [0.0], []
+    make(factory, output, SPEC)
+    before = {key: data for key, data in contents(output).items() if is_first(key)}
+
+    def sleep(_):
+        seen.append((contents(output).items() >= before.items(), open_table(output).attrs["spec"]))
+        clock[0] += 3
+
+    monkeypatch.setattr(runs, "SECONDS_FOR_READERS", 5.0)
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    make(factory, output, OTHER)
+    assert seen == [(True, open_table(output).attrs["spec"])] * 2
+    assert not contents(output).keys() & before.keys()
 
 
 def test_a_table_with_second_keys_grows(factory, tmp_path):
