@@ -31,6 +31,7 @@ from .naming import image_names as image_names
 from .naming import machine_name as machine_name
 from .paths import identify as identify
 from .remarks import Remarks as Remarks
+from .remarks import warn_of_left_out as warn_of_left_out
 from .sources import SourceError as SourceError
 from .sources import find_clips as find_clips
 from .sources import find_listed as find_listed

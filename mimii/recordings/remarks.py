@@ -108,6 +108,12 @@ def warn_of_unmatched(layout: Layout, clips: Iterable[Clip], listed: Collection[
         )
 
 
+def warn_of_left_out(remarks: Remarks) -> None:
+    """Warn of files that were left out, where no summary says so."""
+    if remarks.left_out:
+        _log.warning("left out: %s", remarks.describe()["left out"])
+
+
 def _count_left_out(paths: Sequence[str]) -> str:
     """Count recordings and archives that are not read by suffix, with what to do; zip archives are within another."""
     kinds = Counter(map(kind_left_out, paths))
