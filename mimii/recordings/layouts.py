@@ -104,7 +104,7 @@ def read_layout(pattern: str) -> Layout:
     _check_neighbours(pattern, tokens)
     times = [token.time for token in tokens if token.time]
     shape = "".join(token.text if token.kind == "text" else token.time for token in tokens)
-    if shape.endswith("/"):
+    if tokens[-1].text.endswith("/"):
         raise _error(pattern, "it must not end with a slash, but with the name of a file, such as *")
     has_suffix = tokens[-1].kind == "any" or (tokens[-1].kind == "text" and "." in tokens[-1].text)
     body = "".join(map(_expression, tokens)) + ("" if has_suffix else r"\.[^./]+")

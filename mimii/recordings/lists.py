@@ -1,6 +1,7 @@
 """Lists of one's own recordings: CSV files with the path of each and what it is."""
 
 import csv
+import logging
 import os
 import re
 import socket
@@ -15,6 +16,8 @@ from mimii.recordings.columns import COLUMNS, column_problem
 from mimii.recordings.paths import identify
 from mimii.recordings.sources import SourceError, find_listed
 from mimii.storage import DEFAULT_ACCESS, Access, is_remote, path_to_text, text_to_path
+
+_log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
@@ -85,7 +88,9 @@ def _columns(path: str, cells: Sequence[str]) -> list[str]:
         msg = f"{path}: there are several columns {', '.join(map(repr, twice))}; rename or remove all but one"
         raise SourceError(msg)
     for column in columns:
-        if column not in (_PATH, *COLUMNS) and (problem := column_problem(column)):
+        if not column:
+            _log.warning("%s: a column without a name is not used", path)
+        elif column not in (_PATH, *COLUMNS) and (problem := column_problem(column)):
             msg = f"{path}: the column {column!r} has {problem}; rename or remove it"
             raise SourceError(msg)
     return columns
