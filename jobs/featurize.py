@@ -211,7 +211,7 @@ def _planned(options: argparse.Namespace, growth: table.Growth, clips: recording
     output = table.TableOutput(plan, open_output(options))
     if not plan.has_grown:
         return Planned("featurize", options, clips, plan.catalogue, output)
-    every = recordings.Recordings(plan.catalogue.clips, plan.sources, clips.n_headers, clips.n_requests)
+    every = recordings.Recordings(plan.catalogue.clips, plan.sources, clips.n_headers, clips.n_requests, clips.remarks)
     is_named, is_read = plan.is_readable.tolist().__getitem__, growth.to_read.__contains__
     return Planned("featurize", options, every, plan.catalogue, output, is_named, is_read)
 

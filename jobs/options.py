@@ -10,7 +10,7 @@ from typing import Any
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
 from mimii.features import ALL_PRESETS, CHANNELS, PRESETS, FeatureSpec
-from mimii.recordings import SPLITS
+from mimii.recordings import ASSUMPTIONS, SPLITS, LayoutError, read_layout
 from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
 
 DEFAULT_SOURCE = "data/raw"
@@ -44,6 +44,14 @@ def location(text: str) -> str:
     return path
 
 
+def layout(text: str) -> str:
+    """Read a pattern of paths, for argparse."""
+    try:
+        return read_layout(text).pattern
+    except LayoutError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def fraction(text: str) -> float:
     """Read a number from 0 to 1, for argparse."""
     try:
@@ -69,9 +77,27 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
     )
     group.add_argument(
         "--list",
+        action="append",
+        default=[],
         metavar="FILE",
         help="a CSV list of your own recordings: a column 'path', and any of machine_type, machine_id, number, snr_db, "
-        "label (normal or abnormal) and split (train or test)",
+        "label (normal or abnormal), split (train or test), domain (source or target), attributes, recorded_at (ISO "
+        "8601) and columns of your own; or the ground truth of an evaluation set of DCASE, which is among the "
+        "sources. May be given several times",
+    )
+    group.add_argument(
+        "--layout",
+        type=layout,
+        metavar="PATTERN",
+        help="what the ends of paths say: the columns of lists and any others, such as "
+        "'{machine_type}/{machine_id}/{label}/{recorded_at:%%Y%%m%%d-%%H%%M%%S}.wav' or "
+        "'{site}/{machine_id}/*_{label}.wav'. Default: as MIMII and DCASE name them; else a folder above normal, "
+        "abnormal, ok, ng, good, bad or anomaly is the machine",
+    )
+    group.add_argument(
+        "--assume",
+        choices=ASSUMPTIONS,
+        help="what recordings without a label are; in no known layout, of the machine that their folder is named after",
     )
     group.add_argument(
         "--probe",

@@ -3,16 +3,20 @@
 import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 
 from jobs.command import BAD_CLIPS, OK, fail
 from jobs.words import format_bytes, format_table, numbered
 from mimii.engine import Output, Run, look, read_records
-from mimii.recordings import LABEL_NAMES, TEST, TRAIN, Catalogue, Clip, Identity, Recordings
+from mimii.recordings import LABEL_NAMES, TEST, TRAIN, UNKNOWN, Catalogue, Clip, Identity, Recordings, read_layout
 from mimii.storage import is_remote, printable
 
 _MOST_BAD_A_REASON = 10
+_MOST_MACHINES = 10
+_MOST_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,16 @@ class Planned:
 def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
     """Print what would be done: clips by machine, label and SNR, what is special about the job, bytes in."""
     catalogue = planned.catalogue
-    n_bytes = _n_bytes(clip for index, clip in enumerate(planned.catalogue.clips) if planned.is_read(index))
-    common = {"split": _split(catalogue), "headers": _headers(planned.clips), "reads": format_bytes(n_bytes)}
-    bad = describe_bad(planned.bad_paths())
-    print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *bad]))
+    n_bytes = _n_bytes(clip for index, clip in enumerate(catalogue.clips) if planned.is_read(index))
+    common = {
+        **_machines(planned),
+        "split": _split(catalogue),
+        **planned.clips.remarks.describe(),
+        "headers": _headers(planned.clips),
+        "reads": format_bytes(n_bytes),
+    }
+    shown = [*_show_layout(planned), *_show_left_out(planned.clips), *describe_bad(planned.bad_paths())]
+    print("\n".join([*_count_clips(catalogue), "", *_pairs({**common, **special}), *shown]))
     print(f"output    {planned.options.output}, {_fate(planned)}")
 
 
@@ -58,7 +68,9 @@ def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, 
     computed = {clip for task in run.computed for clip in planned.output.clips_of(task) if planned.is_read(clip)}
     before = {
         "clips": f"{n_clips:,}: {n_clips - len(bad):,} good, {len(bad):,} bad",
+        **_machines(planned),
         "split": _split(planned.catalogue),
+        **planned.clips.remarks.describe(),
     }
     after = {
         "headers": _headers(planned.clips),
@@ -133,6 +145,59 @@ def _count_clips(catalogue: Catalogue) -> list[str]:
 def _machine(who: Identity) -> str:
     snr = "" if math.isnan(who.snr_db) else f"{who.snr_db:g} dB"
     return " ".join(filter(None, (who.machine_type, who.machine_id, snr))) or "unknown machine"
+
+
+def _machines(planned: Planned) -> dict[str, str]:
+    """Name the machines where the names of folders are taken for some of them."""
+    who = {_machine(clip.identity): clip.identity for clip in planned.catalogue.clips}
+    by_folder = planned.clips.remarks.by_folder
+    folders = sorted(name for name, one in who.items() if not one.machine_type and one.machine_id in by_folder)
+    others = sorted(set(who) - set(folders))
+    said = [f"{_cut(folders)} (by folder)", *([_cut(others)] if others else [])]
+    return {"machines": f"{len(who):,}: {'; '.join(said)}"} if folders else {}
+
+
+def _cut(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_MACHINES:,} more" if len(names) > _MOST_MACHINES else ""
+    return ", ".join(map(printable, names[:_MOST_MACHINES])) + more
+
+
+def _show_layout(planned: Planned) -> list[str]:
+    """Show what --layout makes of the first recordings."""
+    if not planned.options.layout:
+        return []
+    n_parts = read_layout(planned.options.layout).n_parts
+    named = (clip for index, clip in enumerate(planned.catalogue.clips) if planned.is_named(index))
+    first = list(islice(named, _MOST_SHOWN))
+    described = [_describe(clip.identity) for clip in first]
+    names = list(dict.fromkeys(name for texts in described for name in texts))
+    paths = (printable("/".join(clip.path.split("/")[-n_parts:])) for clip in first)
+    rows = [(path, *(texts.get(name, "") for name in names)) for path, texts in zip(paths, described, strict=True)]
+    return ["", *format_table(("path", *names), rows)]
+
+
+def _describe(who: Identity) -> dict[str, str]:
+    """Return what is known of a recording, as text."""
+    time = "" if math.isnan(who.recorded_at) else datetime.fromtimestamp(who.recorded_at, UTC).isoformat()
+    texts = {
+        "machine_type": who.machine_type,
+        "machine_id": who.machine_id,
+        "number": str(who.number) if who.number >= 0 else "",
+        "snr_db": "" if math.isnan(who.snr_db) else f"{who.snr_db:g}",
+        "label": "" if who.label == UNKNOWN else LABEL_NAMES[who.label],
+        "split": who.split,
+        "domain": who.domain,
+        "attributes": who.attributes,
+        "recorded_at": time.removesuffix("+00:00") + "Z" * bool(time),
+        **dict(who.columns),
+    }
+    return {name: printable(text) for name, text in texts.items() if text}
+
+
+def _show_left_out(clips: Recordings) -> list[str]:
+    paths = clips.remarks.left_out
+    more = [f"  and {len(paths) - _MOST_SHOWN:,} more"] if len(paths) > _MOST_SHOWN else []
+    return ["", "left out", *(f"  {printable(path)}" for path in paths[:_MOST_SHOWN]), *more] if paths else []
 
 
 def _speed(run: Run, n_clips: int, seconds: float) -> str:

@@ -24,9 +24,15 @@ def find_sources(options: argparse.Namespace) -> mimii.Recordings:
 
 def find_any(options: argparse.Namespace) -> mimii.Recordings:
     """Find the recordings that the options name; there may be none, such as of a quiet night."""
-    lists = [options.list] if options.list else []
-    sources = options.sources or ([] if lists else [DEFAULT_SOURCE])
+    sources = options.sources or ([] if options.list else [DEFAULT_SOURCE])
     if sources == [DEFAULT_SOURCE] and not os.path.exists(DEFAULT_SOURCE):
         raise mimii.SourceError(_NO_CLIPS.format(where=DEFAULT_SOURCE, source=DEFAULT_SOURCE))
     access = source_access(options, SHORT_TIMEOUT)
-    return mimii.find_recordings(*sources, lists=lists, headers=options.probe, access=access)
+    return mimii.find_recordings(
+        *sources,
+        lists=options.list,
+        headers=options.probe,
+        layout=options.layout or "",
+        assume=options.assume or "",
+        access=access,
+    )

@@ -46,11 +46,6 @@ NO_REASONS = {
     "its exit status was {}{}",
     "a process of %s said: %s",
     "FLAC does not take {} Hz",  # of the sound in a report
-    # of files that are left out
-    "convert them to WAV or FLAC, such as with ffmpeg -i",
-    "{} within another archive",
-    "unpack them",
-    "left out, as files of this kind are not read: %s; %s",
     "possibly a pipe",  # of libsndfile, and what is said in its place
     "no MPEG audio that can be decoded",
     # parts of reasons

@@ -45,6 +45,7 @@ from mimii.recordings import (
     machine_name,
     make_catalogue,
     no_split,
+    warn_of_left_out,
 )
 from mimii.storage import (
     DEFAULT_ACCESS,
@@ -262,7 +263,8 @@ def _beside(table: str) -> str:
 def _find(recordings: Location | Sequence[Location] | Sequence[Clip], access: Access) -> Sequence[Clip]:
     given = [recordings] if isinstance(recordings, str | os.PathLike) else list(recordings)
     sources = as_paths(one for one in given if not isinstance(one, Clip))
-    found = find_recordings(*sources, access=replace(access, timeout=SHORT_TIMEOUT)) if sources else []
+    found = find_recordings(*sources, access=replace(access, timeout=SHORT_TIMEOUT))
+    warn_of_left_out(found.remarks)
     if not (clips := [*(one for one in given if isinstance(one, Clip)), *found]):
         msg = f"{', '.join(sources) or 'an empty list'}: no recordings there"
         raise SourceError(msg)

@@ -10,10 +10,11 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mimii.features import Header, Segment
     from mimii.storage import Place
 
@@ -22,14 +23,13 @@ LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}
 LARGEST_NUMBER = 2**31 - 1
 """The largest number of a clip that the table can store."""
 
-_LABELS = {"normal": NORMAL, "abnormal": ABNORMAL, "anomaly": ABNORMAL}
+LABEL_WORDS: Mapping[str, int] = {
+    **dict.fromkeys(("normal", "ok", "good"), NORMAL),
+    **dict.fromkeys(("abnormal", "anomaly", "ng", "bad"), ABNORMAL),
+}
+"""What a label may be called, in lower case."""
+
 _SNR = re.compile(r"(?P<sign>min|minus|-|\+)?_?(?P<size>\d+(\.\d+)?)_?dB(_\w+)?(\.zip)?", re.IGNORECASE)
-_MACHINE_ID = re.compile(r"id_\w+", re.IGNORECASE)
-_DCASE = re.compile(
-    r"((?P<label>normal|anomaly)_)?(?P<id>id_\d+)_(?P<number>\d+)"
-    r"|(?P<section>section_\d+)_(source|target)_(?P<fold>train|test)_(?P<label2>normal|anomaly)_(?P<number2>\d+)(_.*)?",
-    re.IGNORECASE,
-)
 _MOST_DIGITS = 100
 
 
@@ -109,59 +109,17 @@ class Clip:
         return self.path, str(self.place)
 
 
-def identify(path: str) -> Identity:
-    """Return what a path says about a recording.
-
-    Known layouts are MIMII (``6_dB_fan/fan/id_00/normal/00000000.wav``, the SNR also as ``min6dB`` or ``-6_dB``), the
-    DCASE tasks (``fan/train/normal_id_00_00000000.wav``, ``fan/test/section_00_source_test_anomaly_0000_....wav``),
-    and, in any other layout, a folder named ``normal`` or ``abnormal`` and an SNR folder.
-
-    Examples
-    --------
-    >>> who = identify("-6_dB/valve/id_06/abnormal/00000008.wav")
-    >>> who.machine_type, who.machine_id, who.number, who.snr_db, who.label
-    ('valve', 'id_06', 8, -6.0, 1)
-
-    """
-    folder, _, name = path.rpartition("/")
-    stem = PurePosixPath(name).stem
-    if dcase := _DCASE.fullmatch(stem):
-        return _identify_dcase(folder, dcase)
-    machine_type, machine_id, snr_db, label = _identify_folder(folder)
-    return Identity(machine_type, machine_id, _number(stem), snr_db, label)
+def number_of(text: str) -> int:
+    """Return a number as names have it; -1 where it is none, or too large for its column."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number and int(text) <= LARGEST_NUMBER else -1
 
 
 @lru_cache(maxsize=4096)
-def _identify_folder(folder: str) -> tuple[str, str, float, int]:
-    parts = folder.split("/")
-    label = _LABELS.get(parts[-1].lower(), UNKNOWN)
-    if label != UNKNOWN and len(parts) > 2 and _MACHINE_ID.fullmatch(parts[-2]):
-        return parts[-3], parts[-2], _snr(folder), label
-    return "", "", _snr(folder), label
-
-
-def _identify_dcase(folder: str, match: re.Match[str]) -> Identity:
-    *above, fold = folder.split("/")
-    in_fold = fold.lower() in ("train", "test")
-    return Identity(
-        machine_type=above[-1] if in_fold and above else "",
-        machine_id=(match["id"] or match["section"]).lower(),
-        number=_number(match["number"] or match["number2"]),
-        snr_db=_snr(folder),
-        label=_LABELS.get((match["label"] or match["label2"] or "").lower(), UNKNOWN),
-        split=(fold if in_fold else match["fold"] or "").lower(),
-    )
-
-
-@lru_cache(maxsize=4096)
-def _snr(folder: str) -> float:
+def snr_of(folder: str) -> float:
+    """Return the SNR in dB that the nearest folder of a path says, such as ``6_dB_fan`` or ``min6dB``; NaN for none."""
     for part in reversed(folder.split("/")):
         if match := _SNR.fullmatch(part):
             size = float(match["size"])
             return -size if match["sign"] not in (None, "+") and size else size
     return math.nan
-
-
-def _number(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    return int(text) if is_number and int(text) <= LARGEST_NUMBER else -1

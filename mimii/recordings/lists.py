@@ -2,43 +2,61 @@
 
 import csv
 import logging
-import math
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
 from urllib.parse import unquote, urlsplit
 
-from mimii.recordings.clips import ABNORMAL, LARGEST_NUMBER, NORMAL, UNKNOWN, Clip, Identity
+from mimii.recordings.clips import Clip, Identity
+from mimii.recordings.columns import COLUMNS, column_problem
+from mimii.recordings.paths import identify
 from mimii.recordings.sources import SourceError, find_listed
 from mimii.storage import DEFAULT_ACCESS, Access, is_remote, path_to_text, text_to_path
 
 _log = logging.getLogger(__name__)
 
 
-def read_list(path: str, access: Access = DEFAULT_ACCESS) -> list[Clip]:
-    """Return the recordings of a CSV list, sorted by path.
+class Line(NamedTuple):
+    """The cells of a line of a list, and which line it is."""
 
-    It is in UTF-8, with commas, semicolons or tabs, as pandas and Excel write it, and has a header line: ``path``
-    (absolute, or relative to the list; also ``s3://...``, ``file://...``, or within a zip archive), and any of
-    ``machine_type``, ``machine_id``, ``number``, ``snr_db``, ``label`` (normal, abnormal, 0, 1 or empty) and ``split``
-    (train, test or empty). An empty cell means unknown; what has no column is taken from the path where its layout is
-    known.
-    """
+    number: int
+    cells: list[str]
+
+
+def read_list(path: str, access: Access = DEFAULT_ACCESS, identify: Callable[[str], Identity] = identify) -> list[Clip]:
+    """Return the recordings of a CSV list, sorted by path; see `find_rows`."""
+    return find_rows(path, read_lines(path), access, identify)
+
+
+def read_lines(path: str) -> list[Line]:
+    """Return the lines of a CSV list in UTF-8, with commas, semicolons or tabs, as pandas and Excel write it."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = {location: (row, where) for location, row, where in _rows(path, file)}
+            return list(_lines(path, file))
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path}: cannot be read as a CSV list in UTF-8: {error}"
         raise SourceError(msg) from error
-    clips = find_listed(sorted(rows), access)
+
+
+def find_rows(path: str, lines: Sequence[Line], access: Access, identify: Callable[[str], Identity]) -> list[Clip]:
+    """Return the recordings that the lines of a list name, sorted by path.
+
+    The first line names the columns: ``path`` (absolute, or relative to the list; also ``s3://...``, ``file://...``, or
+    within a zip archive), and any of ``machine_type``, ``machine_id``, ``number``, ``snr_db``, ``label`` (normal,
+    abnormal, 0, 1 or empty), ``split`` (train, test or empty), ``domain`` (source, target or empty), ``attributes``
+    and ``recorded_at`` (ISO 8601; UTC where it has no offset). An empty cell means unknown; what has no column is taken
+    from the path. Any other column is kept under its own name.
+    """
+    rows = {location: (row, where) for location, row, where in _rows(path, lines)}
+    clips = find_listed(sorted(rows), access, identify)
     return [replace(clip, identity=_listed_identity(clip.identity, *rows[clip.path])) for clip in clips]
 
 
-def _lines(path: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: str, file: TextIO) -> Iterator[Line]:
     """Yield the cells of each line, and the number of the line where they begin."""
     head, skipped = file.readline(), 0
     if separator := _SEPARATOR.match(head):  # Excel's own
@@ -51,7 +69,7 @@ def _lines(path: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     while True:
         number = lines.line_num + 1 + skipped
         try:
-            yield number, [cell.strip() for cell in next(lines)]
+            yield Line(number, [cell.strip() for cell in next(lines)])
         except StopIteration:
             return
         except csv.Error as error:
@@ -60,24 +78,29 @@ def _lines(path: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(path: str, cells: Sequence[str]) -> list[str]:
-    columns = [cell.lower() for cell in cells]
-    if "path" not in columns:
+    """Return the names of columns: known ones in lower case, others as they are."""
+    columns = [cell.lower() if cell.lower() in (_PATH, *COLUMNS) else cell for cell in cells]
+    if _PATH not in columns:
         msg = f"{path}: the first line must name the columns, one of them 'path'; it names {columns}"
         raise SourceError(msg)
-    if twice := sorted({column for column in columns if column and columns.count(column) > 1}):
+    folded = [column.lower() for column in columns]
+    if twice := sorted({column for column in folded if column and folded.count(column) > 1}):
         msg = f"{path}: there are several columns {', '.join(map(repr, twice))}; rename or remove all but one"
         raise SourceError(msg)
-    if unused := sorted(set(columns) - {"path", *_COLUMNS}):
-        _log.warning("%s: columns not used: %s", path, ", ".join(unused))
+    for column in columns:
+        if not column:
+            _log.warning("%s: a column without a name is not used", path)
+        elif column not in (_PATH, *COLUMNS) and (problem := column_problem(column)):
+            msg = f"{path}: the column {column!r} has {problem}; rename or remove it"
+            raise SourceError(msg)
     return columns
 
 
-def _rows(path: str, file: TextIO) -> Iterator[tuple[str, dict[str, str], str]]:
+def _rows(path: str, lines: Sequence[Line]) -> Iterator[tuple[str, dict[str, str], str]]:
     """Yield the path of each recording, its row, and the list and line of that row."""
-    lines = _lines(path, file)
-    columns = _columns(path, next(lines, (0, []))[1])
+    columns = _columns(path, lines[0].cells if lines else [])
     seen = set()
-    for number, cells in lines:
+    for number, cells in lines[1:]:
         if not any(cells):
             continue
         where = f"{path}, line {number}"
@@ -85,7 +108,7 @@ def _rows(path: str, file: TextIO) -> Iterator[tuple[str, dict[str, str], str]]:
             msg = f"{where}: {len(cells)} cells, and {len(columns)} columns; a cell that has the separator needs quotes"
             raise SourceError(msg)
         row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
-        name = row["path"]
+        name = row.pop(_PATH)
         location = _location(path, name, where)
         problem = f"{name} is listed twice" if location in seen else ""
         if not name or "\0" in location:
@@ -124,47 +147,16 @@ def _location(path: str, name: str, where: str) -> str:
 
 def _listed_identity(known: Identity, row: Mapping[str, str], where: str) -> Identity:
     cells = {}
-    for name in filter(row.__contains__, _COLUMNS):
-        text, (parse, allowed) = row[name], _COLUMNS[name]
+    for name in filter(row.__contains__, COLUMNS):
+        text, column = row[name], COLUMNS[name]
         try:
-            cells[name] = parse(text)
+            cells[name] = column.parse(text)
         except (KeyError, ValueError):
-            msg = f"{where}: {name} must be {allowed} or empty, not {text!r}"
+            msg = f"{where}: {name} must be {column.allowed} or empty, not {text!r}"
             raise SourceError(msg) from None
-    return replace(known, **cells)
+    own = {name: text for name, text in row.items() if name and name not in COLUMNS}
+    return replace(known, **cells, columns=tuple(sorted({**dict(known.columns), **own}.items())))
 
 
-def _plain(text: str) -> str:
-    """Return a number as people write it: pandas writes 17.0 for 17 where others are missing, Excel may write 17,0."""
-    return _WHOLE.sub(r"\1", text)
-
-
-def _number(text: str) -> int:
-    text = _plain(text)
-    if not text:
-        return -1
-    if not text.isdecimal() or int(text) > LARGEST_NUMBER:
-        raise ValueError
-    return int(text)
-
-
-def _decibel(text: str) -> float:
-    return float(text.replace(",", ".") or math.nan)
-
-
+_PATH = "path"
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
-_WHOLE = re.compile(r"^(-?\d+)[.,]00?$")  # not 1,000 or 1.000
-_FLOAT = re.compile(r"^(\d+)\.0$")  # of a column of numbers in which pandas misses some
-_LABELS = {
-    **dict.fromkeys(("", "unknown", "-1"), UNKNOWN),
-    **dict.fromkeys(("normal", "0"), NORMAL),
-    **dict.fromkeys(("abnormal", "anomaly", "1"), ABNORMAL),
-}
-_COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
-    "machine_type": (str, "text"),
-    "machine_id": (lambda text: _FLOAT.sub(r"\1", text), "text"),
-    "number": (_number, f"from 0 to {LARGEST_NUMBER}"),
-    "snr_db": (_decibel, "a number"),
-    "label": (lambda text: _LABELS[_plain(text).lower()], "one of " + ", ".join(filter(None, _LABELS))),
-    "split": (lambda text: {"": "", "train": "train", "test": "test"}[text.lower()], "train, test"),
-}

@@ -24,7 +24,7 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec)
 
     Examples
     --------
-    >>> from mimii.recordings.clips import identify
+    >>> from mimii.recordings.paths import identify
     >>> from mimii.storage.places import Place
     >>> path = "-6_dB/valve/id_06/abnormal/00000008.wav"
     >>> image_names([Clip(path, Place(path), identify(path))], ["train"], FeatureSpec())

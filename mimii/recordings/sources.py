@@ -1,14 +1,15 @@
 """Find recordings: in folders, in zip archives, below prefixes on S3."""
 
-import logging
 import os
 import stat
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
-from mimii.recordings.clips import Clip, identify
+from mimii.recordings.attributes import fill_attributes, holds_attributes
+from mimii.recordings.clips import Clip, Identity
+from mimii.recordings.paths import identify
 from mimii.storage import (
     DEFAULT_ACCESS,
     Access,
@@ -37,39 +38,51 @@ _OTHER_AUDIO = frozenset(
 _OTHER_ARCHIVES = frozenset((".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst"))
 _LEFT_OUT = _OTHER_AUDIO | _OTHER_ARCHIVES | {_ARCHIVE}  # which is read unless it is in another
 _LISTS = (".csv", ".tsv")
-_log = logging.getLogger(__name__)
 
 
 class SourceError(ValueError):
     """A source that does not exist or cannot be used; the message names it."""
 
 
+class Found(NamedTuple):
+    """What there is: clips sorted by path, and the paths of recordings and archives of formats that are not read."""
+
+    clips: list[Clip]
+    left_out: list[str]
+
+
 def find_clips(sources: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
-    """Return the recordings in folders, zip archives, prefixes on S3 and single files, sorted by path.
+    """Return the recordings in folders, zip archives, prefixes on S3 and single files, sorted by path."""
+    return find_files(sources, access).clips
+
+
+def find_files(
+    sources: Sequence[str],
+    access: Access = DEFAULT_ACCESS,
+    identify: Callable[[str], Identity] = identify,
+) -> Found:
+    """Find the recordings in folders, zip archives, prefixes on S3 and single files; `identify` says what they are.
 
     Files are taken by their suffix (`AUDIO_SUFFIXES`), zip archives are searched; hidden files (``._*``,
     ``.DS_Store``) and ``__MACOSX`` are skipped. Links are followed, each real folder once, so loops end. What cannot
-    be listed or accessed becomes a clip with a `problem`, so that it is never dropped silently. Recordings and archives
-    of formats that are not read are warned of, with how many there are.
+    be listed or accessed becomes a clip with a `problem`, so that it is never dropped silently. Files of attributes
+    tell more of what is beside them.
     """
-    clips, left_out = _find_clips(sources, access)
-    _warn_of_left_out(left_out)
-    return clips
-
-
-def _find_clips(sources: Sequence[str], access: Access) -> tuple[list[Clip], Counter[str]]:
-    """Return the clips, and how many files of each kind that is not read there are beside them."""
-    found, left_out = dict[str, Clip](), Counter[str]()
+    found, attributes, left_out = dict[str, Clip](), list[Clip](), list[str]()
     for one in _find_all(sources, access):
-        if isinstance(one, Clip):
+        if isinstance(one, str):
+            left_out += [one] * bool(kind_left_out(one))
+        elif holds_attributes(one.path):
+            attributes.append(one)
+        else:
             found.setdefault(str(one.place), one)
-        elif kind := _kind_left_out(one):
-            left_out[kind] += 1
-    return sorted(found.values(), key=lambda clip: clip.path), left_out
+    clips = [Clip(clip.path, clip.place, identify(name), clip.problem) for name, clip in found.items()]
+    clips.sort(key=lambda clip: clip.path)
+    return Found(fill_attributes(clips, attributes, access), left_out)
 
 
 def _find_all(sources: Sequence[str], access: Access) -> Iterator[Clip | str]:
-    """Yield clips, also those in archives, and the names of the other files."""
+    """Yield clips, also those in archives, files of attributes likewise, and the paths of the other files."""
     visited: set[tuple[int, int]] = set()
     for source in sorted(source.rstrip("/") if is_remote(source) else os.path.normpath(source) for source in sources):
         _refuse_list(source)
@@ -80,13 +93,29 @@ def _find_all(sources: Sequence[str], access: Access) -> Iterator[Clip | str]:
                 yield one
 
 
-def find_listed(paths: Sequence[str], access: Access = DEFAULT_ACCESS) -> list[Clip]:
+def find_listed(
+    paths: Sequence[str], access: Access = DEFAULT_ACCESS, identify: Callable[[str], Identity] = identify
+) -> list[Clip]:
     """Return the clips at these paths, in this order; many are looked up at a time on S3."""
     archives = {archive for archive in map(archive_of, paths) if archive}
     places = sorted(archive if is_remote(archive) else text_to_path(archive) for archive in archives)
-    members = {clip.path: clip for clip in _find_clips(places, access)[0]}
+    members = {clip.path: clip for clip in find_files(places, access, identify).clips}
     with ThreadPoolExecutor(s3.MAX_REQUESTS if any(map(is_remote, paths)) else 1) as pool:
-        return list(pool.map(lambda path: members.get(path) or _listed(path, access), paths))
+        listed = pool.map(lambda path: members.get(path) or _listed(path, access), paths)
+    return [clip if clip.path in members else replace(clip, identity=identify(str(clip.place))) for clip in listed]
+
+
+def kind_left_out(name: str) -> str:
+    """Return the suffix of a recording or an archive that is not read; empty for all other files."""
+    if (suffix := _suffix(name)) not in _LEFT_OUT:
+        return ""
+    is_packed_tar = _suffix(name[: -len(suffix)]) == ".tar" and suffix != ".tar"
+    return f".tar{suffix}" if is_packed_tar else suffix
+
+
+def is_archive(kind: str) -> bool:
+    """Return whether what is left out is an archive, not a recording."""
+    return kind not in _OTHER_AUDIO
 
 
 def _refuse_list(source: str) -> None:
@@ -113,8 +142,7 @@ def _find_objects(source: str, access: Access) -> Iterator[Clip | str]:
         raise SourceError(msg)
     for item in found:
         if not _is_hidden(item.url[len(source) :]):
-            is_taken = _suffix(item.url) in _SUFFIXES
-            yield Clip(item.url, _object_place(item), identify(item.url)) if is_taken else item.url
+            yield Clip(item.url, _object_place(item)) if _is_taken(item.url, _SUFFIXES) else item.url
 
 
 def _named_object(source: str, access: Access) -> list[s3.Found]:
@@ -145,8 +173,8 @@ def _find_members(archive: Clip, access: Access) -> Iterator[Clip | str]:
     for member, problem in members:
         name = member.member.name if member.member else ""
         if not _is_hidden(name):
-            is_taken = _suffix(name) in AUDIO_SUFFIXES
-            yield Clip(f"{archive.path}/{name}", member, identify(str(member)), problem) if is_taken else name
+            path = f"{archive.path}/{name}"
+            yield Clip(path, member, problem=problem) if _is_taken(name, AUDIO_SUFFIXES) else path
 
 
 def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[Clip | str]:
@@ -166,28 +194,7 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[Clip | str]:
         if _is_folder(entry):
             yield from _walk(entry.path, visited)
         else:
-            yield _file(entry.path) if _suffix(entry.name) in _SUFFIXES else entry.name
-
-
-def _kind_left_out(name: str) -> str:
-    """Return the suffix of a recording or an archive that is not read; empty for all other files."""
-    if (suffix := _suffix(name)) not in _LEFT_OUT:
-        return ""
-    is_packed_tar = _suffix(name[: -len(suffix)]) == ".tar" and suffix != ".tar"
-    return f".tar{suffix}" if is_packed_tar else suffix
-
-
-def _warn_of_left_out(left_out: Mapping[str, int]) -> None:
-    """Warn of recordings and archives that are not read; of zip archives, those within another."""
-    for suffixes, advice in (
-        (_OTHER_AUDIO, "convert them to WAV or FLAC, such as with ffmpeg -i"),
-        (_LEFT_OUT - _OTHER_AUDIO, "unpack them"),
-    ):
-        if counts := [
-            f"{count:,} {kind}" for kind, count in sorted(left_out.items()) if _suffix(f"any{kind}") in suffixes
-        ]:
-            found = ", ".join(counts).replace(_ARCHIVE, f"{_ARCHIVE} within another archive")
-            _log.warning("left out, as files of this kind are not read: %s; %s", found, advice)
+            yield _file(entry.path) if _is_taken(entry.name, _SUFFIXES) else entry.path
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -200,7 +207,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _listed(path: str, access: Access) -> Clip:
     if not is_remote(path):
         return _file(text_to_path(path))
-    clip = Clip(path, Place(path), identify(path))
+    clip = Clip(path, Place(path))
     if archive_of(path):
         return replace(clip, problem="cannot be read: no such recording in the archive")
     try:
@@ -220,13 +227,18 @@ def _file(path: str) -> Clip:
     if not stat.S_ISREG(status.st_mode):
         return _clip(path, "not a regular file")
     place = Place(os.path.abspath(path), status.st_size, str(status.st_mtime_ns), modified=status.st_mtime)
-    return Clip(path_to_text(os.path.normpath(path)), place, identify(str(place)))
+    return Clip(path_to_text(os.path.normpath(path)), place)
 
 
 def _clip(path: str, problem: str) -> Clip:
     """Return a clip on a disk that cannot be read."""
     place = Place(os.path.abspath(path))
-    return Clip(path_to_text(os.path.normpath(path)), place, identify(str(place)), problem)
+    return Clip(path_to_text(os.path.normpath(path)), place, problem=problem)
+
+
+def _is_taken(name: str, suffixes: frozenset[str]) -> bool:
+    """Return whether a file is looked at: a recording, an archive, or one of attributes."""
+    return _suffix(name) in suffixes or holds_attributes(name)
 
 
 def _suffix(name: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Identity, identify
+from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Identity
+from mimii.recordings.paths import identify
 
 
 def as_tuple(who):
@@ -127,12 +128,37 @@ def test_nothing_is_known_of_a_clip_by_default():
     assert as_tuple(Identity()) == ("", "", -1, None, UNKNOWN, "")
 
 
-def test_a_label_folder_alone_gives_the_label_but_no_machine():
-    assert as_tuple(identify("recordings/press 7/abnormal/00000002.wav")) == ("", "", 2, None, ABNORMAL, "")
+@pytest.mark.parametrize(
+    ("path", "machine", "label"),
+    [
+        ("recordings/press 7/abnormal/00000002.wav", "press 7", ABNORMAL),
+        ("press7/OK/00000002.wav", "press7", NORMAL),
+        ("press7/NG/00000002.wav", "press7", ABNORMAL),
+        ("press7/Good/00000002.wav", "press7", NORMAL),
+        ("press7/bad/00000002.wav", "press7", ABNORMAL),
+        ("press7/Anomaly/00000002.wav", "press7", ABNORMAL),
+        ("id_00/normal/00000002.wav", "id_00", NORMAL),
+        ("s3://factory/normal/00000002.wav", "factory", NORMAL),
+        ("press7.zip/normal/00000002.wav", "press7", NORMAL),
+    ],
+)
+def test_the_folder_above_a_label_is_the_machine(path, machine, label):
+    assert as_tuple(identify(path)) == ("", machine, 2, None, label, "")
 
 
-def test_a_machine_id_without_a_folder_above_gives_no_machine():
-    assert as_tuple(identify("id_00/normal/00000002.wav")) == ("", "", 2, None, NORMAL, "")
+@pytest.mark.parametrize("path", ["/normal/00000002.wav", "normal/00000002.wav", "train/normal/00000002.wav"])
+def test_without_a_folder_above_the_label_there_is_no_machine(path):
+    who = identify(path)
+    assert (who.machine_type, who.machine_id, who.label) == ("", "", NORMAL)
+
+
+def test_a_folder_of_an_snr_is_no_machine():
+    assert as_tuple(identify("data/6_dB_fan/normal/00000002.wav")) == ("", "", 2, 6.0, NORMAL, "")
+
+
+@pytest.mark.parametrize(("fold", "split"), [("train", "train"), ("Test", "test")])
+def test_a_folder_between_machine_and_label_may_say_the_split(fold, split):
+    assert as_tuple(identify(f"press7/{fold}/good/00000002.wav")) == ("", "press7", 2, None, NORMAL, split)
 
 
 @pytest.mark.parametrize("stem", ["12a", "-5", "1.5", "x", "٣", "²", " 7"])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Clip, Identity, identify
+from mimii.recordings.clips import ABNORMAL, NORMAL, UNKNOWN, Clip, Identity
+from mimii.recordings.paths import identify
 from mimii.recordings.splits import baseline_split, no_split, stratified_split
 from mimii.storage.places import Place
 
@@ -153,8 +154,8 @@ def test_numbers_repeat_in_other_machines_and_labels_but_their_sides_do_not():
 
 
 def test_clips_without_a_number_are_split_by_name_in_any_folder():
-    here = [clip(f"/here/normal/take {number} b.wav") for number in range(200)]
-    there = [clip(f"/mnt/there/normal/take {number} b.wav") for number in range(200)]
+    here = [clip(f"/here/fan/normal/take {number} b.wav") for number in range(200)]
+    there = [clip(f"/mnt/there/fan/normal/take {number} b.wav") for number in range(200)]
     assert set(stratified_split(here)) == {"train", "test"}
     assert stratified_split(here) == stratified_split(there)
 

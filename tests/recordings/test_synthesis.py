@@ -13,7 +13,8 @@ import soundfile
 from mimii.features.decode import read_header
 from mimii.features.mel import mel_spectrogram, power_to_db
 from mimii.features.spec import PRESETS
-from mimii.recordings.clips import ABNORMAL, NORMAL, Identity, identify
+from mimii.recordings.clips import ABNORMAL, NORMAL, Identity
+from mimii.recordings.paths import identify
 from mimii.recordings.synthesis import MACHINES, list_recordings, synthesize, wav_bytes
 from mimii.recordings.zenodo import MACHINE_TYPES
 from tests.helpers.recordings import noise
