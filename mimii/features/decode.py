@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.features.containers import FileView, find_mpeg, read_wav, skip_tags, with_true_length, without_last_tag
-from mimii.features.sndfile import UNKNOWN_LENGTH, Samples, can_seek, n_frames, open_sound, read_frames, seek
+from mimii.features.sndfile import UNKNOWN_LENGTH, Samples, can_seek, n_frames, open_at, open_sound, read_frames
 from mimii.storage import AudioError, missing_channel
 
 BLOCK_SAMPLES = 1 << 20
@@ -275,8 +275,7 @@ def _read_sound(file: BinaryIO, header: Header, channels: Sequence[int], segment
     """Decode by libsndfile; of all channels only a block at a time is in memory."""
     pick, is_whole = _picker(channels, header.n_channels), segment == Segment(0, header.n_samples)
     done, n_waiting, waiting, left = 0, 0, list[Samples](), segment.n_samples
-    with open_sound(repaired(file)) as sound:
-        start = segment.start if seek(sound, segment.start) else 0
+    with open_at(repaired(file), segment.start) as (sound, start):
         to_skip = segment.start - start
         for decoded in read_frames(sound, start):
             frames = decoded[to_skip:]

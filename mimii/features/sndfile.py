@@ -120,14 +120,24 @@ def can_seek(sound: soundfile.SoundFile) -> bool:
     return is_exact and n_frames(sound) != UNKNOWN_LENGTH
 
 
-def seek(sound: soundfile.SoundFile, frame: int) -> bool:
-    """Go to a frame where that is exact; say whether the file stands there, or at its beginning."""
-    if frame == 0 or not can_seek(sound):
-        return frame == 0
+@contextmanager
+def open_at(file: BinaryIO, frame: int) -> Iterator[tuple[soundfile.SoundFile, int]]:
+    """Open a file at a frame, or at its beginning where no other is exact; yield also where it stands."""
+    with open_sound(file) as sound:
+        if not frame or not can_seek(sound):
+            yield sound, 0
+            return
+        if _seek(sound, frame):
+            yield sound, frame
+            return
+    with open_sound(file) as sound:
+        yield sound, 0
+
+
+def _seek(sound: soundfile.SoundFile, frame: int) -> bool:
     try:
         return int(sound.seek(frame)) == frame
     except soundfile.LibsndfileError:  # a damaged FLAC, which may still be decoded from its beginning
-        sound.seek(0)
         return False
 
 

@@ -118,6 +118,8 @@ class FeatureSpec:
         _check(_is_number(overlap) and 0 <= overlap < length, least)
         least = f"segment {length} s less overlap {overlap} s must be at least a sample at {self.sample_rate} Hz"
         _check((length - overlap) * self.sample_rate >= 1, least)
+        frames = n_frames(int(length * self.sample_rate), self)
+        _check(frames >= self.frames, f"segment {length} s makes {frames} of the {self.frames} frames that a row takes")
 
     @classmethod
     def preset(cls, name: str, **changes: float | str | None) -> "FeatureSpec":

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec
-from mimii.recordings import Clip
+from mimii.recordings import Clip, Identity
 
 SCHEMA: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
@@ -78,18 +78,16 @@ def choose_types(columns: Iterable[Iterable[tuple[str, str]]]) -> dict[str, str]
     return dict(sorted(types.items()))
 
 
-def with_numbers(clips: Iterable[Clip], types: Mapping[str, str]) -> tuple[Clip, ...]:
-    """Return clips whose numbers of lists are written in one way: ``5`` is ``5.0``, as when it is read back."""
+def with_plain_columns(clips: Iterable[Clip], types: Mapping[str, str]) -> tuple[Clip, ...]:
+    """Return clips whose columns of lists are as when they are read back: ``5`` is ``5.0``, and nothing is empty."""
 
-    def plain(name: str, text: str) -> str:
-        return repr(float(text)) if text and types[name] == "float64" else text
+    def plain(who: Identity) -> Identity:
+        found = ((name, text, types[name] == "float64") for name, text in who.columns if text)
+        return replace(
+            who, columns=tuple((name, repr(float(text)) if number else text) for name, text, number in found)
+        )
 
-    return tuple(
-        replace(clip, identity=replace(who, columns=tuple((name, plain(name, text)) for name, text in who.columns)))
-        if (who := clip.identity).columns
-        else clip
-        for clip in clips
-    )
+    return tuple(replace(clip, identity=plain(clip.identity)) if clip.identity.columns else clip for clip in clips)
 
 
 def as_number(text: str) -> float | None:

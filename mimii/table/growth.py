@@ -43,7 +43,7 @@ from mimii.recordings import (
     split_clips,
 )
 from mimii.storage import Objects, Place, absolute, is_unreadable
-from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, as_number, with_numbers
+from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, as_number, with_plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
 from mimii.table.reading import open_array, read_layout
@@ -327,7 +327,7 @@ def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[in
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
     n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
     types = _types(plan, state)
-    clips = with_numbers([*old, *new], types)
+    clips = with_plain_columns([*old, *new], types)
     splits = tuple(_splits(plan, state, clips))
     catalogue = Catalogue(state.spec, clips, splits, np.array(n_samples, np.int64), n_rows, tuple(problems))
     is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)

@@ -13,7 +13,7 @@ from mimii.engine import ChangedError, Head, Origins, Record, Stamp, find_origin
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
-from mimii.table.columns import OTHER_COLUMNS, choose_types, with_numbers
+from mimii.table.columns import OTHER_COLUMNS, choose_types, with_plain_columns
 from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
 from mimii.table.second_keys import has_second_keys
 from mimii.table.spans import (
@@ -190,7 +190,7 @@ def make_table_plan(
     layout = choose_layout(catalogue.n_rows, spec.n_features, shard_bytes, spec.dtype)
     origins, readable = find_origins(catalogue.clips), np.ones(len(catalogue.clips), bool)
     types = choose_types(clip.identity.columns for clip in catalogue.clips)
-    catalogue = replace(catalogue, clips=with_numbers(catalogue.clips, types))
+    catalogue = replace(catalogue, clips=with_plain_columns(catalogue.clips, types))
     return replace(complete_plan(catalogue, layout, origins, readable, tuple(sources), split), columns=types)
 
 
