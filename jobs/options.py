@@ -75,6 +75,19 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         help="folders to search for recordings (WAV, FLAC, OGG, AIFF, ...) and for zip archives of them, single ones "
         f"of these, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
     )
+    _add_meaning_options(group)
+    group.add_argument(
+        "--probe",
+        choices=("auto", "all"),
+        default="auto",
+        help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
+        "file of each size in a folder; all: from each. Default: auto",
+    )
+    return group
+
+
+def _add_meaning_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what recordings are."""
     group.add_argument(
         "--list",
         action="append",
@@ -99,14 +112,6 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         choices=ASSUMPTIONS,
         help="what recordings without a label are; in no known layout, of the machine that their folder is named after",
     )
-    group.add_argument(
-        "--probe",
-        choices=("auto", "all"),
-        default="auto",
-        help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
-        "file of each size in a folder; all: from each. Default: auto",
-    )
-    return group
 
 
 def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:

@@ -43,7 +43,7 @@ class Remarks:
         """Return what a summary says of labels and of files that were left out."""
         said = {}
         if self.n_assumed or self.n_hidden:
-            hidden = f"; {self.n_hidden:,} others stay unknown" if self.n_hidden else ""
+            hidden = f", {self.n_hidden:,} left unknown" if self.n_hidden else ""
             said["labels"] = f"{self.n_assumed:,} without label assumed normal{hidden}"
         if self.left_out:
             said["left out"] = _count_left_out(self.left_out)
@@ -89,10 +89,11 @@ def warn_of_merged(clips: Iterable[Clip], homes: dict[str, Home]) -> None:
     merged = {machine: list(paths) for machine, paths in folders.items() if len(paths) > 1}
     if merged:
         (machine_type, machine_id, _), (one, other, *_) = next(iter(merged.items()))
-        name = printable(" ".join(filter(None, (machine_type, machine_id))))
+        more = f", and {len(merged) - 1:,} more such machines" if len(merged) > 1 else ""
+        name = " ".join(filter(None, (machine_type, machine_id)))
         _log.warning(
-            "%d of the machines have recordings in different folders, such as %s in %s and %s: each counts as one; %s",
-            *(len(merged), name, printable(one), printable(other), _APART),
+            "different folders count as one machine: %s in %s and %s%s; %s",
+            *(*map(printable, (name, one, other)), more, _APART),
         )
 
 

@@ -131,7 +131,10 @@ def _say_missing(path: str, missing: Sequence[Truth], n_truths: int) -> None:
         return
     said = " ".join(filter(None, (missing[0].machine_type, missing[0].name)))
     if len(missing) == n_truths:
-        msg = f"{path}: none of its {n_truths:,} recordings is in the sources, such as {said}; name the folder of them"
+        msg = (
+            f"{path}: none of its {n_truths:,} recordings is in the sources, such as {said}; name their folder, or, "
+            "where it is a list of recordings, name its columns in the first line, one of them 'path'"
+        )
         raise SourceError(msg)
     _log.warning(
         "%s: %d of its %d recordings are not in the sources, such as %s", path, len(missing), n_truths, printable(said)

@@ -87,7 +87,7 @@ def test_recordings_are_assumed_normal_and_the_summary_says_how_many(tmp_path, c
     raw = write(tmp_path / "raw", "press7/a.wav", "press7/b.wav", "press7/NG/c.wav", "fan/test/section_00_0000.wav")
     featurize_here(raw, "--output", tmp_path / "o.zarr", "--assume", "normal", *SCHEDULER)
     said = lines_of(capsys.readouterr().out)
-    assert said["labels"] == "2 without label assumed normal; 1 others stay unknown"
+    assert said["labels"] == "2 without label assumed normal, 1 left unknown"
     assert said["machines"] == "2: press7 (by folder); fan section_00"
     assert xarray.open_zarr(tmp_path / "o.zarr").label.values.tolist() == [-1, 1, 0, 0]
 

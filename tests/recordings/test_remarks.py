@@ -48,9 +48,15 @@ def test_folders_that_become_one_machine_are_warned_of_with_both(tmp_path, caplo
         clips = mimii.find_recordings(write(tmp_path, *names))
     assert len(clips) == 2
     [message] = [record.getMessage() for record in caplog.records]
-    assert message.startswith("1 of the machines have recordings in different folders")
-    assert f", such as {machine} in {tmp_path}/" in message
+    assert message.startswith(f"different folders count as one machine: {machine} in {tmp_path}/")
+    assert f" and {tmp_path}/" in message
     assert "--layout '{machine_type}/{machine_id}/{label}/*'" in message
+
+
+def test_more_such_machines_are_counted(tmp_path, caplog):
+    mimii.find_recordings(write(tmp_path, *(f"day{d}/press{m}/ok/1.wav" for d in range(3) for m in range(4))))
+    [message] = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path}/day0/press0 and {tmp_path}/day1/press0, and 3 more such machines; " in message
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_recordings_without_label_are_assumed_normal_and_of_the_machine_of_their
 
 def test_folders_that_become_one_machine_by_assumption_are_warned_of(tmp_path, caplog):
     mimii.find_recordings(write(tmp_path, "day1/press7/a.wav", "day2/press7/b.wav"), assume="normal")
-    assert "different folders, such as press7 in " in caplog.text
+    assert "count as one machine: press7 in " in caplog.text
 
 
 def test_nothing_is_assumed_of_dcase_whose_labels_are_hidden(tmp_path):
