@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
-from jobs.described import describe_clips, describe_spec
 from jobs.options import (
     add_growing_options,
     add_run_options,
@@ -253,6 +252,8 @@ def _show_plan(
 
 
 def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
+    from jobs.described import describe_clips, describe_spec
+
     rows = plan.rows
     size = rows.total_rows * rows.layout.row_bytes
     return {
@@ -265,6 +266,8 @@ def _describe_plan(plan: table.TablePlan) -> dict[str, str]:
 
 
 def _describe_run(plan: table.TablePlan, run: mimii.Run) -> dict[str, str]:
+    from jobs.described import describe_clips
+
     raw = plan.rows.total_rows * plan.rows.layout.row_bytes
     ratio = f", {raw / run.n_bytes:.1f} times smaller than raw" if run.n_bytes else ""
     n_computed = len(run.computed)

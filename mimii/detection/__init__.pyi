@@ -18,3 +18,4 @@ from .store import REPORT as REPORT
 from .store import SCORES as SCORES
 from .store import check_free as check_free
 from .study import Outcome as Outcome
+from .results import best_channels as best_channels

@@ -65,6 +65,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CLIPS_A_TASK = 32
+_DEAF = (
+    "%s: its features do not say how loud a clip is (scale %s), so a machine that is only louder or quieter than usual "
+    "counts as normal. Features of --preset mimii-baseline or dcase do"
+)
 _MODEL = ".npz"
 _NO_MODEL = "no model of this machine"
 _SCORE = Pipeline("load-mel-db-score", partial(clips_to_partitions, write=score_clips))
@@ -164,6 +168,8 @@ def detect(  # noqa: PLR0913  each is a choice that users have
     objects = open_store(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))
     machines = _learnable(columns, table)
+    if columns.spec.is_deaf_to_level:
+        _log.warning(_DEAF, table, columns.spec.scale)
     study = _study(columns, objects, open_objects(output, output_access or access), training)
     digests = _digest_machines(machines, study, columns)
     study = replace(study, fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16])

@@ -18,7 +18,7 @@ from mimii.detection.kinds import KINDS
 from mimii.detection.learning import Training
 from mimii.detection.listening import Sound
 from mimii.detection.machines import Machine
-from mimii.detection.results import Results, averages
+from mimii.detection.results import Results, averages, best_channels
 from mimii.detection.study import Outcome
 from mimii.features import FloatArray, unstack_rows
 from mimii.images import ABNORMAL_COLOUR, NORMAL_COLOUR, draw_errors, draw_roc, draw_spectrogram
@@ -78,6 +78,7 @@ def write_page(
         n_learned=sum(outcome.n_learned for _, outcome in results),
         n_scored=sum(len(outcome.clips) for _, outcome in results),
         mean=averages(results),
+        hearing=best_channels(results),
         totals=totals,
         rows=[(machine.name, outcome.evaluation, _published(machine)) for machine, outcome in results],
         sections=[_section(hardest, columns, clips) for hardest in shown],

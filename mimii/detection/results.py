@@ -4,19 +4,19 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from mimii.detection.evaluation import Evaluation, average, published_auc
 from mimii.detection.machines import Machine
 from mimii.detection.study import Outcome
-from mimii.recordings import LABEL_NAMES
+from mimii.recordings import LABEL_NAMES, Identity, machine_name
 from mimii.table import Columns
 
 VERDICTS = {False: "normal", True: "abnormal"}
 """What a clip counts as, by whether its score is above the threshold."""
 
 _SCORE_COLUMNS = (
-    *("path", "machine_type", "machine_id", "snr_db", "number", "label"),
+    *("path", "channel", "start_s", "machine_type", "machine_id", "snr_db", "number", "label"),
     *("score", "threshold", "verdict"),
 )
 Results = Sequence[tuple[Machine, Outcome]]
@@ -30,7 +30,8 @@ def scores_document(columns: Columns, results: Results) -> bytes:
             number = "" if columns.number[clip] < 0 else str(columns.number[clip])
             who = (*_machine(machine), number, LABEL_NAMES[label])
             what = (repr(score), repr(outcome.threshold), VERDICTS[score > outcome.threshold])
-            rows.append((clip, (columns.path[clip], *who, *what)))
+            part = (columns.path[clip], int(columns.channel[clip]), _cell(float(columns.start_s[clip])))
+            rows.append((clip, (*part, *who, *what)))
     return _csv(_SCORE_COLUMNS, (row for _, row in sorted(rows)))
 
 
@@ -41,10 +42,34 @@ def results_document(results: Results) -> bytes:
     for machine, outcome in results:
         published = published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
         values = [getattr(outcome.evaluation, name) for name in names]
-        rows.append((*_machine(machine), outcome.n_learned, *map(_cell, values), _cell(published)))
+        rows.append((*_machine(machine), machine.channel, outcome.n_learned, *map(_cell, values), _cell(published)))
     mean = averages(results)
-    rows.append(("average", "", "", "", *(_cell(mean[name]) if name in mean else "" for name in names), ""))
-    return _csv(("machine_type", "machine_id", "snr_db", "n_learned", *names, "published_auc"), rows)
+    rows.append(("average", "", "", "", "", *(_cell(mean[name]) if name in mean else "" for name in names), ""))
+    return _csv(("machine_type", "machine_id", "snr_db", "channel", "n_learned", *names, "published_auc"), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Which channel of a machine separates its clips best, with its AUC, and the lowest AUC of its channels."""
+
+    machine: str
+    channel: int
+    auc: float
+    lowest_auc: float
+
+
+def best_channels(results: Results) -> list[Hearing]:
+    """Say of each machine of which several channels have models which one hears it best."""
+    by_machine: dict[str, list[tuple[float, int]]] = {}
+    for machine, outcome in results:
+        if not math.isnan(auc := outcome.evaluation.auc):
+            name = machine_name(Identity(machine.machine_type, machine.machine_id, snr_db=machine.snr_db)) or "all"
+            by_machine.setdefault(name, []).append((auc, -machine.channel))  # of two that are equal, the first
+    return [
+        Hearing(name, -max(heard)[1], max(heard)[0], min(heard)[0])
+        for name, heard in by_machine.items()
+        if len(heard) > 1
+    ]
 
 
 def averages(results: Results) -> dict[str, float]:

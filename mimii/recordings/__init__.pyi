@@ -6,6 +6,7 @@ from .catalogue import commonest_sample_rate as commonest_sample_rate
 from .catalogue import digest_clips as digest_clips
 from .catalogue import make_catalogue as make_catalogue
 from .clips import ABNORMAL as ABNORMAL
+from .clips import ASSUMPTIONS as ASSUMPTIONS
 from .clips import LABEL_NAMES as LABEL_NAMES
 from .clips import NORMAL as NORMAL
 from .clips import UNKNOWN as UNKNOWN
@@ -14,7 +15,6 @@ from .clips import Identity as Identity
 from .columns import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .columns import as_numbers as as_numbers
 from .columns import column_problem as column_problem
-from .find import ASSUMPTIONS as ASSUMPTIONS
 from .find import Recordings as Recordings
 from .find import find_recordings as find_recordings
 from .headers import group_alike as group_alike

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 NORMAL, ABNORMAL, UNKNOWN = 0, 1, -1
 LABEL_NAMES = {NORMAL: "normal", ABNORMAL: "abnormal", UNKNOWN: "unknown"}
+ASSUMPTIONS = ("normal",)
+"""What recordings without a label may be assumed to be."""
+
 LARGEST_NUMBER = 2**31 - 1
 """The largest number of a clip that the table can store."""
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mimii.recordings.clips import LABEL_NAMES, UNKNOWN, Clip
+from mimii.recordings.clips import ASSUMPTIONS, LABEL_NAMES, UNKNOWN, Clip
 from mimii.recordings.columns import as_numbers
 from mimii.recordings.headers import read_all_headers, read_headers
 from mimii.recordings.layouts import Layout, read_layout
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import xarray
 
 _READERS = {"auto": read_headers, "all": read_all_headers}
-ASSUMPTIONS = ("normal",)
-"""What recordings without a label may be assumed to be."""
 
 _log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
+import mimii
+from tests.helpers import oracle
 from tests.helpers.commands import (
     assert_same_bytes,
     assert_same_table,
@@ -469,17 +471,71 @@ def test_a_preset_gives_its_formula(raw, tmp_path, preset):
         np.testing.assert_allclose(rows[Path(path).name], expected, atol=1e-3, rtol=0)
 
 
-def test_the_sample_rate_is_that_of_most_clips_unless_it_is_given(stereo, tmp_path):
-    status = {}
-    for rate in ((), ("--sample-rate", 8_000)):
-        assert featurize_here(stereo, "--output", tmp_path / str(len(rate)), *rate) == 3
-        table = open_table(tmp_path / str(len(rate)))
-        status[json.loads(table.attrs["spec"])["sample_rate"]] = dict(
-            zip(table.number.values.tolist(), table.status.values, strict=True)
-        )
-    assert {number for number, why in status[16_000].items() if why != "ok"} == {7}
-    assert status[16_000][7] == "sample rate 8000 Hz, the others have 16000 Hz"
-    assert {number for number, why in status[8_000].items() if why == "ok"} == {7}
+def test_the_sample_rate_is_that_of_most_clips_and_a_given_one_is_resampled_to(stereo, tmp_path, capsys):
+    assert featurize_here(stereo, "--output", tmp_path / "most") == 3
+    said = capsys.readouterr()
+    assert re.search(r"other sample rates than the features, 16000 Hz: \d+ have 16000 Hz, 1 have 8000 Hz", said.err)
+    assert "--sample-rate 16000 resamples them" in said.err
+    table = open_table(tmp_path / "most")
+    bad = table.status.values != "ok"
+    assert table.number.values[bad].tolist() == [7]
+    assert table.status.values[bad] == "sample rate 8000 Hz, the features have 16000 Hz; --sample-rate resamples"
+    assert featurize_here(stereo, "--output", tmp_path / "given", "--sample-rate", 8_000) == 0
+    said = capsys.readouterr()
+    assert f"resampled  {len(bad) - 1} clips to 8000 Hz" in said.out
+    assert "have 8000 Hz" not in said.err
+    given = open_table(tmp_path / "given")
+    assert oracle.check_table(given, mimii.FeatureSpec(sample_rate=8000)) == len(bad)
+
+
+def test_channels_segments_and_rows_are_as_the_options_say(stereo, tmp_path, capsys):
+    options = ("--channel", "all", "--segment", 0.4, "--overlap", 0.1, "--sample-rate", 16_000, "--preset", "dcase2024")
+    more = ("--fmin", 50, "--fmax", 7000, "--win-length", 800, "--stride", 2, "--dtype", "float16", "--frames", 3)
+    assert featurize_here(stereo, "--output", tmp_path / "t", *options, *more) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"channels +each is a clip: 2 of them", said)
+    assert re.search(r"segments +of 0.4 s, 0.1 s shared with the one before; of the ends, \d+ are shorter clips", said)
+    assert "level" not in said
+    table = open_table(tmp_path / "t")
+    how = {"channel": "all", "segment": 0.4, "overlap": 0.1, "fmin": 50, "fmax": 7000, "win_length": 800}
+    spec = mimii.FeatureSpec.preset("dcase", **how, stride=2, dtype="float16", frames=3)
+    assert mimii.FeatureSpec(**json.loads(table.attrs["spec"])) == spec
+    assert oracle.check_table(table, spec, atol=0.07) == table.sizes["clip"]
+
+
+def test_a_table_that_is_deaf_to_level_says_so(raw, tmp_path, capsys):
+    assert featurize_here(raw, "--output", tmp_path / "out") == 0
+    assert "level     not in the features" in capsys.readouterr().out
+
+
+def test_a_table_keeps_resampling_as_it_grows(tmp_path, capsys):
+    write_clip(tmp_path / "raw" / "a.wav", 1)
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "t", "--sample-rate", 16_000) == 0
+    write_clip(tmp_path / "raw" / "b.wav", 2, 44_100, sample_rate=44_100)
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "t", "--update") == 0
+    assert oracle.check_table(open_table(tmp_path / "t"), mimii.FeatureSpec()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--channel", "left"), "--channel: must be a number counted from 0, mean or all, not 'left'"),
+        (("--overlap", 1), "overlap 1.0 s needs segment"),
+        (("--segment", 1, "--overlap", 1), "overlap must be at least 0 s and less than the segment of 1.0 s, not 1.0"),
+        (("--segment", 0.05), "segment 0.05 s makes 2 of the 5 frames that a row takes"),
+        (("--fmax", 9000), "fmax 9000.0 Hz is above half the sample rate, 8000 Hz"),
+        (("--fmin", 500, "--fmax", 400), "fmin 500 Hz is not below fmax 400 Hz"),
+        (("--win-length", 4096), "win_length 4096 is more than n_fft 2048"),
+        (("--dtype", "int8"), "--dtype: invalid choice: 'int8'"),
+        (("--stride", 0), "--stride: must be a whole number of at least 1, not '0'"),
+        (("--preset", "dcase2019"), "--preset: invalid choice: 'dcase2019'"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_options_that_make_no_sense_are_refused_by_name(raw, tmp_path, capsys, options, problem):
+    assert featurize_here(raw, "--output", tmp_path / "out", *options) == 2
+    assert problem in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_shard_mib_changes_the_number_of_shards(raw, tmp_path, capsys):

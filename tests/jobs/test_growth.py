@@ -226,7 +226,7 @@ def test_a_table_on_s3_grows_is_pruned_and_made_anew_and_an_update_with_nothing_
     assert mimii.verify(output).is_right
 
 
-MOST_REQUESTS = 22
+MOST_REQUESTS = 28
 """The head 5 times, 9 columns, 2 listings, 2 records twice."""
 
 
