@@ -304,6 +304,8 @@ def _is_plain_front(file: BinaryIO, magic: bytes, fmt: bytes, front: Sequence[_C
     left = list(front)
     if magic in (b"RIFX", b"FORM") or (magic != b"RIFF" and not (left and _is_plain_ds64(file, left.pop(0)))):
         return False
+    if magic != b"RIFF" and any(length % 2 for _, length, _ in left):  # libsndfile does not skip the byte behind it
+        return False
     formats = [length for name, length, _ in left if name == b"fmt "]
     if [(int.from_bytes(fmt[:2], "little"), length) for length in formats] not in _PLAIN_FORMATS:
         return False

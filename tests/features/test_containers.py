@@ -247,6 +247,7 @@ FORMAT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, 2 * RATE, 2, 16))
 EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, 2 * RATE, 2, 16, 22, 16, 4)
 EXTENSIBLE += bytes.fromhex("0100000000001000800000aa00389b71")
 DATA = chunk(b"data", noise(8, 900).tobytes())
+RF64 = encoded(noise(8, 900), "RF64", "PCM_16")
 
 
 def riff(*chunks, magic=b"RIFF", form=b"WAVE"):
@@ -263,7 +264,7 @@ AS_PROGRAMS_WRITE = {
     "Audacity": riff(FORMAT, DATA, INFO, chunk(b"id3 ", b"ID3\3" + bytes(40))),
     "a field recorder": riff(chunk(b"bext", bytes(602)), chunk(b"iXML", b"<BWFXML/>"), FORMAT, DATA),
     "Reaper": riff(FORMAT, DATA, chunk(b"cue ", bytes(4)), chunk(b"LIST", b"adtl" + chunk(b"labl", b"\1\0\0\0one\0"))),
-    "RF64": encoded(noise(8, 900), "RF64", "PCM_16"),
+    "RF64": RF64,
 }
 
 
@@ -288,6 +289,7 @@ IN_DOUBT = {
     "a list that is not whole": riff(FORMAT, chunk(b"LIST", b"INFOISFT\x10\0\0\0abc\0"), DATA),
     "fact without a number": riff(FORMAT, chunk(b"fact", b""), DATA),
     "PEAK of the wrong size": riff(FORMAT, chunk(b"PEAK", bytes(3)), DATA),
+    "an odd chunk in RF64": RF64[:48] + chunk(b"PAD ", b"odd") + RF64[48:],
     "RF64 without lengths": riff(FORMAT, DATA, magic=b"RF64"),
     "another name for a file": riff(FORMAT, DATA, magic=b"RIFx"),
     "too many channels": riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1025, RATE, 0, 2050, 16)), DATA),
