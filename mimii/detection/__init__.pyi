@@ -13,9 +13,9 @@ from .make import score as score
 from .results import VERDICTS as VERDICTS
 from .results import Results as Results
 from .results import averages as averages
+from .results import best_channels as best_channels
 from .store import FINDINGS_HEAD as FINDINGS_HEAD
 from .store import REPORT as REPORT
 from .store import SCORES as SCORES
 from .store import check_free as check_free
 from .study import Outcome as Outcome
-from .results import best_channels as best_channels
