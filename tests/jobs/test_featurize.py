@@ -471,19 +471,18 @@ def test_a_preset_gives_its_formula(raw, tmp_path, preset):
         np.testing.assert_allclose(rows[Path(path).name], expected, atol=1e-3, rtol=0)
 
 
-def test_the_sample_rate_is_that_of_most_clips_and_a_given_one_is_resampled_to(stereo, tmp_path, capsys):
+def test_the_sample_rate_is_that_of_most_clips_and_a_given_one_is_resampled_to(stereo, tmp_path, capsys, caplog):
     assert featurize_here(stereo, "--output", tmp_path / "most") == 3
-    said = capsys.readouterr()
-    assert re.search(r"other sample rates than the features, 16000 Hz: \d+ have 16000 Hz, 1 have 8000 Hz", said.err)
-    assert "--sample-rate 16000 resamples them" in said.err
+    assert "other sample rates than the features, 16000 Hz: 9 have 16000 Hz, 1 have 8000 Hz" in caplog.text
+    assert "--sample-rate 16000 resamples them" in caplog.text
+    caplog.clear()
     table = open_table(tmp_path / "most")
     bad = table.status.values != "ok"
     assert table.number.values[bad].tolist() == [7]
     assert table.status.values[bad] == "sample rate 8000 Hz, the features have 16000 Hz; --sample-rate resamples"
     assert featurize_here(stereo, "--output", tmp_path / "given", "--sample-rate", 8_000) == 0
-    said = capsys.readouterr()
-    assert f"resampled  {len(bad) - 1} clips to 8000 Hz" in said.out
-    assert "have 8000 Hz" not in said.err
+    assert f"resampled  {len(bad) - 1} clips to 8000 Hz" in capsys.readouterr().out
+    assert not caplog.text
     given = open_table(tmp_path / "given")
     assert oracle.check_table(given, mimii.FeatureSpec(sample_rate=8000)) == len(bad)
 
@@ -505,10 +504,10 @@ def test_channels_segments_and_rows_are_as_the_options_say(stereo, tmp_path, cap
 
 def test_a_table_that_is_deaf_to_level_says_so(raw, tmp_path, capsys):
     assert featurize_here(raw, "--output", tmp_path / "out") == 0
-    assert "level     not in the features" in capsys.readouterr().out
+    assert re.search(r"level +not in the features", capsys.readouterr().out)
 
 
-def test_a_table_keeps_resampling_as_it_grows(tmp_path, capsys):
+def test_a_table_keeps_resampling_as_it_grows(tmp_path):
     write_clip(tmp_path / "raw" / "a.wav", 1)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "t", "--sample-rate", 16_000) == 0
     write_clip(tmp_path / "raw" / "b.wav", 2, 44_100, sample_rate=44_100)
