@@ -121,7 +121,8 @@ class OpenRecording:
             self._decoded = {}  # before the next segment is in memory
             self._decoded = self._decode(one, opener)
             self._segment = one.segment
-        return SampleBlocks(one.segment.n_samples, [check_finite(self._decoded.pop(one.channel))])
+        samples = self._decoded.pop(one.channel)
+        return SampleBlocks(one.segment.n_samples, [samples if one.header.pcm16_offset >= 0 else check_finite(samples)])
 
     def close(self) -> None:
         """Close the file; nothing is read any more."""
