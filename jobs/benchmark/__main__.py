@@ -24,6 +24,7 @@ from mimii import engine, recordings, storage
 
 OK, FAILED, USAGE = 0, 1, 2
 _LEAST_CLIPS = 32
+_OF_FILES = ("render", "parts")
 _SAMPLE_RATE = 16_000
 
 
@@ -43,9 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
     add(
         "--job",
-        choices=("featurize", "render", "scale"),
+        choices=("featurize", "render", "parts", "scale"),
         default="featurize",
-        help="scale: what a job costs by its number of clips, with nothing to compute where no SOURCE is named; "
+        help="parts: recordings that are resampled, all of their channels, and their segments; scale: what a job costs "
+        "by its number of clips, with nothing to compute where no SOURCE is named; "
         "default: featurize",
     )
     add("--clips", type=count, nargs="+", metavar="N", help="use the first N; default: all. Of scale: each size to try")
@@ -96,13 +98,11 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
-    if options.job == "render":
-        from jobs.benchmark.images import compare_images
-
+    if options.job in _OF_FILES:
         if is_remote or is_packed:
-            msg = "--job render compares images of single files on a disk: name a folder of them"
+            msg = f"--job {options.job} compares single files on a disk: name a folder of them"
             raise recordings.SourceError(msg)
-        return compare_images(clips, n_workers, options.rounds, scratch)
+        return _compare_of_files(options, clips, n_workers, scratch)
     if is_remote:
         from jobs.benchmark.remote import compare_remote
 
@@ -115,6 +115,18 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     from jobs.benchmark.files import compare_files
 
     return compare_files(clips, n_workers, options.rounds, options.floor, scratch)
+
+
+def _compare_of_files(
+    options: argparse.Namespace, clips: Sequence[recordings.Clip], n_workers: int, scratch: Path
+) -> None:
+    if options.job == "parts":
+        from jobs.benchmark.parts import compare_parts
+
+        return compare_parts(clips, n_workers, scratch)
+    from jobs.benchmark.images import compare_images
+
+    return compare_images(clips, n_workers, options.rounds, scratch)
 
 
 def _find(sources: Sequence[str], access: storage.Access) -> list[recordings.Clip]:

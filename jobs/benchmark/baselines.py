@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -43,7 +43,24 @@ def librosa_decibel(path: str | BinaryIO) -> tuple[NDArray[np.float32], float]:
 
 def librosa_rows(path: str | BinaryIO) -> NDArray[np.float32]:
     """Return the rows of one clip (preset `explore`), computed the plain way."""
-    decibel, _ = librosa_decibel(path)
+    return _stack(librosa_decibel(path)[0])
+
+
+def librosa_parts(path: str, way: str) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of a recording that is resampled, of all of its channels, or of its segments of a second."""
+    import librosa
+
+    samples, rate = librosa.load(path, sr=22_050 if way == "resampled" else None, mono=False)
+    channels = np.atleast_2d(samples)
+    parts = list(channels) if way == "channels" else [channels[0]]
+    if way == "segments":
+        parts = [channels[0, start : start + int(rate)] for start in range(0, channels.shape[1], int(rate))]
+    for part in parts:
+        mel = librosa.feature.melspectrogram(y=part, sr=rate, n_fft=2048, hop_length=512, n_mels=64, power=2.0)
+        yield _stack(librosa.power_to_db(mel, ref=np.max))
+
+
+def _stack(decibel: NDArray[np.float32]) -> NDArray[np.float32]:
     n_rows = decibel.shape[1] - 5 + 1
     rows = np.zeros((n_rows, 5 * 64), np.float32)
     for frame in range(5):
@@ -60,6 +77,11 @@ def run_pool(paths: Sequence[str], output: str, n_workers: int) -> None:
     """Compute the rows of all clips over processes, and pickle them."""
     with multiprocessing.Pool(n_workers) as pool:
         _pickle(pool.map(librosa_rows, paths, chunksize=8), output)
+
+
+def run_parts(listed: Mapping[str, Any], output: str, _n_workers: int) -> None:
+    """Compute and pickle the rows of all parts of recordings, one after the other."""
+    _pickle([rows for path in listed["paths"] for rows in librosa_parts(path, listed["way"])], output)
 
 
 def run_unpacked(archives: Sequence[str], output: str, n_workers: int) -> None:
@@ -133,6 +155,7 @@ def plan_benchmark_table(clips: "Sequence[Clip]") -> "TablePlan":
 _BASELINES: Mapping[str, Callable[[Any, str, int], None]] = {
     "loop": run_loop,
     "pool": run_pool,
+    "parts": run_parts,
     "unpack": run_unpacked,
     "inflate": run_inflate,
     "remote": run_remote,

@@ -261,7 +261,6 @@ def _read_pcm16(file: BinaryIO, header: Header, channels: Sequence[int], segment
 
 def _picker(channels: Sequence[int], n_channels: int) -> Callable[[NDArray[Any], Samples], object]:
     """Return what copies channels of interleaved samples, shape (any, n_channels), to rows of another array."""
-
     share = np.full(n_channels, 1 / n_channels, np.float32)
 
     def mix(frames: NDArray[Any], out: Samples) -> None:

@@ -6,13 +6,16 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+import mimii
+from jobs.benchmark.baselines import librosa_parts
 from jobs.benchmark.timing import Timing, time_around, time_featurize, time_process
 from tests.helpers.archives import pack_folder
-from tests.helpers.commands import run
+from tests.helpers.commands import open_table, run, run_here
 from tests.helpers.proxy import proxy_to
-from tests.helpers.recordings import write_machines
+from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import filesystem, rclone_server
 
 FLOOR = """#!{python}
@@ -108,12 +111,33 @@ def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pill
     assert found["librosa.display.specshow, savefig"][0] > 5 * found["this project's kernel"][0]
 
 
-def test_images_of_archives_are_not_compared(tmp_path):
+@pytest.mark.slow
+def test_what_recordings_are_made_into_is_compared_with_the_loop_that_does_the_same(tmp_path):
+    write_machines(tmp_path / "raw", 40)
+    done = run("benchmark", tmp_path / "raw", "--job", "parts", "--workers", 2, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for way in ("resampled: --sample-rate 22050", "channels: --channel all", "segments: --segment 1"):
+        assert way in done.stdout
+    assert done.stdout.count("librosa loop, 1 process") == done.stdout.count("jobs.featurize") == 3
+
+
+@pytest.mark.parametrize("job", ["render", "parts"])
+def test_what_needs_single_files_refuses_archives(tmp_path, job):
     write_machines(tmp_path / "raw", 40)
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw")
-    done = run("benchmark", archive, "--job", "render", timeout=60)
+    done = run_here("benchmark", archive, "--job", job)
     assert done.returncode == 2
-    assert "--job render" in done.stderr
+    assert f"--job {job}" in done.stderr
+
+
+@pytest.mark.parametrize("way", ["resampled", "channels", "segments"])
+def test_the_loop_computes_the_same_rows(tmp_path, way):
+    path = write_clip(tmp_path / "raw" / "a.wav", 3, 40_000, n_channels=3)
+    how = {"resampled": {"sample_rate": 22_050}, "channels": {"channel": "all"}, "segments": {"segment": 1.0}}[way]
+    plan = mimii.plan_table(mimii.find_recordings(path), split="none", **how)
+    mimii.featurize(plan, tmp_path / "t")
+    expected = np.concatenate(list(librosa_parts(str(path), way)))
+    np.testing.assert_allclose(open_table(tmp_path / "t").features, expected, rtol=0, atol=1e-3)
 
 
 def test_too_few_clips_are_refused_with_what_to_do(tmp_path):
