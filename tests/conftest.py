@@ -141,7 +141,7 @@ def drawn_once() -> Iterator[None]:
     """Draw a picture of a page of detection once, however many pages have it: drawing takes most of their time."""
 
     def once(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def draw_or_remember(*arguments: Any) -> Any:  # noqa: ANN401  each has parameters of its own
+        def draw_or_remember(*arguments: Any) -> Any:
             key = pickle.dumps((draw.__name__, arguments))
             if key not in _DRAWN:
                 _DRAWN[key] = draw(*arguments)

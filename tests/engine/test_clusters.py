@@ -360,7 +360,9 @@ def test_all_parts_encrypt_by_dasks_configuration(raw, undisturbed, encrypted, c
     address = address_of(encrypted)
     assert address.startswith("tls://")
     scheduler = address if by == "address" else encrypted / "scheduler.json"
-    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", scheduler, **dask_configuration(certificates["ours"]))
+    done = featurize_from_here(
+        raw, tmp_path / "table", "--scheduler", scheduler, **dask_configuration(certificates["ours"])
+    )
     succeed(done, undisturbed, tmp_path / "table")
 
 

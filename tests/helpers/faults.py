@@ -108,7 +108,7 @@ def deadly_recordings(folder: Path, **deeds: str) -> dict[str, str]:
 def with_constant(folder: Path, name: str, value: object) -> dict[str, str]:
     """Return the environment in which a constant of the project has another value, such as a shorter wait."""
     folder.mkdir()
-    module, _, constant = name.rpartition(".")
+    module = name.rpartition(".")[0]
     (folder / "sitecustomize.py").write_text(f"import {module}\n{name} = {value!r}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 

@@ -148,9 +148,7 @@ def test_from_disk_to_s3_and_from_s3_to_disk(raw, server, use, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(
-    proxy, server, undisturbed, tmp_path, capsys
-):
+def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, server, undisturbed, tmp_path, capsys):
     proxy.latency = 0.05
     one = Run(SOURCE, OUTPUT, said=tmp_path / "one")
     one.wait_for(lambda: len(records(server)) >= 4, "four records")
