@@ -11,7 +11,9 @@ import xarray
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FEW_EPOCHS = "from mimii.detection import learning\nlearning.Training.__init__.__defaults__ = 'autoencoder', 8, 0, True\n"
+FEW_EPOCHS = (
+    "from mimii.detection import learning\nlearning.Training.__init__.__defaults__ = 'autoencoder', 8, 0, True\n"
+)
 """Fifty take most of the time of the example, and the code is the same."""
 
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
