@@ -125,7 +125,7 @@ def test_rclone_killed_and_started_again_has_its_objects(tmp_path):
 
 @pytest.mark.parametrize("key", ["object", "new"])
 def test_an_object_half_sent_when_rclone_is_killed_is_not_listed(tmp_path, key):
-    with rclone_server(tmp_path) as server, ThreadPoolExecutor() as pool, proxy_to(server, rate=MIB / 32) as proxy:
+    with rclone_server(tmp_path) as server, ThreadPoolExecutor() as pool, proxy_to(server, rate=MIB / 4) as proxy:
         bucket = filled(server)
         put = pool.submit(client(proxy).put_object, Bucket=bucket, Key=key, Body=BODY * 16)
         wait_for(lambda: [file for file in (tmp_path / bucket).glob(".rclone_temp*") if file.stat().st_size], "a part")

@@ -221,7 +221,7 @@ def test_the_local_example_runs_the_job(tmp_path):
     write_machines(tmp_path / "raw", 8)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "here", "--quiet") == 0
     example = ROOT / "docs/clusters/local.yaml"
-    done = featurize(tmp_path / "raw", tmp_path / "there", "--scheduler", example, "--workers", 1)
+    done = featurize_from_here(tmp_path / "raw", tmp_path / "there", "--scheduler", example, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "dashboard http://127.0.0.1:" in done.stderr
     assert "Traceback" not in done.stderr

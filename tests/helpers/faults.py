@@ -124,7 +124,7 @@ def _deadly(folder: Path, function: str, deeds: dict[str, str]) -> dict[str, str
 def with_constant(folder: Path, name: str, value: object) -> dict[str, str]:
     """Return the environment in which a constant of the project has another value, such as a shorter wait."""
     folder.mkdir()
-    module, _, constant = name.rpartition(".")
+    module = name.rpartition(".")[0]
     (folder / "sitecustomize.py").write_text(f"import {module}\n{name} = {value!r}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import mimii
 from mimii.engine import SILENT
-from tests.helpers.commands import assert_same_bytes, contents, run
+from tests.helpers.commands import assert_same_bytes, contents, run_here
 from tests.helpers.recordings import write_clip, write_machines
 
 SIZE = mimii.Style(size=(100, 70))
@@ -74,7 +74,7 @@ def test_a_window_too_narrow_is_refused(clips):
 
 def test_images_rendered_in_this_process_are_the_commands_byte_for_byte(raw, clips, tmp_path):
     options = ("--size", "100x70", "--window", 0.5, "--manifest-base", "s3://bucket/there", "--workers", 2)
-    done = run("render", raw, "--output", tmp_path / "command", *options)
+    done = run_here("render", raw, "--output", tmp_path / "command", *options)
     assert done.returncode == 3, done.stderr  # a clip is bad
     album = mimii.plan_images(clips, style=SIZE, window=0.5, manifest_base="s3://bucket/there")
     rendered = mimii.render(album, str(tmp_path / "here"))

@@ -18,7 +18,7 @@ from mimii.table import HEAD
 from tests.helpers.commands import (
     assert_same_bytes,
     contents,
-    featurize,
+    featurize_from_here,
     featurize_here,
     fill,
     librosa_rows,
@@ -105,7 +105,7 @@ def mixed(tmp_path_factory):
     write_good(folder / "raw")
     assert featurize_here(folder / "raw", "--output", folder / "good.zarr") == 0
     write_bad(folder / "raw/bad")
-    done = featurize(folder / "raw", folder / "mixed.zarr")
+    done = featurize_from_here(folder / "raw", folder / "mixed.zarr", "--workers", 2)
     return open_table(folder / "mixed.zarr"), open_table(folder / "good.zarr"), done
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mimii
+from jobs.benchmark import files
 from jobs.benchmark.baselines import librosa_parts
 from jobs.benchmark.timing import Timing, time_around, time_featurize, time_process
 from tests.helpers.archives import pack_folder
@@ -142,14 +143,22 @@ def test_the_loop_computes_the_same_rows(tmp_path, way):
 
 def test_too_few_clips_are_refused_with_what_to_do(tmp_path):
     write_machines(tmp_path / "raw", 3)
-    done = run("benchmark", tmp_path / "raw", timeout=60)
+    done = run_here("benchmark", tmp_path / "raw")
     assert done.returncode == 2
     assert "jobs.synthesize" in done.stderr
 
 
-def test_a_program_that_fails_ends_it_with_1(tmp_path):
+def test_a_program_that_fails_ends_it_with_1(tmp_path, monkeypatch):
+    """What is timed before it, others test."""
+
+    def time_module(_module, _name, _listed, rows, _n_workers):
+        rows.touch()
+        return timing([])
+
+    monkeypatch.setattr(files, "time_module", time_module)
+    monkeypatch.setattr(files, "time_featurize", lambda *_: timing([[101, 102]]))
     write_machines(tmp_path / "raw", 32)
-    done = run("benchmark", tmp_path / "raw", "--rounds", 1, "--workers", 1, "--floor", "/bin/false", timeout=120)
+    done = run_here("benchmark", tmp_path / "raw", "--rounds", 1, "--workers", 1, "--floor", "/bin/false")
     assert done.returncode == 1
     assert "/bin/false" in done.stderr
 

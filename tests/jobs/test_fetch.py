@@ -17,7 +17,7 @@ import pytest
 from jobs import fetch
 from mimii.recordings.zenodo import Archive
 from mimii.storage.downloads import Retrying
-from tests.helpers.commands import ROOT, environment, featurize_here, open_table, run, wait_for
+from tests.helpers.commands import ROOT, environment, featurize_here, open_table, run_here, wait_for
 from tests.helpers.http_server import Behaviour, serve
 from tests.helpers.recordings import write_machines
 from tests.helpers.servers import client
@@ -157,8 +157,9 @@ def test_list(get, web, tmp_path, capsys):
     assert web.asked == []
 
 
-def test_list_names_the_archives_of_zenodo(tmp_path):
-    done = run("fetch", "--list", cwd=tmp_path)
+def test_list_names_the_archives_of_zenodo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("fetch", "--list")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 13
     assert "10,158,673,161  0890f7d3c2fd8448634e69ff1d66dd47" in done.stdout
@@ -175,8 +176,9 @@ def test_list_names_the_archives_of_zenodo(tmp_path):
     ],
     ids=str,
 )
-def test_wrong_usage(tmp_path, arguments, printed):
-    done = run("fetch", *arguments, cwd=tmp_path)
+def test_wrong_usage(tmp_path, monkeypatch, arguments, printed):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("fetch", *arguments)
     assert done.returncode == 2
     assert printed in done.stderr
     assert "0123" not in done.stderr
@@ -220,6 +222,7 @@ SCRIPT = textwrap.dedent(
     from mimii.storage.downloads import Retrying
     from mimii.recordings.zenodo import Archive
     downloads._PIECE_BYTES = 10_000
+    fetch._SECONDS_TO_STOP = 0.1
     archives = (Archive(6, "fan", sys.argv[1], int(sys.argv[2])),)
     retrying = Retrying(tries=2, first_wait=0.01, timeouts=(5.0, 600.0))
     sys.exit(fetch.main(["6_dB_fan", "--dest", sys.argv[3], "--base-url", sys.argv[4]], archives, retrying))

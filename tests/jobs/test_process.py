@@ -52,9 +52,8 @@ def interrupted(tmp_path):
     return run_and_interrupt
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("how", "times"), [("module", 1), ("module", 2), ("script", 2)])
 @pytest.mark.parametrize("at", ["jobs.options", "jobs.command", "numpy", "jobs.progress", "mimii.table.make"])
-@pytest.mark.parametrize("how", ["module", "script"])
 def test_an_interrupt_while_it_imports_and_plans_is_a_line(interrupted, raw, tmp_path, how, at, times):
     words = command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")
     if how == "script":

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.render import main
 from mimii.recordings.synthesis import wav_bytes
-from tests.helpers.commands import assert_same_bytes, contents, partial_files, run, wait_for
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, partial_files, run, wait_for
 from tests.helpers.faults import Gate, Run, kill_one
 from tests.helpers.recordings import noise, write_clip, write_machines
 from tests.helpers.servers import filesystem
@@ -416,7 +416,7 @@ def test_update_says_what_would_change_does_it_and_then_has_nothing_to_do(tmp_pa
 def test_something_elses_place_is_left_alone(raw, tmp_path, capsys, what):
     output = tmp_path / "out"
     if what == "a table":
-        assert run("featurize", raw, "--output", output, "--scheduler", "sync").returncode == 0
+        assert featurize_here(raw, "--output", output) == 0
     else:
         output.mkdir()
         (output / "thesis.txt").write_text("years of work")

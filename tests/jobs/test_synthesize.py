@@ -1,10 +1,10 @@
-"""The command that makes recordings, as a process."""
+"""The command that makes recordings."""
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.helpers.commands import contents, run
+from tests.helpers.commands import contents, run, run_here
 
 SMALL = ("--clips", 24, "--seconds", 0.5)
 
@@ -40,8 +40,8 @@ def test_it_prints_what_it_wrote_and_what_to_do_next(made):
 
 def test_another_run_writes_the_same_bytes_and_another_seed_others(made, tmp_path):
     dest, _ = made
-    assert run("synthesize", tmp_path / "same", *SMALL).returncode == 0
-    assert run("synthesize", tmp_path / "other", *SMALL, "--seed", 1).returncode == 0
+    assert run_here("synthesize", tmp_path / "same", *SMALL).returncode == 0
+    assert run_here("synthesize", tmp_path / "other", *SMALL, "--seed", 1).returncode == 0
     expected, other = contents(dest), contents(tmp_path / "other")
     assert contents(tmp_path / "same") == expected
     assert other.keys() == expected.keys()
@@ -51,12 +51,12 @@ def test_another_run_writes_the_same_bytes_and_another_seed_others(made, tmp_pat
 def test_it_resumes_and_skips_files_that_exist(made, tmp_path):
     expected = contents(made[0])
     dest = tmp_path / "raw"
-    run("synthesize", dest, "--clips", 10, "--seconds", 0.5)
+    run_here("synthesize", dest, "--clips", 10, "--seconds", 0.5)
     paths = sorted(dest.rglob("*.wav"))
     paths[0].write_text("mine")
     paths[1].unlink()
     kept = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths if path.exists()}
-    done = run("synthesize", dest, *SMALL)
+    done = run_here("synthesize", dest, *SMALL)
     assert "9 were there already" in done.stdout
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in kept} == kept
     mine = str(paths[0].relative_to(dest))
@@ -65,7 +65,7 @@ def test_it_resumes_and_skips_files_that_exist(made, tmp_path):
 
 def test_options_choose_machines_snr_number_and_length(tmp_path):
     chosen = ("--clips", 8, "--seconds", 0.25, "--snr", -6, "--machines", "pump", "valve")
-    assert run("synthesize", tmp_path, *chosen).returncode == 0
+    assert run_here("synthesize", tmp_path, *chosen).returncode == 0
     paths = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.wav")]
     assert len(paths) == 8
     assert {path.parts[0] for path in paths} == {"-6_dB_pump", "-6_dB_valve"}
@@ -75,7 +75,7 @@ def test_options_choose_machines_snr_number_and_length(tmp_path):
 def test_a_fault_is_in_the_sound_and_not_only_in_the_name(made):
     folder = made[0] / "6_dB_slider/slider/id_00"
     assert not (folder / "abnormal").exists()
-    run("synthesize", made[0].parent / "more", "--clips", 8, "--seconds", 2, "--machines", "slider")
+    run_here("synthesize", made[0].parent / "more", "--clips", 8, "--seconds", 2, "--machines", "slider")
     folder = made[0].parent / "more/6_dB_slider/slider/id_00"
     spectra = {}
     for label in ("normal", "abnormal"):
@@ -90,7 +90,7 @@ def test_a_fault_is_in_the_sound_and_not_only_in_the_name(made):
 @pytest.mark.parametrize("dest", ["file", "file/below"])
 def test_a_file_in_the_way_ends_it_with_status_1_and_a_message(tmp_path, dest):
     (tmp_path / "file").write_text("mine")
-    done = run("synthesize", tmp_path / dest, *SMALL)
+    done = run_here("synthesize", tmp_path / dest, *SMALL)
     assert done.returncode == 1
     assert "synthesize: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -110,7 +110,7 @@ def test_a_file_in_the_way_ends_it_with_status_1_and_a_message(tmp_path, dest):
     ],
 )
 def test_wrong_usage_ends_with_status_2(tmp_path, wrong):
-    done = run("synthesize", *([tmp_path / "raw", *wrong] if wrong else []))
+    done = run_here("synthesize", *([tmp_path / "raw", *wrong] if wrong else []))
     assert done.returncode == 2
     assert "usage:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -118,7 +118,7 @@ def test_wrong_usage_ends_with_status_2(tmp_path, wrong):
 
 
 def test_help_mentions_every_option():
-    done = run("synthesize", "--help")
+    done = run_here("synthesize", "--help")
     assert done.returncode == 0
     for option in ("DEST", "--clips", "--seconds", "--snr", "--seed", "--machines"):
         assert option in done.stdout
