@@ -51,7 +51,7 @@ examples:
   python -m jobs.synthesize data/raw                     make recordings to try it on
   python -m jobs.featurize                               data/raw to data/processed/features.zarr
   python -m jobs.featurize data/raw/6_dB_fan --dry-run   what would be done?
-  python -m jobs.featurize --list my.csv --preset dcase2020 --output my.zarr
+  python -m jobs.featurize --list my.csv --preset dcase --output my.zarr
   python -m jobs.featurize data/raw/6_dB_fan.zip --output s3://bucket/features.zarr
   python -m jobs.featurize tonight --update              add the recordings of tonight
 """

@@ -26,6 +26,8 @@ REASONS_ARE_IN = (
     "features/decode",
     "features/sndfile",
     "features/loading",
+    "features/recording",
+    "features/resampling",
     "features/mel",
     "recordings/catalogue",
     "recordings/sources",
@@ -48,13 +50,17 @@ NO_REASONS = {
     "FLAC does not take {} Hz",  # of the sound in a report
     "possibly a pipe",  # of libsndfile, and what is said in its place
     "no MPEG audio that can be decoded",
+    "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
+    "recordings have other sample rates than the features, %d Hz: %s. They become bad clips; --sample-rate %d resamples "
+    "them (sample_rate=%d in Python); or make a table for each rate",
+    "clips must be what mimii.find_recordings returns",
     # parts of reasons
-    "{} samples at {} Hz",
+    "{} have {} Hz",
     "to more than",
     "to {} and not to",
     "exit status {}",
 }
-"""Messages of jobs that stop, and parts of reasons that are found whole elsewhere."""
+"""Messages of jobs that stop, warnings, and parts of reasons that are found whole elsewhere."""
 
 
 def sentences(module: str) -> set[str]:
