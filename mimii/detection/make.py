@@ -40,6 +40,7 @@ from mimii.recordings import (
     LABEL_NAMES,
     Catalogue,
     Clip,
+    Identity,
     SourceError,
     find_recordings,
     machine_name,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CLIPS_A_TASK = 32
+_PART = ("path", "channel", "start_s")
 _DEAF = (
     "%s: its features do not say how loud a clip is (scale %s), so a machine that is only louder or quieter than usual "
     "counts as normal. Features of --preset mimii-baseline or dcase do"
@@ -113,7 +115,7 @@ class Report:
         import pandas as pd
 
         lines = [line for machine, outcome in self.results for line in _describe_clips(machine, outcome, self.columns)]
-        frame = pd.DataFrame(lines, columns=["path", "machine", "label", "score", "threshold", "verdict"])
+        frame = pd.DataFrame(lines, columns=[*_PART, "machine", "label", "score", "threshold", "verdict"])
         return frame.sort_values("score", ascending=False, ignore_index=True)
 
 
@@ -322,7 +324,16 @@ def _choose_model(clip: Clip, detectors: Mapping[str, Detector], spec: FeatureSp
     near = [key for key, detector in detectors.items() if detector.machine.startswith(f"{name}-")]
     if exact:
         return exact[0]
-    return near[0] if len(near) == 1 and math.isnan(who.snr_db) and who.machine_id else ""
+    if not who.machine_id:
+        return _by_folder(clip.path, {one.machine: key for key, one in detectors.items()}, channel)
+    return near[0] if len(near) == 1 and math.isnan(who.snr_db) else ""
+
+
+def _by_folder(path: str, keys: Mapping[str, str], channel: str) -> str:
+    """Return the key of the model of the machine that a folder above is named after, the nearest first."""
+    folders = reversed(path.split("/")[:-1])
+    names = (machine_name(Identity(machine_id=folder)) + channel for folder in folders)
+    return next((keys[name] for name in names if name in keys), "")
 
 
 def _tasks(

@@ -38,6 +38,7 @@ from mimii.engine import (
     provenance,
     tasks_to_results,
 )
+from mimii.features import complete_spec
 from mimii.storage import DEFAULT_ACCESS, Access, Objects
 from mimii.table import Columns
 
@@ -126,7 +127,8 @@ class FindingsOutput(InPlace):
     def differences(self, existing: Existing) -> list[str]:
         """Say how the results at the output differ: a table that has grown is the same table."""
         there, now = existing.attributes, self._about()
-        found = [line for group in ("training", "spec") for line in changed(there.get(group, {}), now[group])]
+        found = changed(there.get("training", {}), now["training"])
+        found += changed(complete_spec(there.get("spec", {})), now["spec"])
         if there.get("table") != now["table"]:
             found.append(f"table: {', '.join(there.get('sources', ()))} there, {self.source} now")
         return found or changed(there, {"format": _FORMAT})

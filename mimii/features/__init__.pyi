@@ -50,5 +50,6 @@ from .spec import PRESETS as PRESETS
 from .spec import SPEC_EXPECTED as SPEC_EXPECTED
 from .spec import FeatureSpec as FeatureSpec
 from .spec import SpecError as SpecError
+from .spec import complete_spec as complete_spec
 from .spec import n_frames as n_frames
 from .spec import n_rows as n_rows

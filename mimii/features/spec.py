@@ -186,6 +186,11 @@ class FeatureSpec:
         return dataclasses.asdict(self)
 
 
+def complete_spec(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored spec with the parameters that earlier versions did not have: they computed as their defaults."""
+    return FeatureSpec().as_dict() | dict(stored)
+
+
 def _is_number(value: Any) -> bool:  # noqa: ANN401  what a user gave
     return isinstance(value, int | float) and math.isfinite(value)
 

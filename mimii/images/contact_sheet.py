@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from mimii.engine import as_unicode, compute_spectrograms, digest
-from mimii.features import ClipTask, power_to_db
+from mimii.features import ClipTask, FeatureSpec, power_to_db
 from mimii.images.album import Album, album_origins
 from mimii.images.drawings import Panel, draw_overview
-from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip
+from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip, part_words
 from mimii.storage import ReadOptions
 
 _MOST_PAIRS = 16
@@ -31,7 +31,7 @@ def digest_contact_sheet(album: Album, problems: Sequence[str]) -> str:
     good, pairs = _choose(album, problems)
     clips = [clip for pair in pairs for clip in pair if clip is not None]
     shown = [(origin, album.pictures(clip)[0]) for clip, origin in zip(clips, album_origins(album, clips), strict=True)]
-    titles = [_title(album.catalogue.clips[clip]) for clip in clips]
+    titles = [_title(album.catalogue.clips[clip], album.catalogue.spec) for clip in clips]
     places = [[clip is not None for clip in pair] for pair in pairs]
     values = (album.made, [(origin, picture.start, picture.stop) for origin, picture in shown], titles, places)
     return f"{digest(repr((values, _caption(album, good) if good else ''))):x}"
@@ -71,7 +71,7 @@ def _load(album: Album, clips: Sequence[int], read_options: ReadOptions) -> dict
         if not clip.fault:
             first = album.pictures(clip.input.clip)[0]
             decibel = power_to_db(clip.value[first.start : first.stop], catalogue.spec)
-            panels[clip.input.clip] = Panel(_title(catalogue.clips[clip.input.clip]), decibel)
+            panels[clip.input.clip] = Panel(_title(catalogue.clips[clip.input.clip], catalogue.spec), decibel)
     return panels
 
 
@@ -87,13 +87,13 @@ def _snr(clip: Clip) -> float:
     return 0.0 if math.isnan(clip.identity.snr_db) else clip.identity.snr_db
 
 
-def _title(clip: Clip) -> str:
-    identity = clip.identity
+def _title(clip: Clip, spec: FeatureSpec) -> str:
+    identity, part = clip.identity, part_words(clip, spec)
     if identity.label not in (NORMAL, ABNORMAL):
-        return as_unicode(clip.path.rpartition("/")[2])
+        return ", ".join(filter(None, (as_unicode(clip.path.rpartition("/")[2]), part)))
     machine = f"{identity.machine_type} {identity.machine_id}".strip()
     snr = "" if math.isnan(identity.snr_db) else f"{identity.snr_db:g} dB"
-    return ", ".join(filter(None, (machine, snr, LABEL_NAMES[identity.label])))
+    return ", ".join(filter(None, (machine, snr, LABEL_NAMES[identity.label], part)))
 
 
 def _caption(album: Album, good: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ from mimii.engine import (
     record_key,
     windows_to_partitions,
 )
+from mimii.features import complete_spec
 from mimii.images.album import (
     EARLIER_FORMAT,
     FORMAT,
@@ -211,7 +212,9 @@ class AlbumOutput(InPlace):
     def _other_look(self, existing: Existing) -> list[str]:
         """Say how the images that are there differ, whichever clips they are of."""
         there, now = existing.attributes, json.loads(json.dumps(_about(self.album)))
-        found = [line for group in ("spec", "style") for line in changed(there.get(group, {}), now[group])]
+        found = changed(complete_spec(there.get("spec", {})), now["spec"]) + changed(
+            there.get("style", {}), now["style"]
+        )
         if there.get("window") != self.album.window:
             found.append(f"window: {there.get('window')} s there, {self.album.window} s now")
         if any(line.startswith("colormap:") for line in found):

@@ -35,6 +35,7 @@ from .remarks import warn_of_left_out as warn_of_left_out
 from .segments import Rests as Rests
 from .segments import clip_name as clip_name
 from .segments import cut_recordings as cut_recordings
+from .segments import part_words as part_words
 from .segments import seconds as seconds
 from .sources import SourceError as SourceError
 from .sources import find_clips as find_clips

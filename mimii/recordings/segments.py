@@ -55,9 +55,14 @@ def cut_recordings(recordings: Iterable[Clip], spec: FeatureSpec) -> tuple[list[
 
 def clip_name(clip: Clip, spec: FeatureSpec) -> str:
     """Return the path of a clip, and which part of the recording it is, where others may be clips, too."""
+    return ", ".join(filter(None, (clip.path, part_words(clip, spec))))
+
+
+def part_words(clip: Clip, spec: FeatureSpec) -> str:
+    """Say which part of its recording a clip is, where others may be clips, too; empty where not."""
     parts = [f"channel {clip.channel}"] if spec.channel == ALL else []
     parts += [f"from {clip.start_s:g} s"] if spec.segment is not None else []
-    return ", ".join([clip.path, *parts])
+    return ", ".join(parts)
 
 
 def part_name(clip: Clip, spec: FeatureSpec) -> str:

@@ -35,7 +35,7 @@ from mimii.engine import (
     provenance,
     record_key,
 )
-from mimii.features import band_centres
+from mimii.features import band_centres, complete_spec
 from mimii.recordings import GOOD, Identity, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, is_remote
 from mimii.table import statistics
@@ -219,7 +219,9 @@ class TableOutput:
             if there["fingerprint"] != plan.grown_from:
                 raise self._has_changed()
             return []
-        found = changed(there.get("spec", {}), plan.catalogue.spec.as_dict()) + changed(there, {"format": FORMAT})
+        found = changed(complete_spec(there.get("spec", {})), plan.catalogue.spec.as_dict()) + changed(
+            there, {"format": FORMAT}
+        )
         if not found and there.get("clips_digest") != _digest(plan):
             found += clip_differences(self.objects, existing, plan)
         shard_rows = there.get("shard_rows")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mimii.recordings import ABNORMAL, NORMAL, SNRS, Archive
@@ -39,9 +40,10 @@ _MOST_NAMED = 3
 
 
 def count_clips(columns: Mapping[str, NDArray[Any]]) -> dict[Machine, tuple[int, int]]:
-    """Count the clips, normal and abnormal, of the machines that MIMII has."""
+    """Count the recordings, normal and abnormal, of the machines that MIMII has."""
     names = ("machine_type", "machine_id", "snr_db", "label")
-    counts = Counter(zip(*(columns[name].tolist() for name in names), strict=True))
+    _, firsts = np.unique(columns["path"].astype(str), return_index=True)  # a recording may be several clips
+    counts = Counter(zip(*(columns[name][firsts].tolist() for name in names), strict=True))
     machines = sorted({(kind, name, snr) for kind, name, snr, _ in counts if (kind, name) in COUNTS and snr in SNRS})
     return {machine: (counts[*machine, NORMAL], counts[*machine, ABNORMAL]) for machine in machines}
 

@@ -78,7 +78,7 @@ def test_a_line_for_each_machine(report, table):
 
 def test_a_line_for_each_test_clip_the_highest_score_first(report, table):
     frame, opened = report.clips, open_table(table)
-    assert list(frame.columns) == ["path", "machine", "label", "score", "threshold", "verdict"]
+    assert list(frame.columns) == ["path", "channel", "start_s", "machine", "label", "score", "threshold", "verdict"]
     assert sorted(frame.path) == sorted(opened.path.to_numpy()[opened.split.to_numpy() == "test"].tolist())
     assert frame.score.is_monotonic_decreasing
     assert frame.index.tolist() == list(range(len(frame)))
