@@ -51,8 +51,10 @@ NO_REASONS = {
     "possibly a pipe",  # of libsndfile, and what is said in its place
     "no MPEG audio that can be decoded",
     "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
-    "recordings have other sample rates than the features, %d Hz: %s. They become bad clips; --sample-rate %d resamples "
-    "them (sample_rate=%d in Python); or make a table for each rate",
+    (
+        "recordings have other sample rates than the features, %d Hz: %s. They become bad clips; "
+        "--sample-rate %d resamples them (sample_rate=%d in Python); or make a table for each rate"
+    ),
     "clips must be what mimii.find_recordings returns",
     # parts of reasons
     "{} have {} Hz",
