@@ -25,12 +25,12 @@ from jobs.options import (
     add_storage_options,
     count,
     describe_changes,
-    has_spec,
     location,
     open_output,
     output_access,
     read_options_of,
     scheduler_of,
+    spec_changes,
     spec_of,
 )
 from jobs.process import began
@@ -197,9 +197,9 @@ def _plan_table(
 def _spec(
     options: argparse.Namespace, clips: recordings.Recordings, there: engine.Existing | None
 ) -> features.FeatureSpec:
-    """Return what to compute: of a table that grows, what it has, unless an option says otherwise."""
-    if there and not has_spec(options):
-        return features.FeatureSpec(**there.attributes["spec"])
+    """Return what to compute: of a table that grows, what it has, but for what an option says."""
+    if there and not options.preset:
+        return features.FeatureSpec(**there.attributes["spec"]).changed(**spec_changes(options))
     return spec_of(options, recordings.commonest_sample_rate(clips))
 
 

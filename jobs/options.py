@@ -301,19 +301,15 @@ def scheduler_of(options: argparse.Namespace) -> Where:
     return Where(options.scheduler, options.workers, adapt=adapt, timeout=options.timeout)
 
 
-def has_spec(options: argparse.Namespace) -> bool:
-    """Say whether an option says what to compute."""
-    return bool(options.preset or _spec_changes(options))
-
-
-def _spec_changes(options: argparse.Namespace) -> dict[str, Any]:
+def spec_changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters that options name."""
     given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(FeatureSpec)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureSpec:
     """Return the preset with the options that change it; without --sample-rate at the rate of most clips."""
-    changes = _spec_changes(options)
+    changes = spec_changes(options)
     if options.sample_rate is None and commonest_rate:
         changes["sample_rate"] = commonest_rate
     return FeatureSpec.preset(options.preset or DEFAULT_PRESET, **changes)

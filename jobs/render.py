@@ -251,21 +251,26 @@ def _show_plan(
 
 
 def _describe_plan(album: images.Album) -> dict[str, str]:
+    from jobs.described import describe_parts, describe_spec
+
     spec, style = album.catalogue.spec, album.style
     pictures = [picture for clip in range(len(album.names)) for picture in album.pictures(clip)]
     sizes = Counter(map(album.size, pictures)).most_common(1)
     size = f", most of them {sizes[0][0][0]} x {sizes[0][0][1]} pixels" if sizes else ""
-    shown = {name: value for name, value in spec.as_dict().items() if name != "frames"}
     return {
-        "spectrogram": ", ".join(f"{name} {value}" for name, value in shown.items()),
+        **describe_parts(album.catalogue),
+        "spectrogram": describe_spec(spec, without=("frames",)),
         "images": f"{len(pictures):,} {style.format.upper()}{size}",
         "batches": f"{album.n_tasks:,}, a task each",
     }
 
 
 def _describe_run(album: images.Album, run: mimii.Run) -> dict[str, str]:
+    from jobs.described import describe_parts
+
     n_images = sum(len(album.pictures(clip)) for clip in range(len(album.names)) if clip not in run.bad)
     return {
+        **describe_parts(album.catalogue),
         "images": f"{n_images:,} {album.style.format.upper()}",
         "batches": f"{len(run.computed):,} rendered, {album.n_tasks - len(run.computed):,} there already",
     }

@@ -17,6 +17,7 @@ from mimii.recordings.remarks import (
     assume_normal,
     list_homes,
     warn_of_merged,
+    warn_of_merged_columns,
     warn_of_unmatched,
 )
 from mimii.recordings.sources import Found, find_files
@@ -155,6 +156,7 @@ def _find(places: Sequence[str], tables: Sequence[str], layout: Layout | None, a
     _warn_of_copies(clips)
     if layout:
         warn_of_unmatched(layout, clips, listed)
+        warn_of_merged_columns(layout, clips)
     return Found(clips, found.left_out)
 
 

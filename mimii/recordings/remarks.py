@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,24 @@ def warn_of_merged(clips: Iterable[Clip], homes: dict[str, Home]) -> None:
         _log.warning(
             "different folders count as one machine: %s in %s and %s%s; %s",
             *(*map(printable, (name, one, other)), more, _APART),
+        )
+
+
+def warn_of_merged_columns(layout: Layout, clips: Iterable[Clip]) -> None:
+    """Warn where a layout takes folders for columns, such as ``{site}``, and machines of several are one by their id."""
+    folders = {name for name in re.findall(r"\{(\w+)", layout.pattern.rpartition("/")[0])}
+    said = defaultdict[tuple[str, str, str], dict[tuple[tuple[str, str], ...], None]](dict)
+    for clip in clips:
+        who = clip.identity
+        if who.machine_id and (columns := tuple(one for one in who.columns if one[0] in folders)):
+            said[who.machine_type, who.machine_id, f"{who.snr_db:g}"][columns] = None
+    merged = {machine: list(values) for machine, values in said.items() if len(values) > 1}
+    if merged:
+        (_, machine_id, _), (one, other, *_) = next(iter(merged.items()))
+        names = ["/".join(printable(text) for _, text in columns) for columns in (one, other)]
+        _log.warning(
+            "different folders count as one machine: %s of %s and of %s; %s",
+            *(printable(machine_id), *names, "name that folder {machine_type} in --layout to keep them apart"),
         )
 
 

@@ -494,8 +494,8 @@ def test_channels_segments_and_rows_are_as_the_options_say(stereo, tmp_path, cap
     more = ("--fmin", 50, "--fmax", 7000, "--win-length", 800, "--stride", 2, "--dtype", "float16", "--frames", 3)
     assert featurize_here(stereo, "--output", tmp_path / "t", *options, *more) == 0
     said = capsys.readouterr().out
-    assert re.search(r"channels +each is a clip: 2 of them", said)
-    assert re.search(r"segments +of 0.4 s, 0.1 s shared with the one before; of the ends, \d+ are shorter clips", said)
+    assert re.search(r"channels +each is a clip of its own, up to 2 of a recording", said)
+    assert re.search(r"segments +of 0.4 s, 0.1 s shared with the one before; at the ends \d+ shorter ones", said)
     assert "level" not in said
     table = open_table(tmp_path / "t")
     how = {"channel": "all", "segment": 0.4, "overlap": 0.1, "fmin": 50, "fmax": 7000, "win_length": 800}
