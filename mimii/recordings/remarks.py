@@ -99,8 +99,8 @@ def warn_of_merged(clips: Iterable[Clip], homes: dict[str, Home]) -> None:
 
 
 def warn_of_merged_columns(layout: Layout, clips: Iterable[Clip]) -> None:
-    """Warn where a layout takes folders for columns, such as ``{site}``, and machines of several are one by their id."""
-    folders = {name for name in re.findall(r"\{(\w+)", layout.pattern.rpartition("/")[0])}
+    """Warn where a layout takes folders for columns, such as ``{site}``, and several of them have one machine."""
+    folders = set(re.findall(r"\{(\w+)", layout.pattern.rpartition("/")[0]))
     said = defaultdict[tuple[str, str, str], dict[tuple[tuple[str, str], ...], None]](dict)
     for clip in clips:
         who = clip.identity

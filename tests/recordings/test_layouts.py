@@ -172,10 +172,11 @@ def test_recordings_are_what_a_layout_says_and_others_are_counted(raw, caplog):
     with caplog.at_level(logging.WARNING):
         clips = mimii.find_recordings(raw, layout=PATTERN)
     assert said(clips) == SAID
-    [message] = [record.getMessage() for record in caplog.records]
-    assert message == (
+    unmatched, merged = [record.getMessage() for record in caplog.records]
+    assert unmatched == (
         f"1 of 4 recordings do not match the layout {PATTERN}, such as {raw}/notes.wav: nothing is known of them"
     )
+    assert "press7 of siteA and of siteB" in merged
 
 
 def test_a_layout_holds_in_archives_and_on_s3(raw, tmp_path, moto, use):
@@ -203,7 +204,7 @@ def test_a_list_knows_better_than_a_layout_and_columns_of_both_are_kept(raw, cap
         ("", UNKNOWN, (("operator", "Bob"),)),
         ("press7", ABNORMAL, (("operator", "Ann"), ("site", "siteA"))),
     ]
-    assert not caplog.records  # what is listed may be anywhere
+    assert "match the layout" not in caplog.text  # what is listed may be anywhere
 
 
 def test_columns_of_a_layout_are_columns_of_the_frame(raw):
@@ -215,3 +216,16 @@ def test_columns_of_a_layout_are_columns_of_the_frame(raw):
 def test_a_wrong_layout_is_an_error_of_a_value(tmp_path):
     with pytest.raises(ValueError, match=r"layout '\{site': a brace"):
         mimii.find_recordings(tmp_path, layout="{site")
+
+
+def test_machines_that_a_layout_gives_one_id_in_several_folders_are_warned_of(tmp_path, caplog):
+    for site in ("north", "south"):
+        write_clip(tmp_path / site / "press7" / "normal" / "1.wav", len(site))
+        write_clip(tmp_path / site / f"pump-{site}" / "normal" / "1.wav", 10 + len(site))
+    found = mimii.find_recordings(tmp_path, layout="{site}/{machine_id}/{label}/*.wav")
+    assert len(found) == 4
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith("different folders count as one machine: press7 of north and of south; name that folder")
+    caplog.clear()
+    mimii.find_recordings(tmp_path, layout="{machine_type}/{machine_id}/{label}/*.wav")
+    assert not caplog.records
