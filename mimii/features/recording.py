@@ -87,6 +87,7 @@ class OpenRecording:
         self._channels = sorted({one.channel for one in inputs})
         self._opener: Opener | None = None
         self._file: BinaryIO | None = None
+        self._header: Header | None = None
         self._forward: _ForwardDecoder | None = None
         self._segment: Segment | None = None
         self._decoded: dict[int, FloatArray] = {}
@@ -130,14 +131,15 @@ class OpenRecording:
             self._forward.close()
         if self._file:
             self._file.close()
-        self._file, self._forward, self._decoded = None, None, {}
+        self._file, self._header, self._forward, self._decoded = None, None, None, {}
 
     def _decode(self, one: Input, opener: Opener) -> dict[int, FloatArray]:
-        if self._file is None or opener is not self._opener:
+        if self._file is None or self._header is None or opener is not self._opener:
             self.close()
             self._file, self._opener = opener(), opener
-        header = _read_planned(self._file, one)
-        if header.can_seek:
+            self._header = _read_planned(self._file, one)
+        header = self._header
+        if header.can_seek and one.place.is_sought_at_once:
             samples = read_segment(self._file, header, self._channels, one.segment)
         else:
             if self._forward is None or self._forward.start > one.segment.start:

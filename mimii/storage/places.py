@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 
 S3 = "s3://"
+MOST_WHOLE = 64 << 20
+"""Recordings up to so many bytes are read whole; larger ones in blocks."""
+
 STORED = 0
 """The method of a member of an archive that is not compressed."""
 
@@ -72,6 +75,11 @@ class Place:
     def is_stored(self) -> bool:
         """Whether its bytes are as they are, not compressed within an archive."""
         return self.member is None or self.member.method == STORED
+
+    @property
+    def is_sought_at_once(self) -> bool:
+        """Whether any byte can be read without those before it: not in a large member, inflated as it is read."""
+        return self.is_stored or self.size <= MOST_WHOLE
 
     @property
     def fetched(self) -> int:

@@ -10,11 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mimii.storage import s3, zips
 from mimii.storage.access import DEFAULT_ACCESS, Access
-from mimii.storage.places import Place, is_remote
+from mimii.storage.places import MOST_WHOLE, Place, is_remote
 from mimii.storage.seekable import SeekableFile
-
-MOST_WHOLE = 64 << 20
-"""Recordings up to so many bytes are read whole; larger ones in blocks."""
 
 _MOST_AHEAD = 64 << 20
 _SMALL_BLOCK, _MEDIUM_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20

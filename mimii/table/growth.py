@@ -8,6 +8,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,7 @@ REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
 
 _IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label", "domain", "attributes", "recorded_at")
+_SAID_NOTHING: Mapping[str, str] = MappingProxyType({})
 _PART = ("channel", "start_s", "duration_s")
 _READ = ("path", *_PART, *_IDENTITY, "split", "n_rows", "status")
 
@@ -154,13 +157,13 @@ def read_state(objects: Objects, existing: Existing) -> State:
 
 def _by_clip(types: Mapping[str, str], columns: Mapping[str, list[Any]]) -> Sequence[Mapping[str, str]]:
     """Return what the columns of lists say of each clip, as a list says it; without those that say nothing."""
-    by_clip: list[dict[str, str]] = [{} for _ in columns["path"]]
+    by_clip = dict[int, dict[str, str]]()
     for name, data_type in types.items():
-        for one, value in zip(by_clip, columns[name], strict=True):
+        for clip, value in enumerate(columns[name]):
             text = value if data_type == "string" else "" if math.isnan(value) else repr(value)
             if text:
-                one[name] = text
-    return by_clip
+                by_clip.setdefault(clip, {})[name] = text
+    return [by_clip.get(clip, _SAID_NOTHING) for clip in range(len(columns["path"]))]
 
 
 def _sorted(of_list: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -247,7 +250,8 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     match = _match(plan, state)
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
     gone = _find_gone(plan, state, match) if prune else []
-    return _describe(plan, state, match, added, gone, _grown_plan(plan, state, match, added, gone))
+    out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED) | _find_broken(plan, state, match)
+    return _describe(plan, state, match, added, gone, _grown_plan(plan, state, match, added, out))
 
 
 def _types(plan: TablePlan, state: State) -> dict[str, str]:
@@ -306,19 +310,38 @@ def _match(plan: TablePlan, state: State) -> _Match:
 def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
     """Return the clips below the sources that are not there any more."""
     roots = [absolute(source).rstrip("/") for source in plan.sources]
-    status, taken = state.columns["status"], set(match.there.values()) | match.outgrown
+    status, taken, uncut = state.columns["status"], set(match.there.values()) | match.outgrown, _uncut(plan)
     return [
         clip
         for clip, path in enumerate(map(absolute, state.paths))
         if clip not in taken
+        and path not in uncut
         and status[clip] not in (REMOVED, REPLACED)
         and any(path == root or path.startswith(f"{root}/") for root in roots)
     ]
 
 
-def _grown_plan(plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int]) -> TablePlan:
+def _find_broken(plan: TablePlan, state: State, match: _Match) -> dict[int, str]:
+    """Return the other parts of recordings that turned out to be bad as a whole, and why."""
+    bad = {path: problem for path, problem in _uncut(plan).items() if not is_unreadable(problem)}
+    taken, status = set(match.there.values()), state.columns["status"]
+    return {
+        clip: bad[absolute(path)]
+        for clip, path in enumerate(state.paths if bad else ())
+        if absolute(path) in bad and clip not in taken and status[clip] not in (REMOVED, REPLACED)
+    }
+
+
+def _uncut(plan: TablePlan) -> dict[str, str]:
+    """Return the recordings of which it is not known now which parts they have, and why."""
+    pairs = zip(plan.catalogue.clips, plan.catalogue.problems, strict=True)
+    return {str(clip.place): problem for clip, problem in pairs if clip.segment is None}
+
+
+def _grown_plan(
+    plan: TablePlan, state: State, match: _Match, added: Sequence[int], out: Mapping[int, str]
+) -> TablePlan:
     found, readable, n_there = match.found, match.readable, len(state.paths)
-    out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED)
     old = [_old_clip(plan, state, clip, found.get(clip)) for clip in range(n_there)]
     new = [plan.catalogue.clips[clip] for clip in added]
     problems = [out.get(clip, _old_problem(plan, state, clip, readable.get(clip))) for clip in range(n_there)]
@@ -434,7 +457,7 @@ def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
     if grown.columns:
         before, now = state.of_lists[clip], dict(who.columns)
         values += [(name, before.get(name, ""), now.get(name, "")) for name in grown.columns]
-    if all(before == now or before != before for _, before, now in values):  # noqa: PLR0124  NaN
+    if all(before == now or (before != before and now != now) for _, before, now in values):  # noqa: PLR0124  NaN
         return ""
     said = [(name, _say(name, before), _say(name, now)) for name, before, now in values]
     return ", ".join(f"{name} {before} -> {now}" for name, before, now in said if before != now)
@@ -443,6 +466,8 @@ def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
 def _say(name: str, value: Any) -> str:  # noqa: ANN401  a value of any column
     if name == "snr_db":
         return f"{np.float32(value):g}"
+    if name == "recorded_at":
+        return "none" if math.isnan(value) else datetime.fromtimestamp(value, UTC).isoformat()
     return LABEL_NAMES[int(value)] if name == "label" else as_unicode(str(value)) or "none"
 
 

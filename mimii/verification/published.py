@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mimii.recordings import ABNORMAL, NORMAL, SNRS, Archive
@@ -42,7 +41,7 @@ _MOST_NAMED = 3
 def count_clips(columns: Mapping[str, NDArray[Any]]) -> dict[Machine, tuple[int, int]]:
     """Count the recordings, normal and abnormal, of the machines that MIMII has."""
     names = ("machine_type", "machine_id", "snr_db", "label")
-    _, firsts = np.unique(columns["path"].astype(str), return_index=True)  # a recording may be several clips
+    firsts = list({path: clip for clip, path in enumerate(columns["path"].tolist())}.values())  # one a recording
     counts = Counter(zip(*(columns[name][firsts].tolist() for name in names), strict=True))
     machines = sorted({(kind, name, snr) for kind, name, snr, _ in counts if (kind, name) in COUNTS and snr in SNRS})
     return {machine: (counts[*machine, NORMAL], counts[*machine, ABNORMAL]) for machine in machines}

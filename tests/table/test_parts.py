@@ -1,5 +1,6 @@
 """Tables whose clips are channels and segments of recordings of any rate: right, resumable and growing."""
 
+import dataclasses
 import warnings
 import zipfile
 
@@ -182,6 +183,37 @@ def test_a_recording_that_goes_on_gets_its_new_segments_and_a_new_last_one(tmp_p
     table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True, prune=True)
     assert oracle.check_table(open_table(tmp_path / "t"), PRESET.changed(segment=0.5)) == 3
     assert mimii.verify(tmp_path / "t", str(tmp_path / "raw")).is_right
+
+
+def test_a_recording_that_becomes_bad_is_bad_in_all_of_its_parts_and_good_again_later(tmp_path):
+    path = write_clip(tmp_path / "raw" / "line.wav", 1, 25_000)
+    write_clip(tmp_path / "raw" / "other.wav", 2, 25_000)
+    good = path.read_bytes()
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5})
+    path.write_bytes(b"no longer audio" * 100)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True, prune=True)
+    table = open_table(tmp_path / "t")
+    assert [status == "ok" for status in table.status.values] == [False] * 4 + [True] * 4
+    assert all("not audio" in status for status in table.status.values[:4])
+    assert table.features.values[np.isin(table.row_clip.values, range(4))].size
+    assert np.isnan(table.features.values[np.isin(table.row_clip.values, range(4))]).all()
+    assert mimii.verify(tmp_path / "t", str(tmp_path / "raw")).is_right
+    path.write_bytes(good)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True)
+    assert oracle.check_table(open_table(tmp_path / "t"), PRESET.changed(segment=0.5)) == 8
+
+
+def test_a_recording_that_cannot_be_read_for_the_moment_keeps_all_of_its_parts(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "raw" / "line.wav", 1, 25_000)
+    write_clip(tmp_path / "raw" / "other.wav", 2, 25_000)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5})
+    before = open_table(tmp_path / "t").load()
+    clips = mimii.find_recordings(tmp_path / "raw")
+    problem = "cannot be read: Input/output error"
+    broken = [dataclasses.replace(one, problem=problem, header=None) if one.path == str(path) else one for one in clips]
+    monkeypatch.setattr(mimii, "find_recordings", lambda _: mimii.Recordings(broken, clips.sources))
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True, prune=True)
+    xarray.testing.assert_identical(open_table(tmp_path / "t").load().drop_attrs(), before.drop_attrs())
 
 
 def test_a_table_of_other_channels_or_segments_does_not_grow(raw, tmp_path):
