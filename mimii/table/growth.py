@@ -393,8 +393,10 @@ def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mappi
     clips, sources = list(found), list(found.values())
     for name in ("version", "archive"):
         getattr(origins, name)[clips] = getattr(plan.origins, name)[sources]
+    now = {clip.recording[1]: index for index, clip in enumerate(plan.catalogue.clips) if clip.segment is None}
     for clip, status in out.items():
-        origins.version[clip] = digest(status)
+        index = None if status in (REMOVED, REPLACED) else now[absolute(state.paths[clip])]
+        origins.version[clip] = digest(status) if index is None else plan.origins.version[index]
     return origins
 
 

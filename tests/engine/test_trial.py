@@ -16,7 +16,7 @@ import pytest
 
 from mimii.engine import Pipeline, Where, compute, connect, tasks_to_results
 from mimii.engine.trial import find_fatal
-from mimii.features import Fault, loading
+from mimii.features import Fault, recording
 from mimii.storage import AudioError, DiskObjects
 from mimii.table import shard_task
 from tests.helpers.commands import assert_same_bytes, call, featurize_here, open_table, plan_table, wait_for
@@ -47,14 +47,14 @@ def statuses(output):
 
 def unreadable(raw, folder, monkeypatch, job="featurize", **reasons):
     """Run a job in this process, where the same recordings are simply unreadable."""
-    read = loading.read_blocks
+    read = recording.read_blocks
 
-    def read_blocks(file, header, channel):
+    def read_blocks(file, header, channels, segment):
         if reason := reasons.get(f"clip{Path(file.name).stem}"):
             raise AudioError(reason)
-        return read(file, header, channel)
+        return read(file, header, channels, segment)
 
-    monkeypatch.setattr(loading, "read_blocks", read_blocks)
+    monkeypatch.setattr(recording, "read_blocks", read_blocks)
     size = ("--shard-mib", 1) if job == "featurize" else ()
     assert call(job, raw, "--output", folder / "expected", *size, *SYNC, *SHORT_HOP) == 3
     return folder / "expected"

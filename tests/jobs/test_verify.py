@@ -192,7 +192,7 @@ DAMAGES = {
             rewrite_json(store / "zarr.json", lambda group: group["attributes"].update(column_digests=None)),
             rewrite_json(store / "zarr.json", lambda group: group["consolidated_metadata"].update(metadata=None)),
         ],
-        {"metadata": 18},
+        {"metadata": 24},
     ),
     "a record of another table": (
         lambda store: rewrite_record(store, 0, lambda old: replace(old, stamp=replace(old.stamp, fingerprint="f00"))),
@@ -301,9 +301,9 @@ def test_a_good_store_is_correct_and_all_of_it_was_checked(finished, raw, check)
     looked_at = {name: of["looked_at"] for name, of in document["checks"].items() if of["checked"]}
     assert looked_at == {
         "finished": 1,
-        "metadata": 19,
-        "objects": 1 + 18 + 13 + 3 + 3 * 4,
-        "columns": 13,
+        "metadata": 25,
+        "objects": 1 + 24 + 19 + 3 + 3 * 4,
+        "columns": 19,
         "plan": N_CLIPS,
         "records": 4,
         "bytes": 12,
@@ -671,7 +671,7 @@ def test_the_page_names_every_check_and_only_options_that_are_there():
     page = (ROOT / "docs/verify.md").read_text()
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(CHECKS)
     options = set(re.findall(r"--[a-z][a-z-]*", verify.make_parser().format_help()))
-    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib"}
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib", "--update"}
     assert {"--against", "--sample", "--seed", "--complete", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", page))
 
 
