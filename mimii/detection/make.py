@@ -316,9 +316,9 @@ def _choose_model(clip: Clip, detectors: Mapping[str, Detector], spec: FeatureSp
     Where each channel has a model, of that of its own.
     """
     who, channel = clip.identity, channel_suffix(clip.channel, spec)
-    detectors = {key: one for key, one in detectors.items() if one.machine.endswith(channel)}
     if len(detectors) == 1:
         return next(iter(detectors))
+    detectors = {key: one for key, one in detectors.items() if one.machine.endswith(channel)}
     exact = [key for key, detector in detectors.items() if detector.machine == machine_name(who) + channel]
     name = machine_name(replace(who, snr_db=math.nan))
     near = [key for key, detector in detectors.items() if detector.machine.startswith(f"{name}-")]

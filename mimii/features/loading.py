@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from mimii.features.mel import SampleBlocks
-from mimii.features.recording import Input
+from mimii.features.recording import Input, NotAsPlannedError
 from mimii.features.resampling import resample
 from mimii.features.spec import FeatureSpec
 from mimii.storage import AudioError, ReadOptions, StorageError, unreadable
@@ -101,7 +101,7 @@ class ClipResult:
         try:
             return replace(self, value=step(self.value))
         except AudioError as error:
-            fault = Fault(str(error))
+            fault = Fault(str(error), unread=isinstance(error, NotAsPlannedError))
         except StorageError:
             raise
         except OSError as error:

@@ -69,6 +69,10 @@ def what_to_fetch(inputs: Sequence[Input]) -> list[Wanted]:
     return [Wanted(place, begin + start * step, begin + (start + count) * step) for start, count in segments]
 
 
+class NotAsPlannedError(AudioError):
+    """A recording that is another one than when the work was planned: the next plan may know it better."""
+
+
 class OpenRecording:
     """Decodes the clips of one recording, which are read in their order.
 
@@ -200,11 +204,14 @@ def _read_planned(file: BinaryIO, one: Input) -> Header:
     header, planned = read_header(file), one.header
     if header.n_samples == UNKNOWN_LENGTH:  # counted for the plan; after the last block it is compared
         header = replace(header, n_samples=planned.n_samples)
-    if (header.sample_rate, header.n_samples) != (planned.sample_rate, planned.n_samples):
+    if _shape(header) != _shape(planned):
         msg = (
-            f"planned were {planned.n_samples} samples at {planned.sample_rate} Hz, found were {header.n_samples} at "
-            f"{header.sample_rate} Hz: it changed during the run, or differs from others of its size, and then "
-            "--probe all helps"
+            f"planned were {_shape(planned)}, found were {_shape(header)}: it changed during the run, or differs from "
+            "others of its size, and then --probe all helps"
         )
-        raise AudioError(msg)
+        raise NotAsPlannedError(msg)
     return header
+
+
+def _shape(header: Header) -> str:
+    return f"{header.n_samples} samples of {header.n_channels} channels at {header.sample_rate} Hz"

@@ -61,7 +61,7 @@ _FOLDERS = (
     *(f"{split}/{label}" for split in (TRAIN, TEST, ALL) for label in _LABELS),
     *(TRAIN, TEST, ALL, UNLABELLED, FORMER),
 )
-_SOFTWARE = ("numpy", "scipy", "soundfile", "pillow")
+_SOFTWARE = ("numpy", "scipy", "soundfile", "soxr", "pillow")
 
 
 @dataclass(frozen=True, slots=True)

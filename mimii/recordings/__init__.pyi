@@ -13,7 +13,7 @@ from .clips import UNKNOWN as UNKNOWN
 from .clips import Clip as Clip
 from .clips import Identity as Identity
 from .columns import RESERVED_COLUMNS as RESERVED_COLUMNS
-from .columns import as_numbers as as_numbers
+from .columns import as_number as as_number
 from .columns import column_problem as column_problem
 from .find import Recordings as Recordings
 from .find import find_recordings as find_recordings

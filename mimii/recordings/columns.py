@@ -58,11 +58,18 @@ def column_problem(name: str) -> str:
 def as_numbers(texts: Iterable[str]) -> list[float] | None:
     """Return texts as numbers, NaN where one is empty; None where one is no number, or all are empty."""
     cells = list(texts)
+    numbers = [as_number(text) if text else math.nan for text in cells]
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(cells) and any(cells) else None
+
+
+def as_number(text: str) -> float | None:
+    """Read a number of a list; None where it is none. ``nan`` and ``inf`` are words."""
     try:
-        numbers = [float(text) if text else math.nan for text in cells if "_" not in text]
+        number = float(text)
     except ValueError:
         return None
-    return numbers if len(numbers) == len(cells) and any(cells) else None
+    return number if math.isfinite(number) and "_" not in text else None
 
 
 def seconds_since_1970(moment: datetime) -> float:

@@ -55,6 +55,8 @@ def read_clip_header(
         raise
     except OSError as error:
         return replace(clip, problem=unreadable(error))
+    except MemoryError:
+        return replace(clip, problem="not enough memory to read its header")
 
 
 def _count(place: Place, access: Access) -> int:

@@ -1,7 +1,6 @@
 """The arrays of a table: which there are, and all but those of the rows in memory."""
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec
-from mimii.recordings import Clip, Identity
+from mimii.recordings import Clip, Identity, as_number
 
 SCHEMA: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
@@ -80,23 +79,18 @@ def choose_types(columns: Iterable[Iterable[tuple[str, str]]]) -> dict[str, str]
 
 def with_plain_columns(clips: Iterable[Clip], types: Mapping[str, str]) -> tuple[Clip, ...]:
     """Return clips whose columns of lists are as when they are read back: ``5`` is ``5.0``, and nothing is empty."""
-
-    def plain(who: Identity) -> Identity:
-        found = ((name, text, types[name] == "float64") for name, text in who.columns if text)
-        return replace(
-            who, columns=tuple((name, repr(float(text)) if number else text) for name, text, number in found)
-        )
-
-    return tuple(replace(clip, identity=plain(clip.identity)) if clip.identity.columns else clip for clip in clips)
+    return tuple(
+        replace(clip, identity=replace(clip.identity, columns=plain_columns(clip.identity, types)))
+        if clip.identity.columns
+        else clip
+        for clip in clips
+    )
 
 
-def as_number(text: str) -> float | None:
-    """Read a number of a list; None where it is none. ``nan`` and ``inf`` are words."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
+def plain_columns(who: Identity, types: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the columns of lists of one clip in this way."""
+    there = ((name, text) for name, text in who.columns if text)
+    return tuple((name, repr(float(text)) if types[name] == "float64" else text) for name, text in there)
 
 
 CLIPS_A_CHUNK = 1 << 14

@@ -41,11 +41,12 @@ from mimii.recordings import (
     Catalogue,
     Clip,
     Identity,
+    as_number,
     clip_name,
     split_clips,
 )
 from mimii.storage import Objects, Place, absolute, is_unreadable
-from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, as_number, with_plain_columns
+from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
 from mimii.table.reading import open_array, read_layout
@@ -73,6 +74,7 @@ class State:
     origins: Origins
     sources: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
+    resamples: bool = False
     of_lists: Sequence[Mapping[str, str]] = ()
 
     @property
@@ -152,7 +154,17 @@ def read_state(objects: Objects, existing: Existing) -> State:
     origins = read_origins(objects, zip(*(columns[name] for name in ("path", "channel", "start_s")), strict=True))
     of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))
-    return State(there["fingerprint"], FeatureSpec(**there["spec"]), layout, columns, origins, sources, types, of_lists)
+    return State(
+        there["fingerprint"],
+        FeatureSpec(**there["spec"]),
+        layout,
+        columns,
+        origins,
+        sources,
+        types,
+        bool(there.get("resamples")),
+        of_lists,
+    )
 
 
 def _by_clip(types: Mapping[str, str], columns: Mapping[str, list[Any]]) -> Sequence[Mapping[str, str]]:
@@ -250,8 +262,8 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     match = _match(plan, state)
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
     gone = _find_gone(plan, state, match) if prune else []
-    out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED) | _find_broken(plan, state, match)
-    return _describe(plan, state, match, added, gone, _grown_plan(plan, state, match, added, out))
+    out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED) | _find_lost(plan, state, match)
+    return _describe(plan, state, match, added, out, _grown_plan(plan, state, match, added, out))
 
 
 def _types(plan: TablePlan, state: State) -> dict[str, str]:
@@ -321,14 +333,17 @@ def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
     ]
 
 
-def _find_broken(plan: TablePlan, state: State, match: _Match) -> dict[int, str]:
-    """Return the other parts of recordings that turned out to be bad as a whole, and why."""
-    bad = {path: problem for path, problem in _uncut(plan).items() if not is_unreadable(problem)}
-    taken, status = set(match.there.values()), state.columns["status"]
+def _find_lost(plan: TablePlan, state: State, match: _Match) -> dict[int, str]:
+    """Return the parts that recordings have no more, being shorter or bad as a whole now, and their new status."""
+    if state.spec.channel != ALL and state.spec.segment is None:
+        return {}
+    cut = {str(clip.place): REPLACED for clip in plan.catalogue.clips if clip.segment is not None}
+    now = cut | {path: problem for path, problem in _uncut(plan).items() if not is_unreadable(problem)}
+    taken, status = set(match.there.values()) | match.outgrown, state.columns["status"]
     return {
-        clip: bad[absolute(path)]
-        for clip, path in enumerate(state.paths if bad else ())
-        if absolute(path) in bad and clip not in taken and status[clip] not in (REMOVED, REPLACED)
+        clip: now[path]
+        for clip, path in enumerate(map(absolute, state.paths))
+        if path in now and clip not in taken and status[clip] not in (REMOVED, REPLACED)
     }
 
 
@@ -350,14 +365,14 @@ def _grown_plan(
     n_samples = [int(plan.catalogue.n_samples[found[clip]]) if clip in found else 0 for clip in range(n_there)]
     n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
     types = _types(plan, state)
-    clips = with_plain_columns([*old, *new], types)
+    clips = (*old, *new)
     splits = tuple(_splits(plan, state, clips))
     catalogue = Catalogue(state.spec, clips, splits, np.array(n_samples, np.int64), n_rows, tuple(problems))
     is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
     origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
-    grown = complete_plan(catalogue, state.layout, origins, is_readable, sources, plan.split, state.fingerprint)
-    return replace(grown, columns=types, resamples=plan.resamples)
+    grown = complete_plan(catalogue, state.layout, origins, is_readable, types, state.fingerprint)
+    return replace(grown, sources=sources, split=plan.split, resamples=plan.resamples or state.resamples)
 
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:
@@ -424,17 +439,18 @@ def _keep_split(clip: Clip, split: str, label: int, policy: str) -> str:
 
 
 def _describe(
-    plan: TablePlan, state: State, match: _Match, added: Sequence[int], gone: Sequence[int], grown: TablePlan
+    plan: TablePlan, state: State, match: _Match, added: Sequence[int], out: Mapping[int, str], grown: TablePlan
 ) -> Growth:
     n_there = len(state.paths)
     before, now = state.origins.version, grown.origins.version
     found = np.fromiter(match.found, np.int64)
     is_changed = found[(before[found] != 0) & (before[found] != now[found])].tolist()
-    replaced = sorted(state.name(clip) for clip in {*is_changed, *match.outgrown})
+    gone = [clip for clip, status in out.items() if status == REMOVED]
+    replaced = sorted(state.name(clip) for clip in {*is_changed, *(out.keys() - set(gone))})
     new = sorted(as_unicode(plan.catalogue.name(clip)) for clip in added)
     renewed = {state.name(clip) for clip in match.outgrown}
     relabelled = {state.name(clip): change for clip in match.found if (change := _relabelled(state, grown, clip))}
-    taken = {*match.found, *match.outgrown, *gone}
+    taken = {*match.found, *match.outgrown, *out}
     left = [clip for clip in range(n_there) if clip not in taken and not _is_out(state, clip)]
     return Growth(
         grown,
@@ -457,7 +473,7 @@ def _relabelled(state: State, grown: TablePlan, clip: int) -> str:
     values = [(name, state.columns[name][clip], getattr(who, name)) for name in _IDENTITY]
     values.append(("split", state.columns["split"][clip], grown.catalogue.splits[clip]))
     if grown.columns:
-        before, now = state.of_lists[clip], dict(who.columns)
+        before, now = state.of_lists[clip], dict(plain_columns(who, grown.columns))
         values += [(name, before.get(name, ""), now.get(name, "")) for name in grown.columns]
     if all(before == now or (before != before and now != now) for _, before, now in values):  # noqa: PLR0124  NaN
         return ""

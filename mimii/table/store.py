@@ -36,7 +36,7 @@ from mimii.engine import (
     record_key,
 )
 from mimii.features import band_centres, complete_spec
-from mimii.recordings import GOOD, Identity, digest_clips
+from mimii.recordings import GOOD, Identity
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, is_remote
 from mimii.table import statistics
 from mimii.table.columns import (
@@ -58,7 +58,16 @@ from mimii.table.mel_columns import collect_chunk, describe_chunks, mel_chunk_ke
 from mimii.table.second_keys import by_keys, delete_others, find_others, stored_objects
 from mimii.table.shards import read_record_of, write_shard
 from mimii.table.spans import FORMAT
-from mimii.table.table import HAS_SECOND_KEYS, HEAD, ShardTask, TablePlan, shard_stamp, shard_task, write_attributes
+from mimii.table.table import (
+    HAS_SECOND_KEYS,
+    HEAD,
+    ShardTask,
+    TablePlan,
+    digest_table_clips,
+    shard_stamp,
+    shard_task,
+    write_attributes,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -66,8 +75,8 @@ if TYPE_CHECKING:
 _GROUP = HEAD.key
 _CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
 _CHUNK_KEYS: Any = {"name": "default", "separator": "."}
-_ROWS = "row t of a clip: frames t, t+1, ..., t+frames-1, each n_mels long; values in dB"
-_SOFTWARE = ("numpy", "scipy", "soundfile", "numcodecs", "zarr")
+_ROWS = "row t of a clip: {frames} frames, {n_mels} bands each, the first is frame {stride} * t; values in dB"
+_SOFTWARE = ("numpy", "scipy", "soundfile", "soxr", "numcodecs", "zarr")
 _SUM_GROUPS = (statistics.TRAIN, statistics.OTHER)
 
 
@@ -304,7 +313,7 @@ def _fingerprints(records: Mapping[int, Record]) -> dict[int, str]:
 
 
 def _digest(plan: TablePlan) -> str:
-    return digest_clips(plan.catalogue, plan.origins.place.tolist())
+    return digest_table_clips(plan.catalogue, plan.origins, plan.columns)
 
 
 def _small_keys(plan: TablePlan) -> set[str]:
@@ -367,7 +376,7 @@ def _no_statistics(plan: TablePlan) -> tuple[NDArray[np.float64], NDArray[np.flo
 def _attributes(plan: TablePlan) -> dict[str, Any]:
     return {
         "title": HEAD.title,
-        "rows": _ROWS,
+        "rows": _ROWS.format(**plan.catalogue.spec.as_dict()),
         "spec": plan.catalogue.spec.as_dict(),
         "format": FORMAT,
         "fingerprint": plan.fingerprint,

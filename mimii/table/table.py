@@ -190,24 +190,31 @@ def make_table_plan(
     layout = choose_layout(catalogue.n_rows, spec.n_features, shard_bytes, spec.dtype)
     origins, readable = find_origins(catalogue.clips), np.ones(len(catalogue.clips), bool)
     types = choose_types(clip.identity.columns for clip in catalogue.clips)
-    catalogue = replace(catalogue, clips=with_plain_columns(catalogue.clips, types))
-    return replace(complete_plan(catalogue, layout, origins, readable, tuple(sources), split), columns=types)
+    plan = complete_plan(catalogue, layout, origins, readable, types)
+    return replace(plan, sources=tuple(sources), split=split)
 
 
-def complete_plan(  # noqa: PLR0913, PLR0917  the parts of a plan
+def complete_plan(
     catalogue: Catalogue,
     layout: Layout,
     origins: Origins,
     is_readable: NDArray[np.bool_],
-    sources: tuple[str, ...],
-    split: Split,
+    columns: Mapping[str, str],
     grown_from: str = "",
 ) -> TablePlan:
-    """Return the plan of these clips, with what follows from them."""
+    """Return the plan of these clips, with columns of lists of these types, and with what follows from them."""
     is_train = np.array([one == TRAIN for one in catalogue.splits], bool)
-    wanted = fingerprint(catalogue.spec, layout, digest_clips(catalogue, origins.place))
+    wanted = fingerprint(catalogue.spec, layout, digest_table_clips(catalogue, origins, columns))
     rows = plan_rows(catalogue.n_rows, layout)
-    return TablePlan(catalogue, rows, origins, is_train, is_readable, wanted, sources, split, grown_from)
+    return TablePlan(
+        catalogue, rows, origins, is_train, is_readable, wanted, grown_from=grown_from, columns=dict(columns)
+    )
+
+
+def digest_table_clips(catalogue: Catalogue, origins: Origins, columns: Mapping[str, str]) -> str:
+    """Digest the clips of a table, with what lists say of them as the columns of the table have it."""
+    plain = replace(catalogue, clips=with_plain_columns(catalogue.clips, columns))
+    return digest_clips(plain, origins.place.tolist())
 
 
 def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:

@@ -18,10 +18,12 @@ from mimii.features import (
     SCALES,
     UNKNOWN_LENGTH,
     FeatureSpec,
+    Segment,
     is_seekable,
     logged_messages,
     read_channels,
     read_header,
+    read_segment,
     repaired,
 )
 from mimii.recordings import GOOD
@@ -180,30 +182,29 @@ def _load(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions
 
     with next(open_all([place], read_options))() as file:
         header = read_header(file)
+        channels = range(header.n_channels)
         # Of an unknown length, libsndfile guesses one, and librosa stops there or fails.
-        if header.n_samples == UNKNOWN_LENGTH or not is_seekable(repaired(file)):
-            channels, samples = range(header.n_channels), read_channels(file, range(header.n_channels))[1]
+        is_ours = header.n_samples == UNKNOWN_LENGTH or not is_seekable(repaired(file))
+        if spec.segment is not None and (is_ours or not header.can_seek):
+            start = int(part.start_s * header.sample_rate)
+            segment = Segment(start, int(part.duration_s * header.sample_rate))
+            samples = read_segment(file, header, channels, segment)
+        elif is_ours:
+            samples = read_channels(file, channels)[1]
         else:
-            samples = _load_with_librosa(place, file, part, spec, can_seek=header.can_seek)
-            channels = range(len(samples))
-    if part.channel >= len(channels):
-        msg = f"{len(channels)} channels; expected is channel {part.channel}"
+            samples = _load_with_librosa(place, file, part, spec)
+    if part.channel >= len(samples):
+        msg = f"{len(samples)} channels; expected is channel {part.channel}"
         raise ValueError(msg)
-    if spec.segment is not None and not header.can_seek:
-        start = int(part.start_s * header.sample_rate)
-        samples = samples[:, start : start + int(part.duration_s * header.sample_rate)]
     one = samples.mean(axis=0) if part.channel == MIXED else samples[part.channel]
     return np.asarray(librosa.resample(one, orig_sr=header.sample_rate, target_sr=spec.sample_rate))
 
 
-def _load_with_librosa(
-    place: Place, file: BinaryIO, part: Part, spec: FeatureSpec, *, can_seek: bool
-) -> NDArray[np.float32]:
-    """Return all channels, shape (n_channels, n_samples); of a segment, where that can be sought."""
+def _load_with_librosa(place: Place, file: BinaryIO, part: Part, spec: FeatureSpec) -> NDArray[np.float32]:
+    """Return all channels, shape (n_channels, n_samples)."""
     import librosa  # noqa: PLC0415  see above
 
-    is_cut = spec.segment is not None and can_seek
-    offset, duration = (part.start_s, part.duration_s) if is_cut else (0.0, None)
+    offset, duration = (0.0, None) if spec.segment is None else (part.start_s, part.duration_s)
     with logged_messages(str(place)), _named(place, file) as path:
         loaded, _ = librosa.load(path, sr=None, mono=False, offset=offset, duration=duration)
     return np.atleast_2d(loaded)

@@ -60,11 +60,16 @@ def test_a_long_recording_comes_in_blocks():
 
 @pytest.mark.parametrize(
     ("n_samples", "sample_rate", "found"),
-    [(4000, 16_000, "5000 at 16000 Hz"), (5001, 16_000, "5000 at 16000 Hz"), (5000, 8000, "5000 at 8000 Hz")],
+    [
+        (4000, 16_000, "at 16000 Hz"),
+        (5001, 16_000, "at 16000 Hz"),
+        (5000, 8000, "at 8000 Hz"),
+    ],
 )
 def test_a_recording_that_is_not_as_planned_is_refused_with_both(n_samples, sample_rate, found):
     file, run = opened(noise(1, 5000, 2), n_samples=n_samples, sample_rate=sample_rate)
-    with pytest.raises(AudioError, match=f"planned were {n_samples} samples at 16000 Hz, found were {found}"):
+    planned = f"planned were {n_samples} samples of 2 channels at 16000 Hz"
+    with pytest.raises(AudioError, match=f"{planned}, found were 5000 samples of 2 channels {found}"):
         run()
     assert file.closed
 

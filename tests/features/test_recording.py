@@ -21,6 +21,7 @@ from mimii.features import (
     sndfile,
     what_to_fetch,
 )
+from mimii.features.recording import NotAsPlannedError
 from mimii.storage import AudioError, Member, Place, Wanted
 from tests.helpers.odd_files import encoded, mp3, noise, samples_of
 
@@ -40,6 +41,18 @@ def sound_of(kind, n_samples=15_210, seed=0):
         if kind[0] == "MP3"
         else encoded(samples_of(noise(seed, n_samples)), *kind)
     )
+
+
+def long_sound_of(kind):
+    """Write 150 s in blocks: of more at once, libsndfile's encoder of Vorbis overflows its stack."""
+    samples = samples_of(noise(5, 150 * RATE))
+    if kind[0] == "MP3":
+        return mp3(samples)
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", RATE, 1, kind[1], format=kind[0]) as sound:
+        for start in range(0, len(samples), RATE):
+            sound.write(samples[start : start + RATE])
+    return file.getvalue()
 
 
 def inputs_of(data, cuts, channels=(0,), header=None):
@@ -100,6 +113,23 @@ def test_others_are_decoded_forward_once(kind, monkeypatch):
     for samples, (start, count) in zip(found, CUTS, strict=True):
         np.testing.assert_array_equal(samples, whole[start : start + count])
     assert (n_opened, len(begun) - n_headers) == (1, 2)  # its header, and the sound
+
+
+@pytest.mark.parametrize("kind", FORWARD, ids="-".join)
+def test_segments_of_a_long_recording_are_decoded_while_nothing_else_reads_the_file(kind):
+    data = long_sound_of(kind)
+    whole = decode.read_channel(io.BytesIO(data), 0)[1]
+    cuts = [(start, 10 * RATE) for start in range(0, 150 * RATE, 10 * RATE)]
+    for samples, (start, count) in zip(read_all(data, inputs_of(data, cuts))[0], cuts, strict=True):
+        np.testing.assert_array_equal(samples, whole[start : start + count])
+
+
+def test_a_recording_with_other_channels_than_planned_is_not_as_planned():
+    data = sound_of(("WAV", "PCM_16"), n_samples=5000)
+    planned = read_header(io.BytesIO(data))
+    other = Header(planned.sample_rate, planned.n_channels + 1, planned.n_samples)
+    with pytest.raises(NotAsPlannedError, match="planned were 5000 samples of"):
+        read_all(data, inputs_of(data, [(0, 5000)], header=other))
 
 
 def test_a_segment_before_the_last_one_is_decoded_from_the_beginning_again():
@@ -174,7 +204,7 @@ def test_a_flac_that_cannot_be_sought_is_decoded_from_its_beginning(monkeypatch)
 def test_a_segment_beyond_the_end_is_refused():
     data = sound_of(("WAV", "PCM_16"), n_samples=5000)
     header = Header(RATE, 2, 9000, 44, 44, 4)
-    with pytest.raises(AudioError, match="planned were 9000 samples at 16000 Hz, found were 5000"):
+    with pytest.raises(AudioError, match=r"planned were 9000 samples of \d channels at 16000 Hz, found were 5000"):
         read_all(data, inputs_of(data, [(4000, 4000)], header=header))
 
 

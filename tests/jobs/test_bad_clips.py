@@ -270,9 +270,18 @@ CHANGES = [
     (vanish, "cannot be read: No such file or directory"),
     (become_a_folder, "cannot be read: Is a directory"),
     (become_text, "not audio"),
-    (make_longer, "planned were 48000 samples at 16000 Hz, found were 60000 at 16000 Hz"),
-    (make_shorter, "planned were 48000 samples at 16000 Hz, found were 40000 at 16000 Hz"),
-    (change_rate, "planned were 48000 samples at 16000 Hz, found were 48000 at 22050 Hz"),
+    (
+        make_longer,
+        "found were 60000 samples of 1 channels at 16000 Hz",
+    ),
+    (
+        make_shorter,
+        "found were 40000 samples of 1 channels at 16000 Hz",
+    ),
+    (
+        change_rate,
+        "found were 48000 samples of 1 channels at 22050 Hz",
+    ),
     (cut_off, "truncated"),
 ]
 

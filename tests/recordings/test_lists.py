@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mimii
-from mimii.recordings import RESERVED_COLUMNS, as_numbers
-from mimii.recordings.columns import COLUMNS
+from mimii.recordings import RESERVED_COLUMNS
+from mimii.recordings.columns import COLUMNS, as_numbers
 from mimii.recordings.lists import read_list
 from tests.helpers.recordings import write_clip
 
@@ -94,12 +94,20 @@ def test_the_index_that_pandas_writes_is_no_column(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("texts", "numbers"),
-    [(["1", "2.5", "-3e2"], [1.0, 2.5, -300.0]), (["1", "x"], None), (["", ""], None), ([], None), (["1_000"], None)],
+    [
+        (["1", "2.5", "-3e2"], [1.0, 2.5, -300.0]),
+        (["1", "x"], None),
+        (["", ""], None),
+        ([], None),
+        (["1_000"], None),
+        (["nan", "1"], None),
+        (["inf"], None),
+    ],
 )
 def test_a_column_is_of_numbers_where_all_are(texts, numbers):
     assert as_numbers(texts) == numbers
 
 
-@given(st.lists(st.floats(allow_nan=False), min_size=1))
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_numbers_come_back_as_they_were_written(numbers):
     assert as_numbers([*map(repr, numbers), ""])[:-1] == numbers

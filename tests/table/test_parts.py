@@ -180,7 +180,9 @@ def test_a_recording_that_goes_on_gets_its_new_segments_and_a_new_last_one(tmp_p
     assert table.start_s.values[table.status.values == "ok"].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert oracle.check_table(table, PRESET.changed(segment=0.5)) == 5
     write_clip(path, 1, 17_000)
-    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True, prune=True)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True)
+    statuses = open_table(tmp_path / "t").status.values.tolist()
+    assert (statuses.count("ok"), statuses.count("replaced")) == (3, 4)
     assert oracle.check_table(open_table(tmp_path / "t"), PRESET.changed(segment=0.5)) == 3
     assert mimii.verify(tmp_path / "t", str(tmp_path / "raw")).is_right
 
@@ -246,16 +248,17 @@ def test_columns_of_a_list_are_corrected_and_new_ones_added(raw, tmp_path):
         plan = mimii.plan_table(mimii.find_recordings(lists=listed), PRESET, sample_rate=16_000, split="none")
         return mimii.featurize(plan, tmp_path / "t", update=True)
 
-    update("load_kw,operator", "1,007", "2.50,8", ",9")
+    update("load_kw,operator,serial", "1,007,X1", "2.50,8,0012", ",9,0012")
     first = contents(tmp_path / "t")
-    assert not update("load_kw,operator", "1,007", "2.50,8", ",9").computed
+    assert not update("load_kw,operator,serial", "1,007,X1", "2.50,8,0012", ",9,0012").computed
     assert contents(tmp_path / "t") == first
-    run = update("load_kw,speed", "1,30", "4,31", "7.5,32")
+    run = update("load_kw,speed,serial", "1,30,0011", "4,31,0012", "7.5,32,0013")
     assert not run.computed
     table = open_table(tmp_path / "t")
     assert table.load_kw.values.tolist() == [1, 4, 7.5]
     assert table.speed.values.tolist() == [30, 31, 32]
     assert table.operator.values.tolist() == [7, 8, 9]
+    assert table.serial.values.tolist() == ["0011", "0012", "0013"]  # text stays as it is written
     with pytest.raises(mimii.StoreError, match="load_kw is 'full', and the table's column load_kw has numbers"):
         update("load_kw", "full", "2", "3")
     assert mimii.verify(tmp_path / "t").is_right

@@ -149,7 +149,7 @@ def test_the_published_counts_are_18019_a_snr():
 
 def test_an_archive_with_all_clips_is_complete():
     who = mimii()
-    counts = count_clips(columns_of(["x"] * len(who), who))
+    counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], who))
     checked = check_published(counts, select(["6_dB_fan"]))
     assert (checked.n, checked.findings) == (4, ())
     assert note_published(counts).endswith("4 are here, 4 of them with all the clips that are published")
@@ -157,7 +157,7 @@ def test_an_archive_with_all_clips_is_complete():
 
 def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
     who = mimii()
-    counts = count_clips(columns_of(["x"] * len(who), [who[0], *who[:-1]]))
+    counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], [who[0], *who[:-1]]))
     found = check_published(counts, select(["6_dB_fan"])).findings
     assert {finding.where: finding.problem for finding in found} == {
         "fan id_00 6 dB": "1012 normal and 407 abnormal clips here, 1011 and 407 as published",
@@ -167,14 +167,14 @@ def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
 
 def test_missing_machines_are_found():
     who = mimii()
-    counts = count_clips(columns_of(["x"] * len(who), who))
+    counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], who))
     assert len(check_published(counts, select(["6_dB"])).findings) == 12
     assert len(check_published(counts, select(["all"])).findings) == 44
 
 
 def test_other_machines_are_not_counted_as_those_of_mimii():
     own = [Identity("fan", "id_00", 1, math.nan, 0), Identity("press", "id_00", 1, 6.0, 0), Identity()]
-    assert count_clips(columns_of(["x"] * 3, own)) == {}
+    assert count_clips(columns_of(["1.wav", "2.wav", "3.wav"], own)) == {}
     assert note_published({}) == ""
 
 
