@@ -18,7 +18,7 @@ def describe_spec(spec: FeatureSpec, without: Collection[str] = ()) -> str:
 
 def describe_clips(catalogue: Catalogue) -> dict[str, str]:
     """Say how recordings became clips, and what the features do not tell."""
-    level = "not in the features: dB are below each clip's own maximum; other presets keep it"
+    level = "not in the features: dB are relative to each clip's maximum; other presets keep it"
     return describe_parts(catalogue) | ({"level": level} if catalogue.spec.is_deaf_to_level else {})
 
 

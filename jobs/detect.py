@@ -154,9 +154,9 @@ def _print_report(report: mimii.Report) -> None:
     print("\n".join(format_table(header, [*(_row(machine, outcome) for machine, outcome in report.results), last])))
     n_learned = len(report.run.computed)
     print(f"\nmachines  {n_learned:,} learned, {len(report.results) - n_learned:,} there already")
-    for heard in detection.best_channels(report.results):
-        others = f"the worst channel {heard.lowest_auc:.3f}"
-        print(f"hears it  {heard.machine}: channel {heard.channel} best, AUC {heard.auc:.3f}, {others}")
+    for best in detection.best_channels(report.results):
+        auc = f"AUC {best.auc:.3f}, lowest {best.lowest_auc:.3f}"
+        print(f"channels  {best.machine}: {best.channel} separates best, {auc}")
     print(f"look at   {report.output}/{detection.REPORT}")
     print(f"use       python -m jobs.detect --score-only {shlex.quote(report.output)} FOLDER")
     if any(not math.isnan(_published(machine)) for machine, _ in report.results):

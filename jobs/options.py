@@ -110,7 +110,7 @@ def _add_meaning_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--assume",
         choices=ASSUMPTIONS,
-        help="what recordings without a label are; in no known layout, of the machine that their folder is named after",
+        help="the label of recordings without one; outside known layouts, their folder names the machine",
     )
 
 

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mimii.features import Segment, encode_flac, read_header, read_segment
-from mimii.recordings import SourceError, find_listed
+from mimii.recordings import Part, SourceError, find_listed
 from mimii.storage import Access, AudioError, StorageError, open_part, unreadable
 
 _MOST_SAMPLES = 10 << 20
@@ -20,31 +19,22 @@ class Sound:
     problem: str = ""
 
 
-class Part(NamedTuple):
-    """Which part of which recording is heard: all of it where `duration_s` is NaN."""
-
-    path: str
-    channel: int
-    start_s: float
-    duration_s: float
+def read_sounds(parts: Sequence[tuple[str, Part]], access: Access) -> list[Sound]:
+    """Read parts of recordings, by path, to be played, where they can be read."""
+    return [_listen(path, part, access) for path, part in parts]
 
 
-def read_sounds(parts: Sequence[Part], access: Access) -> list[Sound]:
-    """Read parts of recordings, where they can be read."""
-    return [_listen(part, access) for part in parts]
-
-
-def _listen(part: Part, access: Access) -> Sound:
+def _listen(path: str, part: Part, access: Access) -> Sound:
     try:
-        return _read(part, access)
+        return _read(path, part, access)
     except (AudioError, SourceError, StorageError) as error:
         return Sound(b"", str(error))
     except OSError as error:
         return Sound(b"", unreadable(error))
 
 
-def _read(part: Part, access: Access) -> Sound:
-    [clip] = find_listed([part.path], access)
+def _read(path: str, part: Part, access: Access) -> Sound:
+    [clip] = find_listed([path], access)
     if clip.problem:
         return Sound(b"", clip.problem)
     with open_part(clip.place, access) as file:

@@ -78,7 +78,7 @@ def write_page(
         n_learned=sum(outcome.n_learned for _, outcome in results),
         n_scored=sum(len(outcome.clips) for _, outcome in results),
         mean=averages(results),
-        hearing=best_channels(results),
+        best_channels=best_channels(results),
         totals=totals,
         rows=[(machine.name, outcome.evaluation, _published(machine)) for machine, outcome in results],
         sections=[_section(hardest, columns, clips) for hardest in shown],

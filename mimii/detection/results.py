@@ -49,7 +49,7 @@ def results_document(results: Results) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class BestChannel:
     """Which channel of a machine separates its clips best, with its AUC, and the lowest AUC of its channels."""
 
     machine: str
@@ -58,17 +58,17 @@ class Hearing:
     lowest_auc: float
 
 
-def best_channels(results: Results) -> list[Hearing]:
-    """Say of each machine of which several channels have models which one hears it best."""
+def best_channels(results: Results) -> list[BestChannel]:
+    """Say of each machine of which several channels have models which one separates its clips best."""
     by_machine: dict[str, list[tuple[float, int]]] = {}
     for machine, outcome in results:
         if not math.isnan(auc := outcome.evaluation.auc):
             name = machine_name(Identity(machine.machine_type, machine.machine_id, snr_db=machine.snr_db)) or "all"
             by_machine.setdefault(name, []).append((auc, -machine.channel))  # of two that are equal, the first
     return [
-        Hearing(name, -max(heard)[1], max(heard)[0], min(heard)[0])
-        for name, heard in by_machine.items()
-        if len(heard) > 1
+        BestChannel(name, -max(scores)[1], max(scores)[0], min(scores)[0])
+        for name, scores in by_machine.items()
+        if len(scores) > 1
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.detection.learning import training_as_dict
-from mimii.detection.listening import Part, read_sounds
+from mimii.detection.listening import read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import find_hardest, write_page
 from mimii.detection.results import Results, results_document, scores_document
@@ -39,6 +39,7 @@ from mimii.engine import (
     tasks_to_results,
 )
 from mimii.features import complete_spec
+from mimii.recordings import Part
 from mimii.storage import DEFAULT_ACCESS, Access, Objects
 from mimii.table import Columns
 
@@ -166,7 +167,11 @@ class FindingsOutput(InPlace):
         shown = find_hardest(results)
         spans = [hardest.machine.test[place] for hardest in shown for place in hardest.clips]
         durations = self.columns.duration_s
-        parts = [Part(*self.columns.parts[span.clip], float(durations[span.clip])) for span in spans]
+        named = [self.columns.parts[span.clip] for span in spans]
+        parts = [
+            (path, Part(channel, start_s, float(durations[span.clip])))
+            for (path, channel, start_s), span in zip(named, spans, strict=True)
+        ]
         sounds = read_sounds(parts, self.access)
         clips = {
             span.clip: (read_rows(self.study.table, span, self.columns.shard_rows), sound)

@@ -7,7 +7,6 @@ from .decode import MIXED as MIXED
 from .decode import Header as Header
 from .decode import Segment as Segment
 from .decode import count_samples as count_samples
-from .decode import read_channel as read_channel
 from .decode import read_channels as read_channels
 from .decode import read_header as read_header
 from .decode import read_plain_header as read_plain_header

@@ -175,7 +175,7 @@ def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
 
 
 def read_channels(file: BinaryIO, channels: Sequence[int]) -> tuple[Header, Samples]:
-    """Do the same with several channels, shape (n_channels, n_samples); not all need be finite."""
+    """Read several channels of a recording: samples of shape (n_channels, n_samples), which may have NaN."""
     header = read_header(file)
     samples = _joined(list(read_blocks(file, header, channels)), len(channels))
     return replace(header, n_samples=samples.shape[1]), samples

@@ -205,13 +205,15 @@ def _read_planned(file: BinaryIO, one: Input) -> Header:
     if header.n_samples == UNKNOWN_LENGTH:  # counted for the plan; after the last block it is compared
         header = replace(header, n_samples=planned.n_samples)
     if _shape(header) != _shape(planned):
+        (there, n_channels, rate), (wanted, n_wanted, wanted_rate) = _shape(header), _shape(planned)
         msg = (
-            f"planned were {_shape(planned)}, found were {_shape(header)}: it changed during the run, or differs from "
-            "others of its size, and then --probe all helps"
+            f"planned were {wanted} samples of {n_wanted} channels at {wanted_rate} Hz, found were {there} samples of "
+            f"{n_channels} channels at {rate} Hz: it changed during the run, or differs from others of its size, and "
+            "then --probe all helps"
         )
         raise NotAsPlannedError(msg)
     return header
 
 
-def _shape(header: Header) -> str:
-    return f"{header.n_samples} samples of {header.n_channels} channels at {header.sample_rate} Hz"
+def _shape(header: Header) -> tuple[int, int, int]:
+    return header.n_samples, header.n_channels, header.sample_rate

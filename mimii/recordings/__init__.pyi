@@ -32,6 +32,7 @@ from .paths import identify as identify
 from .probing import read_clip_header as read_clip_header
 from .remarks import Remarks as Remarks
 from .remarks import warn_of_left_out as warn_of_left_out
+from .segments import Part as Part
 from .segments import Rests as Rests
 from .segments import clip_name as clip_name
 from .segments import cut_recordings as cut_recordings

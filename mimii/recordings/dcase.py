@@ -70,7 +70,7 @@ def is_dcase(folder: str, stem: str) -> bool:
     return bool(_match(stem)) or _look_at(folder).fold == SUPPLEMENTAL
 
 
-def home_of_dcase(folder: str) -> tuple[str, str]:
+def machine_folder_of_dcase(folder: str) -> tuple[str, str]:
     """Return the machine type of the recordings in a folder, and the folder of all of that type."""
     above = _look_at(folder)
     return above.machine_type, above.home

@@ -15,7 +15,7 @@ from mimii.recordings.remarks import (
     NO_REMARKS,
     Remarks,
     assume_normal,
-    list_homes,
+    machine_folders,
     warn_of_merged,
     warn_of_merged_columns,
     warn_of_unmatched,
@@ -45,7 +45,7 @@ class Recordings(list[Clip]):
     n_requests : int
         How many requests to S3 it took.
     remarks : Remarks
-        What was taken for granted, and which files were left out.
+        What was assumed, and which files were left out.
 
     """
 
@@ -123,7 +123,7 @@ def find_recordings(
     SourceError
         If a source does not exist, or an archive or a list is damaged.
     ValueError
-        If the layout is none.
+        If the layout is not a valid pattern.
     StorageError
         If S3 cannot be used.
 
@@ -162,11 +162,11 @@ def _find(places: Sequence[str], tables: Sequence[str], layout: Layout | None, a
 
 def _assume(found: Found, layout: Layout | None, assume: str) -> tuple[list[Clip], Remarks]:
     """Return the clips with what is assumed of them, and remarks on that."""
-    clips, homes = assume_normal(found.clips, layout) if assume else (found.clips, {})
+    clips, by_place = assume_normal(found.clips, layout) if assume else (found.clips, {})
     if not layout:
-        homes |= list_homes(found.clips)
-        warn_of_merged(clips, homes)
-    by_folder = frozenset(home.machine_id for home in homes.values() if home.is_its_name)
+        by_place |= machine_folders(found.clips)
+        warn_of_merged(clips, by_place)
+    by_folder = frozenset(home.machine_id for home in by_place.values() if home.is_its_name)
     n_unknown = [sum(clip.identity.label == UNKNOWN for clip in some) for some in (found.clips, clips)]
     n_assumed, n_hidden = n_unknown[0] - n_unknown[1], n_unknown[1] if assume else 0
     return clips, Remarks(by_folder, n_assumed, n_hidden, tuple(found.left_out))

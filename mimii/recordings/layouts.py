@@ -33,7 +33,7 @@ _DIRECTIVES = {
 
 
 class LayoutError(ValueError):
-    """A pattern that is none; the message says where and what to do."""
+    """A pattern that is not valid; the message says where and what to do."""
 
 
 class _Token(NamedTuple):
@@ -65,6 +65,12 @@ class Layout:
     expression: re.Pattern[str]
     n_parts: int
     time: str = ""
+
+    @property
+    def folder_names(self) -> frozenset[str]:
+        """The names that are of folders, not of the recording itself."""
+        folders = self.pattern.rpartition("/")[0]
+        return frozenset(name for name in self.expression.groupindex if f"{{{name}" in folders)
 
     def match(self, path: str) -> Identity | None:
         """Return what a path says; None where it does not match."""

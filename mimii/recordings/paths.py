@@ -7,13 +7,13 @@ from posixpath import splitext
 from typing import NamedTuple
 
 from mimii.recordings.clips import LABEL_WORDS, UNKNOWN, Identity, number_of, snr_of
-from mimii.recordings.dcase import FOLDS, home_of_dcase, identify_dcase, is_dcase
+from mimii.recordings.dcase import FOLDS, identify_dcase, is_dcase, machine_folder_of_dcase
 
 _MACHINE_ID = re.compile(r"id_\w+", re.IGNORECASE)
 
 
-class Home(NamedTuple):
-    """The folder whose recordings are of one machine.
+class MachineFolder(NamedTuple):
+    """A folder whose recordings are of one machine.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Home(NamedTuple):
 class _Folder(NamedTuple):
     """What the folder of a recording says about it."""
 
-    home: Home
+    home: MachineFolder
     snr_db: float
     label: int
     split: str
@@ -72,19 +72,19 @@ def is_label_hidden(path: str) -> bool:
     return is_dcase(folder, splitext(name)[0])
 
 
-def home_of(path: str, who: Identity) -> Home:
-    """Return the folder whose recordings are of the machine of this one; none where not its path says the machine."""
+def machine_folder_of(path: str, who: Identity) -> MachineFolder:
+    """Return the folder whose recordings are of this one's machine; empty where the path does not name it."""
     folder = path.rpartition("/")[0]
     home = _look_at(folder).home
     if (home.machine_type, home.machine_id) == (who.machine_type, who.machine_id):
         return home
-    machine_type, above = home_of_dcase(folder)
+    machine_type, above = machine_folder_of_dcase(folder)
     if machine_type == who.machine_type and is_label_hidden(path):
-        return Home(above, machine_type, who.machine_id)
-    return Home()
+        return MachineFolder(above, machine_type, who.machine_id)
+    return MachineFolder()
 
 
-def own_folder(path: str) -> Home:
+def own_folder(path: str) -> MachineFolder:
     """Return the folder of a recording as that of a machine."""
     return _machine_folder(path.rpartition("/")[0])
 
@@ -95,17 +95,17 @@ def _look_at(folder: str) -> _Folder:
     label = LABEL_WORDS.get(name.lower(), UNKNOWN)
     parts = above.split("/")
     if label == UNKNOWN:
-        return _Folder(Home(), snr_of(folder), label, "")
+        return _Folder(MachineFolder(), snr_of(folder), label, "")
     if len(parts) > 1 and _MACHINE_ID.fullmatch(parts[-1]):
-        return _Folder(Home(above, parts[-2], parts[-1]), snr_of(folder), label, "")
+        return _Folder(MachineFolder(above, parts[-2], parts[-1]), snr_of(folder), label, "")
     return _Folder(_machine_folder(above), snr_of(folder), label, FOLDS.get(parts[-1].lower(), ""))
 
 
 @lru_cache(maxsize=4096)
-def _machine_folder(folder: str) -> Home:
+def _machine_folder(folder: str) -> MachineFolder:
     """Return a folder as that of a machine, or the one above where it is that of a split; none of an SNR."""
     above, _, name = folder.rpartition("/")
     if name.lower() in FOLDS:
         return _machine_folder(above)
     is_machine = name and not name.endswith(":") and math.isnan(snr_of(name))
-    return Home(folder, "", name.removesuffix(".zip"), is_its_name=True) if is_machine else Home()
+    return MachineFolder(folder, "", name.removesuffix(".zip"), is_its_name=True) if is_machine else MachineFolder()

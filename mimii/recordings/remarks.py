@@ -1,15 +1,14 @@
-"""What was taken for granted when recordings were found, and what was left out: said in warnings and in summaries."""
+"""What was assumed when recordings were found, and what was left out: said in warnings and in summaries."""
 
 import logging
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mimii.recordings.clips import NORMAL, UNKNOWN, Clip
 from mimii.recordings.layouts import Layout
-from mimii.recordings.paths import Home, home_of, is_label_hidden, own_folder
+from mimii.recordings.paths import MachineFolder, is_label_hidden, machine_folder_of, own_folder
 from mimii.recordings.sources import is_archive, kind_left_out
 from mimii.storage import printable
 
@@ -22,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
-    """What was taken for granted, and what was left out.
+    """What was assumed, and what was left out.
 
     Attributes
     ----------
@@ -54,37 +53,37 @@ class Remarks:
 NO_REMARKS = Remarks()
 
 
-def list_homes(clips: Iterable[Clip]) -> dict[str, Home]:
+def machine_folders(clips: Iterable[Clip]) -> dict[str, MachineFolder]:
     """Return by place the folder that says of which machine each recording is, of those of which one does."""
-    homes = {str(clip.place): home_of(str(clip.place), clip.identity) for clip in clips}
-    return {place: home for place, home in homes.items() if home.path}
+    by_place = {str(clip.place): machine_folder_of(str(clip.place), clip.identity) for clip in clips}
+    return {place: home for place, home in by_place.items() if home.path}
 
 
-def assume_normal(clips: Sequence[Clip], layout: Layout | None) -> tuple[list[Clip], dict[str, Home]]:
+def assume_normal(clips: Sequence[Clip], layout: Layout | None) -> tuple[list[Clip], dict[str, MachineFolder]]:
     """Return the clips, normal where they had no label, and the folders of those that are named after theirs.
 
     Nothing is assumed of DCASE's recordings whose label is hidden, and of those that do not match the layout.
     """
-    assumed, homes = list(clips), {}
+    assumed, by_place = list(clips), {}
     for index, clip in enumerate(clips):
         place, who = str(clip.place), clip.identity
         if who.label != UNKNOWN or is_label_hidden(place) or (layout and not layout.match(place)):
             continue
         if not (layout or who.machine_type or who.machine_id):
-            homes[place] = own_folder(place)
-            who = replace(who, machine_id=homes[place].machine_id)
+            by_place[place] = own_folder(place)
+            who = replace(who, machine_id=by_place[place].machine_id)
         assumed[index] = replace(clip, identity=replace(who, label=NORMAL))
-    return assumed, homes
+    return assumed, by_place
 
 
-def warn_of_merged(clips: Iterable[Clip], homes: dict[str, Home]) -> None:
+def warn_of_merged(clips: Iterable[Clip], by_place: dict[str, MachineFolder]) -> None:
     """Warn where recordings of one machine are in different folders, which may be different machines.
 
     Those of known layouts that have an SNR are of MIMII: there, copies are warned of.
     """
     folders = defaultdict[tuple[str, str, str], dict[str, None]](dict)
     for clip in clips:
-        home, who = homes.get(str(clip.place)), clip.identity
+        home, who = by_place.get(str(clip.place)), clip.identity
         if home and home.path and (home.is_its_name or math.isnan(who.snr_db)):
             folders[who.machine_type, who.machine_id, f"{who.snr_db:g}"][home.path] = None
     merged = {machine: list(paths) for machine, paths in folders.items() if len(paths) > 1}
@@ -100,7 +99,7 @@ def warn_of_merged(clips: Iterable[Clip], homes: dict[str, Home]) -> None:
 
 def warn_of_merged_columns(layout: Layout, clips: Iterable[Clip]) -> None:
     """Warn where a layout takes folders for columns, such as ``{site}``, and several of them have one machine."""
-    folders = set(re.findall(r"\{(\w+)", layout.pattern.rpartition("/")[0]))
+    folders = layout.folder_names
     said = defaultdict[tuple[str, str, str], dict[tuple[tuple[str, str], ...], None]](dict)
     for clip in clips:
         who = clip.identity

@@ -30,6 +30,14 @@ class Rests:
     left_out_s: float = 0.0
 
 
+class Part(NamedTuple):
+    """Which part of a recording a clip is: its channel, and its segment in seconds; NaN where all of it."""
+
+    channel: int
+    start_s: float
+    duration_s: float
+
+
 NO_RESTS = Rests()
 
 
@@ -112,7 +120,7 @@ class _Cut(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _cut(header: Header, spec: FeatureSpec) -> _Cut:
-    """Cut recordings with this header; those that are alike share the result, which makes tasks smaller, too."""
+    """Cut recordings with this header; equal headers share one result, which makes tasks smaller, too."""
     segments, rate = list(_segments(header, spec)), header.sample_rate
     rest, left_out_s = segments[-1], 0.0
     has_shorter = spec.segment is not None and rest.n_samples < int(spec.segment * rate)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from mimii.features import (
     read_segment,
     repaired,
 )
-from mimii.recordings import GOOD
+from mimii.recordings import GOOD, Part
 from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
@@ -39,14 +39,6 @@ MOST_DIFFERENCE_DB = 1e-3
 """How far a value may be from librosa's."""
 
 
-class Part(NamedTuple):
-    """Which part of a recording a clip is."""
-
-    channel: int
-    start_s: float
-    duration_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class ClipCheck:
     """All that a worker needs to compare one clip.
@@ -57,8 +49,8 @@ class ClipCheck:
         Where the clip was, as the store names it.
     place : Place
         Where its recording is now.
-    part : tuple of int, float and float
-        Which channel of the recording, and which segment in s: start and duration.
+    part : Part
+        Which part of the recording.
     span : RowSpan
         All of its rows.
 

@@ -12,12 +12,13 @@ import soundfile
 from PIL import Image
 
 from mimii.detection.learning import Training
-from mimii.detection.listening import Part, Sound, read_sounds
+from mimii.detection.listening import Sound, read_sounds
 from mimii.detection.machines import Machine
 from mimii.detection.page import find_hardest, write_page
 from mimii.detection.study import Outcome
 from mimii.features.sndfile import encode_flac
 from mimii.features.spec import FeatureSpec
+from mimii.recordings import Part
 from mimii.storage.access import DEFAULT_ACCESS
 from mimii.table import Columns, RowSpan
 from tests.helpers.browser import look_at
@@ -166,7 +167,7 @@ def test_recordings_become_sound_or_a_problem(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "cut.wav").write_bytes(there.read_bytes()[:200])
     paths = [str(tmp_path / name) for name in ("there.wav", "missing.wav", "empty.wav", "cut.wav", "no.zip/a.wav")]
-    found = read_sounds([Part(path, 1, 0.0, math.nan) for path in paths], DEFAULT_ACCESS)
+    found = read_sounds([(path, Part(1, 0.0, math.nan)) for path in paths], DEFAULT_ACCESS)
     samples, _ = soundfile.read(io.BytesIO(found[0].flac))
     assert np.corrcoef(samples, noise(5, n_channels=2)[:, 1])[0, 1] > 0.9999
     assert all(sound.problem and not sound.flac for sound in found[1:])
@@ -175,7 +176,7 @@ def test_recordings_become_sound_or_a_problem(tmp_path):
 def test_of_a_recording_too_long_for_a_page_a_segment_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("mimii.detection.listening._MOST_SAMPLES", 1 << 20)
     path = write_clip(tmp_path / "long.wav", 1, n_samples=(1 << 20) + 16_000)
-    whole, cut = read_sounds([Part(str(path), 0, 0.0, math.nan), Part(str(path), 0, 2.5, 0.5)], DEFAULT_ACCESS)
+    whole, cut = read_sounds([(str(path), Part(0, *when)) for when in ((0.0, math.nan), (2.5, 0.5))], DEFAULT_ACCESS)
     assert whole == Sound(b"", "67 s, too long for a page")
     samples, _ = soundfile.read(io.BytesIO(cut.flac))
     expected, _ = soundfile.read(path, start=40_000, frames=8000)

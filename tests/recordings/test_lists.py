@@ -11,6 +11,7 @@ import mimii
 from mimii.recordings import RESERVED_COLUMNS
 from mimii.recordings.columns import COLUMNS, as_numbers
 from mimii.recordings.lists import read_list
+from mimii.table import SCHEMA
 from tests.helpers.recordings import write_clip
 
 
@@ -111,3 +112,7 @@ def test_a_column_is_of_numbers_where_all_are(texts, numbers):
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_numbers_come_back_as_they_were_written(numbers):
     assert as_numbers([*map(repr, numbers), ""])[:-1] == numbers
+
+
+def test_names_that_a_table_uses_are_reserved():
+    assert set(SCHEMA) | {size for sizes, _ in SCHEMA.values() for size in sizes} <= RESERVED_COLUMNS
