@@ -14,6 +14,7 @@ from .features import log_mel as log_mel
 from .images import Style as Style
 from .images import plan_images as plan_images
 from .images import render as render
+from .recordings import LayoutError as LayoutError
 from .recordings import Recordings as Recordings
 from .recordings import SourceError as SourceError
 from .recordings import find_recordings as find_recordings

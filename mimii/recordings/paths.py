@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mimii.recordings.clips import LABEL_WORDS, UNKNOWN, Identity, number_of, snr_of
 from mimii.recordings.dcase import FOLDS, identify_dcase, is_dcase, machine_folder_of_dcase
 
+_MOST_LEVELS = 3
 _MACHINE_ID = re.compile(r"id_\w+", re.IGNORECASE)
 
 
@@ -47,14 +48,14 @@ def identify(path: str) -> Identity:
     Known layouts are MIMII (``6_dB_fan/fan/id_00/normal/00000000.wav``, the SNR also as ``min6dB`` or ``-6_dB``) and
     the DCASE tasks of all years (``fan/train/normal_id_00_00000000.wav``,
     ``fan/test/section_00_source_test_anomaly_0000_....wav``). In any other layout, the folder above one that is named
-    like a label (normal, abnormal, anomaly, ok, ng, good, bad) is the machine.
+    like a label (normal, abnormal, anomaly, ok, ng, good, bad) is the machine; up to two folders may be below that.
 
     Examples
     --------
     >>> who = identify("-6_dB/valve/id_06/abnormal/00000008.wav")
     >>> who.machine_type, who.machine_id, who.number, who.snr_db, who.label
     ('valve', 'id_06', 8, -6.0, 1)
-    >>> identify("site/press7/OK/a.wav").machine_id
+    >>> identify("site/press7/OK/2026-05-01/a.wav").machine_id
     'press7'
 
     """
@@ -91,14 +92,24 @@ def own_folder(path: str) -> MachineFolder:
 
 @lru_cache(maxsize=4096)
 def _look_at(folder: str) -> _Folder:
-    above, _, name = folder.rpartition("/")
-    label = LABEL_WORDS.get(name.lower(), UNKNOWN)
-    parts = above.split("/")
+    labelled, label = _labelled_folder(folder)
     if label == UNKNOWN:
         return _Folder(MachineFolder(), snr_of(folder), label, "")
+    above = labelled.rpartition("/")[0]
+    parts = above.split("/")
     if len(parts) > 1 and _MACHINE_ID.fullmatch(parts[-1]):
         return _Folder(MachineFolder(above, parts[-2], parts[-1]), snr_of(folder), label, "")
     return _Folder(_machine_folder(above), snr_of(folder), label, FOLDS.get(parts[-1].lower(), ""))
+
+
+def _labelled_folder(folder: str) -> tuple[str, int]:
+    """Return the folder that is named like a label, and the label: this one, or one above folders of days or shifts."""
+    for _ in range(_MOST_LEVELS):
+        above, _, name = folder.rpartition("/")
+        if (label := LABEL_WORDS.get(name.lower(), UNKNOWN)) != UNKNOWN:
+            return folder, label
+        folder = above
+    return "", UNKNOWN
 
 
 @lru_cache(maxsize=4096)

@@ -187,3 +187,18 @@ def test_any_path_is_identified_within_the_range_of_the_columns(path):
     assert -1 <= who.number < 2**31
     assert who.label in (NORMAL, ABNORMAL, UNKNOWN)
     assert "/" not in who.machine_type + who.machine_id
+
+
+@pytest.mark.parametrize(
+    ("path", "machine", "label"),
+    [
+        ("site/press7/NG/2026-05-01/a.wav", "press7", ABNORMAL),
+        ("site/press7/ok/2026/05/a.wav", "press7", NORMAL),
+        ("site/press7/train/good/day 1/a.wav", "press7", NORMAL),
+        ("6_dB_fan/fan/id_00/normal/day/00000000.wav", "id_00", NORMAL),
+        ("good/site/hall/2026/a.wav", "", UNKNOWN),  # too far above to be meant
+    ],
+)
+def test_folders_of_days_may_be_below_a_label(path, machine, label):
+    who = identify(path)
+    assert (who.machine_id, who.label) == (machine, label)
