@@ -211,7 +211,7 @@ def _planned(options: argparse.Namespace, growth: table.Growth, clips: recording
     if not plan.has_grown:
         return Planned("featurize", options, clips, plan.catalogue, output)
     every = recordings.Recordings(plan.catalogue.clips, plan.sources, clips.n_headers, clips.n_requests, clips.remarks)
-    is_named, is_read = plan.is_readable.tolist().__getitem__, growth.to_read.__contains__
+    is_named, is_read = growth.named.__contains__, growth.to_read.__contains__
     return Planned("featurize", options, every, plan.catalogue, output, is_named, is_read)
 
 
@@ -239,7 +239,8 @@ def _show_plan(
     todo = engine.find_tasks(output, found.records)
     tasks = [output.task(task, found.former.get(task)) for task in todo]
     n_kept = sum(any(one.is_kept for one in task.inputs) for task in tasks)
-    n_read = sum(one.place.fetched for task in tasks for one in task.inputs if not one.is_kept)
+    places = [{one.place for one in task.inputs if not one.is_kept} for task in tasks]
+    n_read = sum(place.fetched for of_task in places for place in of_task)
     work = {
         "shards": f"{len(todo) - n_kept:,} to compute, {n_kept:,} to read back and rewrite, "
         f"{growth.plan.rows.n_shards - len(todo):,} stay as they are",

@@ -208,7 +208,7 @@ def _speed(run: Run, n_clips: int, seconds: float) -> str:
 
 def _headers(clips: Recordings) -> str:
     requests = f", {numbered(clips.n_requests, 'request')} to S3" if clips.n_requests else ""
-    return f"{clips.n_headers:,} of {len(clips):,} read{requests}"
+    return f"{clips.n_headers:,} of {len({clip.recording for clip in clips}):,} read{requests}"
 
 
 def _split(catalogue: Catalogue) -> str:

@@ -28,7 +28,6 @@ from mimii.engine import (
     Scheduler,
     StoreError,
     Work,
-    as_unicode,
     clips_to_partitions,
     digest_written,
     do_tasks,
@@ -57,6 +56,7 @@ from mimii.storage import (
     Objects,
     ReadOptions,
     as_paths,
+    as_unicode,
     open_objects,
     with_timeout,
 )

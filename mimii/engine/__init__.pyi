@@ -16,7 +16,6 @@ from .outputs import InPlace as InPlace
 from .outputs import Output as Output
 from .outputs import StoreError as StoreError
 from .outputs import UnfinishedError as UnfinishedError
-from .outputs import as_unicode as as_unicode
 from .outputs import changed as changed
 from .outputs import erase as erase
 from .outputs import head_document as head_document

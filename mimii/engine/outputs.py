@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, is_in_place, is_valid, read_each
-from mimii.storage import PARTIAL, Objects, path_to_text
+from mimii.storage import PARTIAL, Objects, as_unicode, path_to_text
 
 LEASE = "lease-"
 """What the names of leases begin with."""
@@ -412,11 +412,6 @@ def provenance(sources: Sequence[str], what: str, packages: Sequence[str]) -> di
         "license": _LICENSE.format(what=what),
         "attribution": _ATTRIBUTION,
     }
-
-
-def as_unicode(path: str) -> str:
-    """Replace bytes of a path that are not UTF-8: neither Zarr's strings nor JSON can hold them."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _each_record(output: Output, sizes: Mapping[str, int]) -> Iterator[tuple[int, Record | None]]:

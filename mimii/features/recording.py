@@ -158,16 +158,14 @@ class _ForwardDecoder:
     def __init__(self, file: BinaryIO, header: Header, channels: Sequence[int]) -> None:
         self._blocks = read_blocks(file, header, channels)
         self._kept = np.empty((len(channels), 0), np.float32)
+        self._error: AudioError | None = None
         self.start = 0
 
     def read(self, segment: Segment) -> FloatArray:
         """Return a segment that begins where the one before did, or behind; shape (n_channels, n_samples)."""
         blocks, n_kept = [self._kept], self._kept.shape[1]
         while self.start + n_kept < segment.start + segment.n_samples:
-            block = next(self._blocks, None)
-            if block is None:
-                msg = f"truncated or damaged: only {self.start + n_kept} samples could be decoded"
-                raise AudioError(msg)
+            block = self._next(self.start + n_kept)
             if self.start + n_kept <= segment.start:  # all that came before is behind
                 self.start, n_kept, blocks = self.start + n_kept, 0, []
             blocks.append(block)
@@ -175,6 +173,16 @@ class _ForwardDecoder:
         self._kept = np.concatenate(blocks, axis=1)[:, segment.start - self.start :]
         self.start = segment.start
         return self._kept[:, : segment.n_samples]
+
+    def _next(self, n_decoded: int) -> FloatArray:
+        """Return the next block; where there is none, the reason, for all segments that are behind it."""
+        try:
+            if self._error is None and (block := next(self._blocks, None)) is not None:
+                return block
+        except AudioError as error:
+            self._error = error
+        self._error = self._error or AudioError(f"truncated or damaged: only {n_decoded} samples could be decoded")
+        raise self._error
 
     def close(self) -> None:
         self._blocks.close()

@@ -63,7 +63,8 @@ def log_mel(
     TypeError
         If the spec is not a FeatureSpec, or the samples are of another type.
     ValueError
-        If the samples have another shape, a file comes with a sample rate, or the spec cuts recordings into segments.
+        If the samples have another shape, the sample rate is none, a file comes with one, or the spec cuts recordings
+        into segments.
     AudioError
         If it is not audio, or has no such channel.
 
@@ -73,8 +74,11 @@ def log_mel(
     if spec.segment is not None:
         msg = "log_mel takes a whole recording: use spec.changed(segment=None, overlap=0), or cut the samples"
         raise ValueError(msg)
+    if sample_rate is not None and (not isinstance(sample_rate, int | np.integer) or sample_rate < 1):
+        msg = f"sample_rate must be a whole number of Hz, at least 1, not {sample_rate!r}"
+        raise ValueError(msg)
     if not isinstance(recording, str | os.PathLike):
-        samples, rate = _samples_of(np.asarray(recording), spec.channel), sample_rate or spec.sample_rate
+        samples, rate = _samples_of(np.asarray(recording), spec.channel), int(sample_rate or spec.sample_rate)
     elif sample_rate is None:
         rate, samples = _read(os.fspath(recording), spec.channel)
     else:
@@ -127,6 +131,9 @@ def _find(path: str) -> Place:
     if (archive := archive_of(path)) and not os.path.exists(path):
         return _find_member(_find(archive), path.removeprefix(f"{archive}/"))
     if not is_remote(path):
+        if os.path.exists(path) and not os.path.isfile(path):
+            msg = f"{path}: not a regular file"
+            raise AudioError(msg)
         return Place(path)
     found = s3.describe(path, DEFAULT_ACCESS)
     if found is None:

@@ -5,12 +5,12 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mimii.engine import Existing, StoreError, as_unicode, digest_part, digest_version, name_changes, name_some
+from mimii.engine import Existing, StoreError, digest_part, digest_version, name_changes, name_some
 from mimii.images.album import Album, digest_recordings
 from mimii.images.manifests import IMAGES, image_rows
 from mimii.images.there import There, collect_there, read_said, said_keys
 from mimii.recordings import Clip, clip_name
-from mimii.storage import Objects, Place, absolute
+from mimii.storage import Objects, Place, absolute, as_unicode
 
 _IDENTITY = ("machine_type", "machine_id", "snr_db", "number", "label", "split")
 _TO_UPDATE = (

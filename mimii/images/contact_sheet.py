@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from mimii.engine import as_unicode, compute_spectrograms, digest
+from mimii.engine import compute_spectrograms, digest
 from mimii.features import ClipTask, FeatureSpec, power_to_db
 from mimii.images.album import Album, album_origins
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip, part_words
-from mimii.storage import ReadOptions
+from mimii.storage import ReadOptions, as_unicode
 
 _MOST_PAIRS = 16
 _Pair = tuple[int | None, int | None]

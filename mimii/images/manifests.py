@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mimii.engine import as_unicode
 from mimii.images.album import Album
 from mimii.recordings import GOOD, LABEL_NAMES
+from mimii.storage import as_unicode
 
 IMAGES = "images.csv"
 LABEL_ATTRIBUTE = "machine-state"

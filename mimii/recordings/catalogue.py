@@ -24,7 +24,7 @@ from mimii.features import (
 from mimii.recordings.clips import Clip
 from mimii.recordings.segments import NO_RESTS, Rests, clip_name, cut_recordings
 from mimii.recordings.splits import Split, split_clips
-from mimii.storage import expect, is_remote, missing_channel
+from mimii.storage import as_unicode, expect, is_remote, missing_channel
 
 GOOD = "ok"
 """The status of a clip that can be used."""
@@ -157,13 +157,14 @@ def digest_clips(catalogue: Catalogue, recordings: Iterable[object] | None = Non
         who = clip.identity
         values = (
             str(place),
-            who.machine_type,
-            who.machine_id,
+            as_unicode(who.machine_type),
+            as_unicode(who.machine_id),
             who.number,
             str(np.float32(who.snr_db)),
             who.label,
             split,
-            *(who.domain, who.attributes, str(who.recorded_at), who.columns),
+            *(who.domain, as_unicode(who.attributes), str(who.recorded_at)),
+            tuple((as_unicode(name), as_unicode(text)) for name, text in who.columns),
         )
         digest.update(f"{values!r} {count}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -191,6 +192,6 @@ def _bad_length(n_samples: int, spec: FeatureSpec) -> str:
         hours, most = n_samples / spec.sample_rate / 3600, _MOST_MEL_BYTES >> 20
         return (
             f"too long: {hours:.1f} hours are {size >> 20} MiB of mel spectrogram, and {most} fit; "
-            "--segment 10 makes clips of 10 s of it"
+            f"{'a shorter --segment' if spec.segment else '--segment 10'} makes more clips of it"
         )
     return ""

@@ -17,7 +17,7 @@ class Rests:
     Attributes
     ----------
     n_shorter : int
-        How many ends are shorter clips.
+        How many shorter clips the ends are.
     n_left_out : int
         How many ends are no clips.
     left_out_s : float
@@ -58,7 +58,7 @@ def cut_recordings(recordings: Iterable[Clip], spec: FeatureSpec) -> tuple[list[
         path, place, who = recording.path, recording.place, recording.identity
         clips += [Clip(path, place, who, "", cut.header, *part) for part in cut.parts]
     left_out = [cut.left_out_s for cut in rests if cut.left_out_s]
-    return clips, Rests(sum(cut.has_shorter for cut in rests), len(left_out), math.fsum(left_out))
+    return clips, Rests(sum(cut.n_shorter for cut in rests), len(left_out), math.fsum(left_out))
 
 
 def clip_name(clip: Clip, spec: FeatureSpec) -> str:
@@ -114,7 +114,7 @@ class _Cut(NamedTuple):
 
     header: Header
     parts: tuple[tuple[int, float, float, Segment], ...]
-    has_shorter: bool = False
+    n_shorter: int = 0
     left_out_s: float = 0.0
 
 
@@ -126,9 +126,10 @@ def _cut(header: Header, spec: FeatureSpec) -> _Cut:
     has_shorter = spec.segment is not None and rest.n_samples < int(spec.segment * rate)
     if has_shorter and len(segments) > 1 and not _has_row(rest, header, spec):
         segments, has_shorter, left_out_s = segments[:-1], False, rest.n_samples / rate
+    channels = channels_of(spec.channel, header.n_channels)
     parts = tuple(
         (channel, seconds(segment.start, rate), seconds(segment.n_samples, rate), segment)
         for segment in segments
-        for channel in channels_of(spec.channel, header.n_channels)
+        for channel in channels
     )
-    return _Cut(header, parts, has_shorter, left_out_s)
+    return _Cut(header, parts, len(channels) if has_shorter else 0, left_out_s)

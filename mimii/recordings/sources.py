@@ -205,10 +205,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _listed(path: str, access: Access) -> Clip:
-    if not is_remote(path):
+    archive = archive_of(path)
+    if not is_remote(path) and not (archive and os.path.isfile(text_to_path(archive))):
         return _file(text_to_path(path))
     clip = Clip(path, Place(path))
-    if archive_of(path):
+    if archive:
         return replace(clip, problem="cannot be read: no such recording in the archive")
     try:
         found = s3.describe(path, access)

@@ -30,6 +30,7 @@ from .objects import with_timeout as with_timeout
 from .places import Member as Member
 from .places import Place as Place
 from .places import absolute as absolute
+from .places import as_unicode as as_unicode
 from .places import is_remote as is_remote
 from .places import path_to_text as path_to_text
 from .places import split_url as split_url

@@ -92,6 +92,11 @@ def path_to_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
+def as_unicode(path: str) -> str:
+    """Replace bytes of a path that are not UTF-8: neither Zarr's strings nor JSON can hold them."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def text_to_path(text: str) -> str:
     """Return what opens a path that reads like this in UTF-8."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))

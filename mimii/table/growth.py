@@ -20,7 +20,6 @@ from mimii.engine import (
     Origins,
     Record,
     StoreError,
-    as_unicode,
     changed,
     digest,
     digest_part,
@@ -45,7 +44,7 @@ from mimii.recordings import (
     clip_name,
     split_clips,
 )
-from mimii.storage import Objects, Place, absolute, is_unreadable
+from mimii.storage import Objects, Place, absolute, as_unicode, is_unreadable
 from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
@@ -112,6 +111,8 @@ class Growth:
         What changes of each clip: ``"label normal -> abnormal"``.
     unnamed : sequence of str
         Clips that are not among the recordings named now, and stay as they are.
+    named : frozenset of int
+        The clips, by their index in the plan, that are new or were found again, if only to be bad.
     to_read : frozenset of int
         The clips, by their index in the plan, whose recordings are new or have changed: no other is read.
 
@@ -124,6 +125,7 @@ class Growth:
     relabelled: Mapping[str, str] = field(default_factory=dict)
     unnamed: Sequence[str] = ()
     to_read: frozenset[int] = frozenset()
+    named: frozenset[int] = frozenset()
 
     def describe(self) -> list[str]:
         """Write what changes: a line for each kind, and below it the first clips by name."""
@@ -367,7 +369,8 @@ def _grown_plan(
     types = _types(plan, state)
     clips = (*old, *new)
     splits = tuple(_splits(plan, state, clips))
-    catalogue = Catalogue(state.spec, clips, splits, np.array(n_samples, np.int64), n_rows, tuple(problems))
+    lengths, rests = np.array(n_samples, np.int64), plan.catalogue.rests
+    catalogue = Catalogue(state.spec, clips, splits, lengths, n_rows, tuple(problems), rests)
     is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
     origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
@@ -418,18 +421,22 @@ def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mappi
 def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
     """Return the splits: those that are there stay; clips that are new, or labelled only now, are split by themselves.
 
-    A clip that turns out to be abnormal is for training no more. One that was so before stays where it is: it was put
-    there by a list, or by a policy that trains on both.
+    New parts of a recording that is there have its split. A clip that turns out to be abnormal is for training no
+    more. One that was so before stays where it is: it was put there by a list, or by a policy that trains on both.
     """
     n_there = len(state.paths)
     labels, splits = state.columns["label"], state.columns["split"]
     is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
+    by_place = {absolute(state.paths[clip]): splits[clip] for clip in range(n_there) if not is_new[clip]}
     by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
     kept = [*zip(splits, labels, strict=True), *[("", UNKNOWN)] * (len(clips) - n_there)]
-    return [
+    chosen = [
         next(by_policy) if new else _keep_split(clip, *before, plan.split.policy)
         for clip, before, new in zip(clips, kept, is_new, strict=True)
     ]
+    by_place |= {absolute(state.paths[clip]): chosen[clip] for clip in range(n_there) if not is_new[clip]}
+    of_recording = [by_place.get(str(clip.place)) for clip in clips]  # all parts of a recording are on one side
+    return [one if new is None else new for one, new in zip(chosen, of_recording, strict=True)]
 
 
 def _keep_split(clip: Clip, split: str, label: int, policy: str) -> str:
@@ -446,6 +453,7 @@ def _describe(
     found = np.fromiter(match.found, np.int64)
     is_changed = found[(before[found] != 0) & (before[found] != now[found])].tolist()
     gone = [clip for clip, status in out.items() if status == REMOVED]
+    lost = [clip for clip, status in out.items() if status not in (REMOVED, REPLACED)]
     replaced = sorted(state.name(clip) for clip in {*is_changed, *(out.keys() - set(gone))})
     new = sorted(as_unicode(plan.catalogue.name(clip)) for clip in added)
     renewed = {state.name(clip) for clip in match.outgrown}
@@ -460,6 +468,7 @@ def _describe(
         dict(sorted(relabelled.items())),
         sorted(state.name(clip) for clip in left),
         frozenset([*is_changed, *range(n_there, n_there + len(added))]),
+        frozenset([*match.found, *lost, *range(n_there, n_there + len(added))]),
     )
 
 

@@ -29,7 +29,6 @@ from mimii.engine import (
     Record,
     Stamp,
     StoreError,
-    as_unicode,
     changed,
     clips_to_partitions,
     provenance,
@@ -37,7 +36,7 @@ from mimii.engine import (
 )
 from mimii.features import band_centres, complete_spec
 from mimii.recordings import GOOD, Identity
-from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, is_remote
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, as_unicode, is_remote
 from mimii.table import statistics
 from mimii.table.columns import (
     ARRAY_ATTRIBUTES,

@@ -185,6 +185,9 @@ def _load(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions
             samples = read_channels(file, channels)[1]
         else:
             samples = _load_with_librosa(place, file, part, spec)
+    if not samples.size:
+        msg = f"the recording has no samples from {part.start_s:g} s on; it is shorter than when the table was made"
+        raise ValueError(msg)
     if part.channel >= len(samples):
         msg = f"{len(samples)} channels; expected is channel {part.channel}"
         raise ValueError(msg)

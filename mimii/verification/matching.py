@@ -8,9 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mimii.engine import as_unicode
 from mimii.recordings import UNKNOWN, Clip
-from mimii.storage import absolute
+from mimii.storage import absolute, as_unicode
 
 BY_PATH, BY_END, BY_IDENTITY = WAYS = ("path", "end of path", "identity")
 """How a recording may be matched with a clip of a store, the surest first."""

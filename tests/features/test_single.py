@@ -1,5 +1,6 @@
 """One recording, or samples, to its log-mel spectrogram: what librosa computes, and what a table's rows are made of."""
 
+import os
 from pathlib import Path
 
 import librosa
@@ -115,6 +116,19 @@ def test_channels_of_files_and_samples_are_one_or_their_mean_or_all(path):
 def test_samples_of_another_kind_are_refused_with_what_to_give(samples, error, message):
     with pytest.raises(error, match=message):
         mimii.log_mel(samples, mimii.FeatureSpec(channel=1 if samples.shape == (1, 16_000) else 0))
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), 44_100.5, "16k"])
+def test_a_sample_rate_that_is_none_is_refused(rate):
+    with pytest.raises(ValueError, match="sample_rate must be a whole number of Hz, at least 1, not"):
+        mimii.log_mel(np.zeros(16_000, np.float32), sample_rate=rate)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path, tmp_path / "pipe.wav"):
+        with pytest.raises(mimii.AudioError, match="not a regular file"):
+            mimii.log_mel(path)
 
 
 def test_what_makes_no_sense_together_is_refused(path):

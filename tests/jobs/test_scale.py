@@ -61,7 +61,7 @@ def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_
     assert rows["scheduler MB, at the end"][0] < rows["scheduler MB, a tenth done"][0] + 64
     assert rows["tasks/s"][0] > 0
     assert 1000 < rows["bytes of a task"][0] < 64_000
-    assert rows["99 % done: first new result, s after the plan"] > rows["99 % done: read the records, s"] > [0]
+    assert rows["99 % done: first new result, s after the plan"] > rows["99 % done: read the records, s"] >= [0]
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_usable_clips_have_rows_and_no_problem():
         (clip(n_samples=1), "too short for one row: 1 samples make 1 of the 5 frames that it takes"),
         (
             clip(n_samples=10**9),
-            "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; --segment 10 makes clips of 10 s of it",
+            "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; --segment 10 makes more clips of it",
         ),
         (bad_clip("empty file"), "empty file"),
         (Clip("", Place("")), "its header was not read"),

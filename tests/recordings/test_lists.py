@@ -12,6 +12,7 @@ from mimii.recordings import RESERVED_COLUMNS
 from mimii.recordings.columns import COLUMNS, as_numbers
 from mimii.recordings.lists import read_list
 from mimii.table import SCHEMA
+from tests.helpers.archives import pack, wav
 from tests.helpers.recordings import write_clip
 
 
@@ -116,3 +117,10 @@ def test_numbers_come_back_as_they_were_written(numbers):
 
 def test_names_that_a_table_uses_are_reserved():
     assert set(SCHEMA) | {size for sizes, _ in SCHEMA.values() for size in sizes} <= RESERVED_COLUMNS
+
+
+def test_a_member_that_an_archive_has_not_is_named(tmp_path):
+    pack(tmp_path / "a.zip", {"there.wav": wav(1)})
+    (tmp_path / "list.csv").write_text("path\na.zip/there.wav\na.zip/missing.wav\n")
+    missing, there = mimii.find_recordings(lists=tmp_path / "list.csv")
+    assert (missing.problem, there.problem) == ("cannot be read: no such recording in the archive", "")

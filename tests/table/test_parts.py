@@ -1,6 +1,7 @@
 """Tables whose clips are channels and segments of recordings of any rate: right, resumable and growing."""
 
 import dataclasses
+import os
 import warnings
 import zipfile
 
@@ -14,6 +15,7 @@ from mimii.storage import s3
 from tests.helpers import oracle
 from tests.helpers.archives import pack_folder
 from tests.helpers.commands import assert_same_table, contents, open_table
+from tests.helpers.odd_files import mp3, noise, samples_of
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import client
 
@@ -284,3 +286,45 @@ def test_resuming_gives_the_same_bytes(raw, tmp_path):
         (tmp_path / "again" / key).unlink()
     assert sorted(table_of(raw, tmp_path / "again", changes).computed) == [1, 3]
     assert_same_table(tmp_path / "once", tmp_path / "again")
+
+
+def test_new_parts_of_a_recording_are_on_its_side_of_the_split(tmp_path):
+    for seed in range(12):
+        write_clip(tmp_path / "raw" / "fan" / "id_00" / "normal" / f"{seed:08d}.wav", seed, 16_000)
+    for seed in range(3):
+        write_clip(tmp_path / "raw" / "fan" / "id_00" / "abnormal" / f"{seed:08d}.wav", 50 + seed, 16_000)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, split="baseline")
+    for seed in range(0, 12, 2):
+        write_clip(tmp_path / "raw" / "fan" / "id_00" / "normal" / f"{seed:08d}.wav", seed, 40_000)
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, split="baseline", update=True)
+    table = open_table(tmp_path / "t")
+    sides = {}
+    for path, split in zip(table.path.values, table.split.values, strict=True):
+        sides.setdefault(path, set()).add(split)
+    assert table.sizes["clip"] == 30 + 6 * 3
+    assert all(len(of_one) == 1 for of_one in sides.values())
+    assert {split for of_one in sides.values() for split in of_one} == {"train", "test"}
+
+
+def test_a_path_that_is_no_text_grows_without_a_difference(tmp_path):
+    folder = os.fsencode(tmp_path / "raw") + b"/lat\xefn/normal"
+    os.makedirs(folder)
+    write_clip(tmp_path / "a.wav", 1)
+    os.rename(tmp_path / "a.wav", os.path.join(folder, b"x.wav"))
+    table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5})
+    before = contents(tmp_path / "t")
+    assert not table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}, update=True).computed
+    assert contents(tmp_path / "t") == before
+    assert not table_of(tmp_path / "raw", tmp_path / "t", {"segment": 0.5}).computed
+
+
+def test_all_segments_behind_damage_have_the_same_reason(tmp_path):
+    data = mp3(samples_of(noise(1, 20 * 16_000)))
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.mp3").write_bytes(data[: len(data) * 2 // 3])
+    plan = mimii.plan_table(mimii.find_recordings(tmp_path / "raw"), PRESET, segment=2.0, channel="all", split="none")
+    mimii.featurize(plan, tmp_path / "t")
+    statuses = open_table(tmp_path / "t").status.values.tolist()
+    assert statuses[0] == "ok"
+    assert len(set(statuses)) == 2
+    assert statuses.index(statuses[-1]) > 3
