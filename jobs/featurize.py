@@ -223,7 +223,8 @@ def _count_changes(growth: table.Growth) -> str:
         "gone": growth.gone,
         "not named and left as they are": growth.unnamed,
     }
-    return describe_changes(counts)
+    kept = {"gone but kept (--prune takes them out)": growth.missing} if growth.missing else {}
+    return describe_changes({**counts, **kept})
 
 
 def _show_plan(

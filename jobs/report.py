@@ -36,8 +36,14 @@ class Planned:
     is_read: Callable[[int], bool] = lambda _: True
 
     def bad_paths(self, run: Run | None = None) -> dict[str, str]:
-        """Return the paths of clips that cannot be used, in order, and why."""
-        return {self.catalogue.name(clip): reason for clip, reason in sorted(self.bad(run).items())}
+        """Return the paths of clips that cannot be used, in order, and why; those of a recording together."""
+        bad, clips = sorted(self.bad(run).items()), self.catalogue.clips
+        reasons = defaultdict[str, list[str]](list)
+        for clip, reason in bad:
+            reasons[clips[clip].path].append(reason)
+        whole = {path: len(of_one) for path, of_one in reasons.items() if len(of_one) > 1 and len({*of_one}) == 1}
+        paths = {path: f"{path}, {count:,} clips" for path, count in whole.items()}
+        return {paths.get(clips[clip].path, self.catalogue.name(clip)): reason for clip, reason in bad}
 
     def bad(self, run: Run | None = None) -> dict[int, str]:
         """Return the clips that cannot be used, and why; also those that turned out so in a run."""

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mimii.recordings.clips import ASSUMPTIONS, LABEL_NAMES, UNKNOWN, Clip
@@ -150,6 +150,7 @@ def _find(places: Sequence[str], tables: Sequence[str], layout: Layout | None, a
     rows = [find_rows(path, lines[path], access, identified) for path in tables if path not in truths]
     found = find_files(places, access, identified)
     listed = {str(clip.place): clip for clips in rows for clip in clips}
+    _warn_of_lists([clip for clips in rows for clip in clips], listed)
     clips = sorted(({str(clip.place): clip for clip in found.clips} | listed).values(), key=lambda clip: clip.path)
     for path, said in truths.items():
         clips = tell_truths(clips, path, said)
@@ -170,6 +171,15 @@ def _assume(found: Found, layout: Layout | None, assume: str) -> tuple[list[Clip
     n_unknown = [sum(clip.identity.label == UNKNOWN for clip in some) for some in (found.clips, clips)]
     n_assumed, n_hidden = n_unknown[0] - n_unknown[1], n_unknown[1] if assume else 0
     return clips, Remarks(by_folder, n_assumed, n_hidden, tuple(found.left_out))
+
+
+def _warn_of_lists(clips: Iterable[Clip], last: Mapping[str, Clip]) -> None:
+    """Warn of recordings of which two lists say different things."""
+    if others := [clip.path for clip in clips if str(clip.identity) != str(last[str(clip.place)].identity)]:
+        _log.warning(
+            "%d recordings are in several lists that do not agree, such as %s: the last list counts",
+            *(len(set(others)), printable(others[0])),
+        )
 
 
 def _warn_of_copies(clips: Iterable[Clip]) -> None:

@@ -109,6 +109,8 @@ class Growth:
         Clips that are new; whose recordings have changed; that are taken out.
     relabelled : mapping of str to str
         What changes of each clip: ``"label normal -> abnormal"``.
+    missing : sequence of str
+        Clips below the sources that are not there any more, and stay: they are taken out only where that is asked for.
     unnamed : sequence of str
         Clips that are not among the recordings named now, and stay as they are.
     named : frozenset of int
@@ -123,6 +125,7 @@ class Growth:
     replaced: Sequence[str] = ()
     gone: Sequence[str] = ()
     relabelled: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
     unnamed: Sequence[str] = ()
     to_read: frozenset[int] = frozenset()
     named: frozenset[int] = frozenset()
@@ -263,9 +266,16 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
         raise StoreError(msg)
     match = _match(plan, state)
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
-    gone = _find_gone(plan, state, match) if prune else []
+    missing = _find_gone(plan, state, match)
+    gone = missing if prune else []
     out = dict.fromkeys(match.outgrown, REPLACED) | dict.fromkeys(gone, REMOVED) | _find_lost(plan, state, match)
-    return _describe(plan, state, match, added, out, _grown_plan(plan, state, match, added, out))
+    growth = _describe(plan, state, match, added, out, _grown_plan(plan, state, match, added, out))
+    return growth if prune else _with_missing(growth, [state.name(clip) for clip in missing if clip not in out])
+
+
+def _with_missing(growth: Growth, missing: Sequence[str]) -> Growth:
+    others = set(missing)
+    return replace(growth, missing=sorted(missing), unnamed=[name for name in growth.unnamed if name not in others])
 
 
 def _types(plan: TablePlan, state: State) -> dict[str, str]:
@@ -466,9 +476,9 @@ def _describe(
         replaced,
         sorted(state.name(clip) for clip in gone),
         dict(sorted(relabelled.items())),
-        sorted(state.name(clip) for clip in left),
-        frozenset([*is_changed, *range(n_there, n_there + len(added))]),
-        frozenset([*match.found, *lost, *range(n_there, n_there + len(added))]),
+        unnamed=sorted(state.name(clip) for clip in left),
+        to_read=frozenset([*is_changed, *range(n_there, n_there + len(added))]),
+        named=frozenset([*match.found, *lost, *range(n_there, n_there + len(added))]),
     )
 
 
@@ -505,7 +515,7 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
         growth = grow(plan, state, prune=False)
     except (StoreError, OSError):
         return [f"clips: others there than the {len(plan.catalogue.clips)} now"]
-    lines = growth.describe() + name_some("not named now", growth.unnamed)
+    lines = growth.describe() + name_some("not named now", sorted([*growth.unnamed, *growth.missing]))
     lines += name_some("in another split", _other_splits(plan, state))
     lines = lines or ["clips: the same recordings, in another order"]
     hint = "--update adds, replaces and relabels them in the table that is there, --prune takes out those that are gone"

@@ -504,6 +504,21 @@ def test_channels_segments_and_rows_are_as_the_options_say(stereo, tmp_path, cap
     assert oracle.check_table(table, spec, atol=0.07) == table.sizes["clip"]
 
 
+def test_bad_parts_of_a_recording_are_one_line_and_what_is_gone_is_counted(tmp_path, capsys):
+    for seed in range(2):
+        write_clip(tmp_path / "raw" / f"{seed}.wav", seed, 40_000, n_channels=2)
+    sync = ("--segment", 0.5, "--channel", "all")
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "t", *sync) == 0
+    (tmp_path / "raw" / "0.wav").write_bytes(b"no longer audio" * 100)
+    (tmp_path / "raw" / "1.wav").unlink()
+    capsys.readouterr()
+    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "t", "--update") == 3
+    said = capsys.readouterr().out
+    assert "0 gone, 0 not named and left as they are, 10 gone but kept (--prune takes them out)" in said
+    assert "20: 10 good, 10 bad" in said
+    assert f"{tmp_path}/raw/0.wav, 10 clips" in said
+
+
 def test_a_table_that_is_deaf_to_level_says_so(raw, tmp_path, capsys):
     assert featurize_here(raw, "--output", tmp_path / "out") == 0
     assert re.search(r"level +not in the features", capsys.readouterr().out)

@@ -124,3 +124,15 @@ def test_a_member_that_an_archive_has_not_is_named(tmp_path):
     (tmp_path / "list.csv").write_text("path\na.zip/there.wav\na.zip/missing.wav\n")
     missing, there = mimii.find_recordings(lists=tmp_path / "list.csv")
     assert (missing.problem, there.problem) == ("cannot be read: no such recording in the archive", "")
+
+
+def test_lists_that_do_not_agree_are_warned_of_and_the_last_one_counts(tmp_path, caplog):
+    write_clip(tmp_path / "a.wav", 1)
+    for name, label in (("one", "normal"), ("two", "abnormal"), ("three", "abnormal")):
+        (tmp_path / f"{name}.csv").write_text(f"path,label\na.wav,{label}\n")
+    [clip] = mimii.find_recordings(lists=[tmp_path / "one.csv", tmp_path / "two.csv"])
+    assert clip.identity.label == 1
+    assert f"1 recordings are in several lists that do not agree, such as {tmp_path}/a.wav" in caplog.text
+    caplog.clear()
+    assert len(mimii.find_recordings(lists=[tmp_path / "two.csv", tmp_path / "three.csv"])) == 1
+    assert not caplog.text
