@@ -101,6 +101,8 @@ def _segments(header: Header, spec: FeatureSpec) -> Iterator[Segment]:
     length, step, index, end = max(int(spec.segment * rate), 1), spec.segment - spec.overlap, 0, 0
     while index == 0 or end < total:
         start = int(index * step * rate)
+        if index and start >= total:  # between two segments whose length is no whole number of samples, one may be left
+            return
         yield Segment(start, min(length, total - start))
         index, end = index + 1, start + length
 
