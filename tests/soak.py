@@ -486,8 +486,10 @@ class Soak:
                 round_.tally.wrong.append(f"stuck: {error}")
             except Exception as error:  # noqa: BLE001  the other rounds are worth having all the same
                 round_.tally.wrong.append(f"the soak itself failed: {traceback.format_exception(error)[-2:]}")
-            if any(re.search("Traceback|Unclosed", run.text()) for run in round_.runs):
-                round_.tally.wrong.append("a traceback, or connections that were not closed")
+            # What starts for a driver that is killed then may say how it lost it: that is no fault of a run.
+            ended = [run.text() for run in round_.runs if run.process.returncode != -signal.SIGKILL]
+            if found := [text for text in ended if re.search("Traceback|Unclosed", text)]:
+                round_.tally.wrong.append(f"a traceback, or connections that were not closed: {found[0][-3000:]}")
             round_.tally.check(not round_.tally.needless, "finished tasks were done again")
             said = "\n".join(run.text()[-3000:] for run in round_.runs[-3:])
         round_.tally.seconds = time.monotonic() - started
