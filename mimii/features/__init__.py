@@ -1,10 +1,10 @@
 """Samples to rows: decode, mel spectrogram, dB, stacked frames. Pure functions, right to 1e-3 dB of librosa.
 
 `spec` says what is computed. `decode` reads one channel: `containers` knows where the samples are, `sndfile` decodes
-them. `mel` and `scales` have the kernels. `loading` holds what becomes of a clip on its way: its samples, its
-spectrogram, or the reason why it failed. `children` are processes that read recordings and may die of them;
-`messages` gives what decoders print to the log. Resampling, once there is any, belongs into `loading`, between
-decoding and the mel spectrogram.
+them. `recording` decodes the clips of one recording together: segments, channels. `resampling` changes the sample rate.
+`mel` and `scales` have the kernels. `loading` holds what becomes of a clip on its way: its samples, its spectrogram, or
+the reason why it failed. `children` are processes that read recordings and may die of them; `messages` gives what
+decoders print to the log.
 
 It may import `mimii.storage`. Other rooms may use what ``__init__.pyi`` lists.
 """

@@ -277,20 +277,25 @@ def _read_sound(file: BinaryIO, header: Header, channels: Sequence[int], segment
     """Decode by libsndfile; of all channels only a block at a time is in memory."""
     pick, is_whole = _picker(channels, header.n_channels), segment == Segment(0, header.n_samples)
     done, n_waiting, waiting, left = 0, 0, list[Samples](), segment.n_samples
-    with open_at(repaired(file), segment.start) as (sound, start):
-        to_skip = segment.start - start
-        for decoded in read_frames(sound, start):
-            frames = decoded[to_skip:]
-            to_skip -= len(decoded) - len(frames)
-            frames = frames if is_whole else frames[: left - done]
-            if n_waiting + len(frames) > BLOCK_SAMPLES // len(channels):
-                yield np.concatenate(waiting, axis=1)
-                n_waiting, waiting = 0, []
-            waiting.append(np.empty((len(channels), len(frames)), np.float32))
-            pick(frames, waiting[-1])
-            n_waiting, done = n_waiting + len(frames), done + len(frames)
-            if done == left and not is_whole:
-                break
+    try:
+        with open_at(repaired(file), segment.start) as (sound, start):
+            to_skip = segment.start - start
+            for decoded in read_frames(sound, start):
+                frames = decoded[to_skip:]
+                to_skip -= len(decoded) - len(frames)
+                frames = frames if is_whole else frames[: left - done]
+                if n_waiting + len(frames) > BLOCK_SAMPLES // len(channels):
+                    yield np.concatenate(waiting, axis=1)
+                    n_waiting, waiting = 0, []
+                waiting.append(np.empty((len(channels), len(frames)), np.float32))
+                pick(frames, waiting[-1])
+                n_waiting, done = n_waiting + len(frames), done + len(frames)
+                if done == left and not is_whole:
+                    break
+    except AudioError:
+        if waiting:  # what is in front of the damage is good
+            yield np.concatenate(waiting, axis=1)
+        raise
     if waiting:
         yield np.concatenate(waiting, axis=1)
     if left not in (done, UNKNOWN_LENGTH):

@@ -1,6 +1,7 @@
 """Clips of one recording: each segment is what librosa loads, decoded once for all channels, in bounded memory."""
 
 import io
+from dataclasses import replace
 from functools import partial
 
 import librosa
@@ -23,6 +24,7 @@ from mimii.features import (
 )
 from mimii.features.recording import NotAsPlannedError
 from mimii.storage import AudioError, Member, Place, Wanted
+from mimii.storage.places import MOST_WHOLE
 from tests.helpers.odd_files import encoded, mp3, noise, samples_of
 
 RATE = 16_000
@@ -199,6 +201,25 @@ def test_a_flac_that_cannot_be_sought_is_decoded_from_its_beginning(monkeypatch)
     found, _ = read_all(data, inputs_of(data, CUTS))
     for samples, (start, count) in zip(found, CUTS, strict=True):
         np.testing.assert_array_equal(samples, whole[start : start + count])
+
+
+def test_segments_in_front_of_damage_are_good_and_those_behind_are_not():
+    whole = encoded(samples_of(noise(5, 10 * RATE)), "FLAC", "PCM_16")
+    n_good = len(whole) * 3 // 5
+    damaged = whole[:n_good] + bytes(len(whole) - n_good)
+    inflated = Place("/data/a.zip", MOST_WHOLE + 1, member=Member("a.flac", 0, len(whole), len(whole), 0, 8))
+    cuts = [(start * RATE, 2 * RATE) for start in (0, 2, 4, 6, 8)]
+    inputs = [replace(one, place=inflated) for one in inputs_of(damaged, cuts)]
+    together, opener, found = OpenRecording(inputs), partial(io.BytesIO, damaged), []
+    for one in inputs:
+        try:
+            found.append(np.concatenate(list(together.read(one, opener).blocks)))
+        except AudioError as error:
+            found.append(str(error))
+    together.close()
+    for samples, want in zip(found[:2], read_all(whole, inputs_of(whole, cuts[:2]))[0], strict=True):
+        np.testing.assert_array_equal(samples, want)
+    assert all("damaged" in str(reason) for reason in found[3:])
 
 
 def test_a_segment_beyond_the_end_is_refused():
