@@ -1,4 +1,4 @@
-"""How well scores separate abnormal from normal clips: AUC, threshold, precision and recall."""
+"""How well scores separate abnormal from normal clips: AUC and its interval, precision and recall at a threshold."""
 
 import math
 from collections.abc import Iterable
@@ -13,15 +13,8 @@ from mimii.recordings import ABNORMAL, NORMAL
 MOST_FALSE_ALARMS = 0.1
 """False positive rate up to which the partial AUC counts, as in task 2 of the DCASE challenges."""
 
-PUBLISHED_AUC = {
-    ("fan", "id_00"): {6: 0.745, 0: 0.634, -6: 0.576},
-    ("fan", "id_02"): {6: 0.993, 0: 0.856, -6: 0.640},
-    ("fan", "id_04"): {6: 0.869, 0: 0.730, -6: 0.572},
-    ("fan", "id_06"): {0: 0.982},
-}
-"""AUCs of the baseline published with MIMII, as far as its readme lists them: by machine and SNR in dB."""
-
-_DEVIATIONS = 3.0
+Interval = tuple[float, float]
+_DRAWS, _INTERVAL = 200, (0.025, 0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +46,9 @@ class Evaluation:
     f1: float
 
 
-def choose_threshold(normal_scores: ArrayLike) -> float:
-    """Return the threshold ``mean + 3 std`` of the scores of normal clips; infinite where there is none."""
-    scores = np.asarray(normal_scores, float)
-    if not len(scores):
-        return math.inf
-    return float(scores.mean() + _DEVIATIONS * (scores.std(ddof=1) if len(scores) > 1 else 0.0))
-
-
 def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluation:
-    """Compare scores with labels, 0 normal and 1 abnormal."""
-    truth, values = np.asarray(labels), np.asarray(scores, float)
+    """Compare scores with labels, 0 normal and 1 abnormal; clips with another label do not count."""
+    truth, values = _labelled(labels, scores)
     is_abnormal, is_alarm = truth == ABNORMAL, values > threshold
     n_abnormal, n_alarms, true_alarms = (int(np.sum(one)) for one in (is_abnormal, is_alarm, is_alarm & is_abnormal))
     return Evaluation(
@@ -80,9 +65,34 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluati
     )
 
 
+def interval_of_auc(labels: ArrayLike, scores: ArrayLike, *, is_partial: bool = False) -> Interval:
+    """Return the interval of 95 % of the AUCs of clips drawn anew, normal and abnormal ones apart (bootstrap)."""
+    truth, values = _labelled(labels, scores)
+    normal, abnormal = np.sort(values[truth == NORMAL]), np.sort(values[truth == ABNORMAL])
+    if not len(normal) or not len(abnormal):
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    drawn = [_draw_auc(normal, abnormal, rng, MOST_FALSE_ALARMS if is_partial else None) for _ in range(_DRAWS)]
+    low, high = np.quantile(drawn, _INTERVAL)
+    return float(low), float(high)
+
+
+def _draw_auc(
+    normal: NDArray[np.float64], abnormal: NDArray[np.float64], rng: np.random.Generator, max_fpr: float | None
+) -> float:
+    some, others = (values[rng.integers(len(values), size=len(values))] for values in (normal, abnormal))
+    return _auc(np.repeat((NORMAL, ABNORMAL), (len(some), len(others))), np.concatenate([some, others]), max_fpr)
+
+
+def _labelled(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    truth, values = np.asarray(labels, int), np.asarray(scores, float)
+    known = (truth == NORMAL) | (truth == ABNORMAL)
+    return truth[known], values[known]
+
+
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the false and the true positive rate for all thresholds."""
-    false_positives, true_positives, _ = metrics.roc_curve(labels, scores)
+    """Return the false and the true positive rate for all thresholds; clips without a label do not count."""
+    false_positives, true_positives, _ = metrics.roc_curve(*_labelled(labels, scores))
     return false_positives, true_positives
 
 
@@ -90,12 +100,6 @@ def average(values: Iterable[float]) -> float:
     """Return the mean of the values that are not NaN; NaN where all are."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
-
-
-def published_auc(machine_type: str, machine_id: str, snr_db: float) -> float:
-    """Return the AUC of the baseline published with MIMII; NaN where its readme does not list one."""
-    known = PUBLISHED_AUC.get((machine_type, machine_id), {})
-    return math.nan if math.isnan(snr_db) else known.get(round(snr_db), math.nan)
 
 
 def _auc(labels: NDArray[np.integer], scores: NDArray[np.float64], max_fpr: float | None = None) -> float:

@@ -1,12 +1,13 @@
-"""The clips of a table by machine: which are for training, which for testing."""
+"""The clips of a table by machine: which are learned from, and which are scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimii.features import ALL, FeatureSpec
-from mimii.recordings import ABNORMAL, GOOD, NORMAL, TEST, TRAIN, Identity, machine_name
+from mimii.recordings import GOOD, NORMAL, TEST, TRAIN, UNKNOWN, Identity, machine_name
 from mimii.table import Columns, RowSpan
 
 
@@ -25,11 +26,17 @@ class Machine:
     channel : int
         Of its clips, counted from 0; -1 for the mean of all.
     train : tuple of RowSpan
-        Normal clips for training, in the order of the table.
+        The clips that are learned from, in the order of the table.
+    recordings : tuple of int
+        Which recording each of these is of: equal numbers are of the same one.
+    domains : tuple of str
+        Of these: ``source``, ``target``, or empty.
     test : tuple of RowSpan
-        Clips for testing, with a label.
+        All other clips: these are scored.
     labels : tuple of int
-        Of the clips for testing: 0 normal, 1 abnormal.
+        Of the clips that are scored: 0 normal, 1 abnormal, -1 unknown.
+    is_assumed : bool
+        Whether no clip has a label, and all are taken for normal.
 
     """
 
@@ -39,8 +46,11 @@ class Machine:
     snr_db: float
     channel: int
     train: tuple[RowSpan, ...]
+    recordings: tuple[int, ...]
+    domains: tuple[str, ...]
     test: tuple[RowSpan, ...]
     labels: tuple[int, ...]
+    is_assumed: bool = False
 
     @property
     def n_clips(self) -> int:
@@ -51,7 +61,7 @@ class Machine:
 def find_machines(columns: Columns) -> list[Machine]:
     """Group the clips of a table by machine type, machine id, SNR and channel."""
     by_machine: dict[tuple[str, str, str, int], list[int]] = {}
-    for clip in np.flatnonzero(_usable(columns)).tolist():
+    for clip in np.flatnonzero(columns.status == GOOD).tolist():
         who = (str(columns.machine_type[clip]), str(columns.machine_id[clip]), str(columns.snr_db[clip]))
         key = (*who, int(columns.channel[clip]))
         by_machine.setdefault(key, []).append(clip)
@@ -63,29 +73,41 @@ def channel_suffix(channel: int, spec: FeatureSpec) -> str:
     return f"-ch{channel}" if spec.channel == ALL else ""
 
 
-def _usable(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    is_train = (columns.split == TRAIN) & (columns.label == NORMAL)
-    is_test = (columns.split == TEST) & ((columns.label == NORMAL) | (columns.label == ABNORMAL))
-    usable: np.ndarray[tuple[int], np.dtype[np.bool_]] = (is_train | is_test) & (columns.status == GOOD)
-    return usable
-
-
 def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
     first = clips[0]
     machine_type, machine_id = str(columns.machine_type[first]), str(columns.machine_id[first])
     snr_db, channel = float(columns.snr_db[first]), int(columns.channel[first])
     name = machine_name(Identity(machine_type, machine_id, snr_db=snr_db)) or "all"
-    test = [clip for clip in clips if columns.split[clip] == TEST]
+    train = _choose_training(columns, np.array(clips))
+    test = sorted({*clips} - {*train})
+    paths = {path: index for index, path in enumerate(dict.fromkeys(columns.path[train].tolist()))}
     return Machine(
         name=name + channel_suffix(channel, columns.spec),
         machine_type=machine_type,
         machine_id=machine_id,
         snr_db=snr_db,
         channel=channel,
-        train=tuple(_span(columns, clip) for clip in clips if columns.split[clip] == TRAIN),
+        train=tuple(_span(columns, clip) for clip in train),
+        recordings=tuple(paths[path] for path in columns.path[train].tolist()),
+        domains=tuple(map(str, columns.domain[train].tolist())),
         test=tuple(_span(columns, clip) for clip in test),
         labels=tuple(int(columns.label[clip]) for clip in test),
+        is_assumed=bool(train) and int(columns.label[train[0]]) == UNKNOWN,
     )
+
+
+def _choose_training(columns: Columns, clips: NDArray[np.int_]) -> list[int]:
+    """Return the clips to learn from: normal ones for training; where none is, all normal ones that are in no split.
+
+    Where no clip has a label, all that are not for testing.
+    """
+    label, split = columns.label[clips], columns.split[clips]
+    is_normal = label == NORMAL
+    choices = [is_normal & (split == TRAIN), is_normal & (split == "")]
+    if (label == UNKNOWN).all():
+        choices.append(split != TEST)
+    chosen: list[int] = next((clips[choice].tolist() for choice in choices if choice.any()), [])
+    return chosen
 
 
 def _span(columns: Columns, clip: int) -> RowSpan:

@@ -3,49 +3,122 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from mimii.detection.evaluation import Evaluation, average, published_auc
+from mimii.detection.evaluation import average
 from mimii.detection.machines import Machine
-from mimii.detection.study import Outcome
+from mimii.detection.published import published_auc
+from mimii.detection.study import Outcome, Scores
+from mimii.detection.thresholds import LEAST_CLIPS, rank
 from mimii.recordings import LABEL_NAMES, Identity, machine_name
 from mimii.table import Columns
 
-VERDICTS = {False: "normal", True: "abnormal"}
-"""What a clip counts as, by whether its score is above the threshold."""
+NORMAL_VERDICT, ABNORMAL_VERDICT, NO_VERDICT = "normal", "abnormal", "unknown"
 
-_SCORE_COLUMNS = (
-    *("path", "channel", "start_s", "machine_type", "machine_id", "snr_db", "number", "label"),
-    *("score", "threshold", "verdict"),
-)
+_AVERAGED = ("auc", "partial_auc", "precision", "recall", "f1")
 Results = Sequence[tuple[Machine, Outcome]]
 
 
-def scores_document(columns: Columns, results: Results) -> bytes:
-    """Write the score of each clip for testing as CSV, UTF-8."""
-    rows = []
-    for machine, outcome in results:
-        for clip, label, score in zip(outcome.clips, outcome.labels, outcome.scores, strict=True):
-            number = "" if columns.number[clip] < 0 else str(columns.number[clip])
-            who = (*_machine(machine), number, LABEL_NAMES[label])
-            what = (repr(score), repr(outcome.threshold), VERDICTS[score > outcome.threshold])
-            part = (columns.path[clip], int(columns.channel[clip]), _cell(float(columns.start_s[clip])))
-            rows.append((clip, (*part, *who, *what)))
-    return _csv(_SCORE_COLUMNS, (row for _, row in sorted(rows)))
+def verdict(score: float, threshold: float) -> str:
+    """Return what a clip counts as: abnormal above the threshold; unknown where there is none."""
+    if math.isinf(threshold) or math.isnan(score):
+        return NO_VERDICT
+    return ABNORMAL_VERDICT if score > threshold else NORMAL_VERDICT
+
+
+def is_trusted(scores: Scores) -> bool:
+    """Say whether a threshold comes from enough normal clips."""
+    return len(scores.normal) >= LEAST_CLIPS
+
+
+def describe_machine(machine: Machine, outcome: Outcome, kind: str) -> dict[str, Any]:
+    """Return what is known of a machine by one detector."""
+    scores, evaluation = outcome.detectors[kind], asdict(outcome.evaluation(kind))
+    return {
+        "machine": machine.name,
+        "machine_type": machine.machine_type,
+        "machine_id": machine.machine_id,
+        "snr_db": machine.snr_db,
+        "channel": machine.channel,
+        "detector": kind,
+        "n_learned": outcome.n_learned,
+        "n_threshold": len(scores.normal),
+        "is_trusted": is_trusted(scores),
+        **{name: evaluation[name] for name in ("n_normal", "n_abnormal")},
+        "auc": evaluation["auc"],
+        "auc_low": scores.auc_interval[0],
+        "auc_high": scores.auc_interval[1],
+        "partial_auc": evaluation["partial_auc"],
+        "partial_auc_low": scores.partial_auc_interval[0],
+        "partial_auc_high": scores.partial_auc_interval[1],
+        "published_auc": published_auc(machine.machine_type, machine.machine_id, machine.snr_db),
+        **{name: evaluation[name] for name in ("threshold", "true_alarms", "false_alarms", *_AVERAGED[2:])},
+    }
+
+
+def describe_machines(results: Results) -> list[dict[str, Any]]:
+    """Return a line for each machine and detector."""
+    return [describe_machine(machine, outcome, kind) for machine, outcome in results for kind in outcome.detectors]
+
+
+def describe_clips(results: Results, columns: Columns) -> list[dict[str, Any]]:
+    """Return a line for each clip that has a score, in the order of the table.
+
+    Training clips have scores of detectors that had not learned from them: ``is_training`` says which these are.
+    """
+    lines = [line for machine, outcome in results for line in _clips_of(machine, outcome)]
+    return [
+        _describe_clip(columns, *line[:-1], is_training=line[-1]) for line in sorted(lines, key=lambda line: line[0])
+    ]
+
+
+def _clips_of(machine: Machine, outcome: Outcome) -> Iterator[tuple[int, Machine, Outcome, dict[str, float], bool]]:
+    trained: dict[int, dict[str, float]] = {}
+    for kind, scores in outcome.detectors.items():
+        for clip, score in zip(scores.normal_clips, scores.normal, strict=True):
+            trained.setdefault(clip, {})[kind] = score
+    yield from ((clip, machine, outcome, scores, True) for clip, scores in trained.items())
+    for place, clip in enumerate(outcome.clips):
+        yield clip, machine, outcome, {kind: one.clips[place] for kind, one in outcome.detectors.items()}, False
+
+
+def _describe_clip(
+    columns: Columns, clip: int, machine: Machine, outcome: Outcome, scores: Mapping[str, float], *, is_training: bool
+) -> dict[str, Any]:
+    values = {
+        "path": str(columns.path[clip]),
+        "channel": int(columns.channel[clip]),
+        "start_s": float(columns.start_s[clip]),
+        "recorded_at": float(columns.recorded_at[clip]),
+        "machine": machine.name,
+        "machine_type": machine.machine_type,
+        "machine_id": machine.machine_id,
+        "snr_db": machine.snr_db,
+        "number": int(columns.number[clip]),
+        "label": LABEL_NAMES[int(columns.label[clip])],
+        "is_training": is_training,
+    }
+    for index, (kind, of_kind) in enumerate(outcome.detectors.items()):
+        score, prefix = scores.get(kind, math.nan), f"{kind}_" if index else ""
+        values[f"{prefix}score"] = score
+        values[f"{prefix}threshold"] = of_kind.threshold
+        values[f"{prefix}rank"] = math.nan if math.isnan(score) else rank(score, of_kind.normal)
+        values[f"{prefix}verdict"] = verdict(score, of_kind.threshold)
+    return values
+
+
+def scores_document(results: Results, columns: Columns) -> bytes:
+    """Write the scores of all clips as CSV, UTF-8."""
+    return write_csv(describe_clips(results, columns))
 
 
 def results_document(results: Results) -> bytes:
-    """Write how well each machine's clips are separated as CSV, UTF-8; the last line is the average."""
-    names = [field.name for field in fields(Evaluation)]
-    rows: list[tuple[object, ...]] = []
-    for machine, outcome in results:
-        published = published_auc(machine.machine_type, machine.machine_id, machine.snr_db)
-        values = [getattr(outcome.evaluation, name) for name in names]
-        rows.append((*_machine(machine), machine.channel, outcome.n_learned, *map(_cell, values), _cell(published)))
-    mean = averages(results)
-    rows.append(("average", "", "", "", "", *(_cell(mean[name]) if name in mean else "" for name in names), ""))
-    return _csv(("machine_type", "machine_id", "snr_db", "channel", "n_learned", *names, "published_auc"), rows)
+    """Write how well each machine's clips are separated as CSV, UTF-8; the last lines are averages by detector."""
+    lines = describe_machines(results)
+    means = [{"machine": "average", "detector": kind, **mean} for kind, mean in averages(results).items()]
+    return write_csv([*lines, *means])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +135,7 @@ def best_channels(results: Results) -> list[BestChannel]:
     """Say of each machine of which several channels have models which one separates its clips best."""
     by_machine: dict[str, list[tuple[float, int]]] = {}
     for machine, outcome in results:
-        if not math.isnan(auc := outcome.evaluation.auc):
+        if not math.isnan(auc := outcome.evaluation().auc):
             name = machine_name(Identity(machine.machine_type, machine.machine_id, snr_db=machine.snr_db)) or "all"
             by_machine.setdefault(name, []).append((auc, -machine.channel))  # of two that are equal, the first
     return [
@@ -72,25 +145,35 @@ def best_channels(results: Results) -> list[BestChannel]:
     ]
 
 
-def averages(results: Results) -> dict[str, float]:
-    """Average over machines, each counting alike."""
-    evaluations = [outcome.evaluation for _, outcome in results]
-    names = ("auc", "partial_auc", "precision", "recall", "f1")
-    return {name: average(getattr(evaluation, name) for evaluation in evaluations) for name in names}
+def averages(results: Results) -> dict[str, dict[str, float]]:
+    """Average over machines, each counting alike, for each detector."""
+    kinds = dict.fromkeys(kind for _, outcome in results for kind in outcome.detectors)
+    found: dict[str, dict[str, float]] = {}
+    for kind in kinds:
+        evaluations = [outcome.evaluation(kind) for _, outcome in results]
+        found[kind] = {name: average(getattr(one, name) for one in evaluations) for name in _AVERAGED}
+    return found
 
 
-def _machine(machine: Machine) -> tuple[str, str, str]:
-    return machine.machine_type, machine.machine_id, _cell(machine.snr_db)
-
-
-def _cell(value: float) -> str:
-    """Write a number for CSV; what is not known is empty."""
-    return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _csv(names: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+def write_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write lines as CSV, UTF-8: columns as they come up; what is not known is empty."""
+    names = dict.fromkeys(name for line in lines for name in line)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(names)
-    table.writerows(rows)
+    table.writerows([_cell(name, line.get(name, "")) for name in names] for line in lines)
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+_BITWISE = ("score", "threshold", "peak")
+
+
+def _cell(name: str, value: object) -> object:
+    """Write a value for CSV; scores keep every bit."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return "" if name == "number" and value == -1 else value
+    if math.isnan(value):
+        return ""
+    return repr(value) if name.endswith(_BITWISE) else f"{value:.10g}"

@@ -4,9 +4,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mimii.detection.detectors import Detector, from_bytes, score_clip
-from mimii.features import ClipResult, Fault, FeatureSpec, Input, stack_frames
+import numpy as np
+
+from mimii.detection.detectors import Detector, Model, from_bytes, score
+from mimii.detection.events import Event, Moments, find_moments
+from mimii.detection.kinds import KINDS
+from mimii.detection.pooling import ClipFeatures, Pooling, pool, window_statistics
+from mimii.features import ClipResult, Fault, FeatureSpec, FloatArray, Input, band_centres
 from mimii.storage import Objects, ReadOptions
+
+_OTHER_FEATURES = "its model was learned from other features than the first model here; name it alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class ScoreTask:
     read_options : ReadOptions
         How to fetch the recordings.
     spec : FeatureSpec
-        Of the models.
+        Of the models, with the segments that recordings are cut into.
     inputs : tuple of Input
         The recordings.
     keys : tuple of str
@@ -43,27 +50,69 @@ class ScoreTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """The score of a recording, NaN where it could not be read, and the threshold of its model."""
+class DetectorScore:
+    """What one detector says of a clip.
 
-    clip: int
+    Attributes
+    ----------
+    score, threshold : float
+        Above the threshold the clip is abnormal; an infinite one says that there were too few normal clips.
+    normal_scores : tuple of float
+        Of the machine's normal clips.
+    peak, peak_s : float
+        The highest score over time, and when it was, in seconds from the start of the clip; NaN where there is none.
+
+    """
+
     score: float
     threshold: float
+    normal_scores: tuple[float, ...]
+    peak: float
+    peak_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClipScore:
+    """What was found of a clip.
+
+    Attributes
+    ----------
+    clip : int
+        Its index.
+    detectors : dict of str to DetectorScore
+        By kind.
+    events : tuple of Event
+        When the first detector is above its threshold for moments.
+    peak_hz, peak_db : float
+        The band that is farthest from normal at the peak, and by how much it is louder; NaN where that is not known.
+    problem : str
+        Why there are no scores; empty where there are.
+    unread : bool
+        Whether the disk or the network may be to blame: trying again may help.
+
+    """
+
+    clip: int
+    detectors: Mapping[str, DetectorScore] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    peak_hz: float = math.nan
+    peak_db: float = math.nan
     problem: str = ""
+    unread: bool = False
 
 
-def score_clips(partition: Iterable[ClipResult]) -> list[list[Score]]:
-    """Return the scores of the clips of a partition."""
-    models, scores = dict[str, Detector](), list[Score]()
+def score_clips(partition: Iterable[ClipResult]) -> list[list[ClipScore]]:
+    """Return what was found of the clips of a partition."""
+    models, scores = dict[str, Model](), list[ClipScore]()
     for index, clip in enumerate(partition):
         task: ScoreTask = clip.task
         key = task.keys[index]
         models[key] = models.get(key) or read_model(task.models, key)
-        scores.append(_score(clip, models[key]))
+        scores.append(_score(clip, models[key], task.spec))
     return [scores]
 
 
-def read_model(models: Objects, key: str) -> Detector:
+def read_model(models: Objects, key: str) -> Model:
     """Read a model."""
     data = models.get(key)
     if data is None:
@@ -72,8 +121,44 @@ def read_model(models: Objects, key: str) -> Detector:
     return from_bytes(data)
 
 
-def _score(clip: ClipResult, detector: Detector) -> Score:
+def _score(clip: ClipResult, model: Model, spec: FeatureSpec) -> ClipScore:
+    number = clip.input.clip
     if clip.fault:
-        return Score(clip.input.clip, math.nan, detector.threshold, clip.fault.problem)
-    rows = stack_frames(clip.value, detector.spec.frames, detector.spec.stride)
-    return Score(clip.input.clip, score_clip(rows, detector), detector.threshold)
+        return ClipScore(number, problem=clip.fault.problem, unread=clip.fault.unread)
+    if model.spec != spec.changed(segment=model.spec.segment, overlap=model.spec.overlap):
+        return ClipScore(number, problem=_OTHER_FEATURES)
+    return score_spectrogram(clip.value, model, number)
+
+
+def score_spectrogram(decibel: FloatArray, model: Model, clip: int = 0) -> ClipScore:
+    """Score a clip by its log-mel spectrogram, shape (n_frames, n_mels), in dB."""
+    features = pool(decibel, model.pooling)
+    moments = {one.kind: find_moments(features, one, model.pooling) for one in model.detectors}
+    scores = {
+        one.kind: DetectorScore(
+            score(features, one, model.pooling),
+            one.threshold,
+            one.normal_scores,
+            moments[one.kind].peak,
+            moments[one.kind].peak_s,
+        )
+        for one in model.detectors
+    }
+    first = model.detectors[0]
+    where = find_band(features, first, moments[first.kind], model.pooling)
+    return ClipScore(clip, scores, tuple(moments[first.kind].events()), *where)
+
+
+def find_band(features: ClipFeatures, detector: Detector, moments: Moments, pooling: Pooling) -> tuple[float, float]:
+    """Return the band that is farthest from normal at the peak, in Hz, and by how much it is louder, in dB.
+
+    NaN for detectors of rows, which do not look at bands one by one.
+    """
+    if KINDS[detector.kind].reads_rows or math.isnan(moments.peak):
+        return math.nan, math.nan
+    at_peak = window_statistics(features, pooling)[int(np.nanargmax(moments.scores))]
+    differences = at_peak - detector.arrays["window_mean"]
+    z = differences / detector.arrays["window_scale"]
+    distances = np.stack([np.abs(z[0]), z[1]])
+    what, band = np.unravel_index(int(distances.argmax()), distances.shape)
+    return float(band_centres(pooling.spec)[band]), float(differences[what, band])

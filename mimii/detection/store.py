@@ -10,10 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.detection.learning import training_as_dict
-from mimii.detection.listening import read_sounds
 from mimii.detection.machines import Machine
-from mimii.detection.page import find_hardest, write_page
+from mimii.detection.page import write_page
 from mimii.detection.results import Results, results_document, scores_document
 from mimii.detection.study import (
     MODELS,
@@ -23,8 +21,8 @@ from mimii.detection.study import (
     learn_machine,
     outcome_key,
     read_outcome,
-    read_rows,
 )
+from mimii.detection.training import training_as_dict
 from mimii.engine import (
     Existing,
     Head,
@@ -39,13 +37,12 @@ from mimii.engine import (
     tasks_to_results,
 )
 from mimii.features import complete_spec
-from mimii.recordings import Part
 from mimii.storage import DEFAULT_ACCESS, Access, Objects
 from mimii.table import Columns
 
 SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
 FINDINGS_HEAD = Head("detect.json", "Detection of machines that sound unlike themselves", "run of detection")
-_FORMAT = 2
+_FORMAT = 3
 _SOFTWARE = ("numpy", "scikit-learn", "zarr")
 
 
@@ -147,7 +144,7 @@ class FindingsOutput(InPlace):
         """Return scores, results and the page."""
         results = self.results(records)
         return {
-            SCORES: scores_document(self.columns, results),
+            SCORES: scores_document(results, self.columns),
             RESULTS: results_document(results),
             REPORT: self._page(results),
             self.head.key: head_document(self._about() | {"finished": True}),
@@ -164,20 +161,7 @@ class FindingsOutput(InPlace):
         return [(machine, outcome) for machine, outcome in found if outcome]
 
     def _page(self, results: Results) -> bytes:
-        shown = find_hardest(results)
-        spans = [hardest.machine.test[place] for hardest in shown for place in hardest.clips]
-        durations = self.columns.duration_s
-        named = [self.columns.parts[span.clip] for span in spans]
-        parts = [
-            (path, Part(channel, start_s, float(durations[span.clip])))
-            for (path, channel, start_s), span in zip(named, spans, strict=True)
-        ]
-        sounds = read_sounds(parts, self.access)
-        clips = {
-            span.clip: (read_rows(self.study.table, span, self.columns.shard_rows), sound)
-            for span, sound in zip(spans, sounds, strict=True)
-        }
-        return write_page(self.columns, self.study.training, results, shown, clips)
+        return write_page(self.columns, self.study, results, self.access)
 
     def _about(self) -> dict[str, Any]:
         about = {"title": self.head.title, "format": _FORMAT, "fingerprint": self.study.fingerprint}
@@ -187,16 +171,15 @@ class FindingsOutput(InPlace):
 
 
 def digest_machine(machine: Machine, study: Study, versions: NDArray[np.int64], content: str) -> str:
-    """Digest all that decides what comes of a machine: its clips, how they are learned, and what they are scaled by.
+    """Digest all that decides what comes of a machine: its clips and how they are learned.
 
     `versions` are those of the recordings of the table; `content` stands for them in a table that does not say.
     """
     spans = (*machine.train, *machine.test)
     clips = [(span.clip, span.row, span.n_rows, int(versions[span.clip])) for span in spans]
-    how = (_FORMAT, training_as_dict(study.training), study.spec.as_dict(), content)
+    how = (_FORMAT, training_as_dict(study.training), study.spec.as_dict(), study.meaning, content)
     values = (how, asdict(replace(machine, snr_db=0.0)), str(machine.snr_db), clips)
-    scale = study.shift.tobytes() + study.scale.tobytes()
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + scale).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_free(objects: Objects, *, overwrite: bool) -> None:

@@ -1,34 +1,40 @@
-"""One task: a machine's rows -> learn what is normal -> score its clips -> write the model and what came out.
+"""One task: a machine's clips -> learn what is normal -> score the others -> write the model and what came out.
 
-Rows come from the table a shard at a time, shuffled; as many shards as fit are kept in memory, so a machine of any size
-can be learned.
+Detectors of clips need the statistics of mel bands, which the table has, and the rows of some training clips, for
+their windows. Detectors of rows read these a shard at a time, shuffled; as many shards as fit are kept in memory, so a
+machine of any size can be learned.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.detection.detectors import Detector, score_clip, to_bytes
-from mimii.detection.evaluation import Evaluation, choose_threshold, evaluate
-from mimii.detection.learning import Training, train
+from mimii.detection.calibration import Calibration, calibrate
+from mimii.detection.detectors import Detector, Model, score, to_bytes
+from mimii.detection.evaluation import Evaluation, Interval, evaluate, interval_of_auc
+from mimii.detection.examples import Examples
+from mimii.detection.kinds import KINDS
 from mimii.detection.machines import Machine
+from mimii.detection.pooling import ClipFeatures, Pooling, pool_pieces, window_statistics
+from mimii.detection.training import Training
 from mimii.engine import Record, Stamp, describe, to_json
-from mimii.features import FeatureSpec, FloatArray
+from mimii.features import FeatureSpec, FloatArray, mel_statistics, unstack_rows
+from mimii.recordings import PLAIN, Meaning
 from mimii.storage import Objects
-from mimii.table import RowSpan, read_shard
+from mimii.table import CLIPS_A_CHUNK, RowSpan, read_mel_statistics, read_shard
 
 MODELS, OUTCOMES = "models", "outcomes"
 """Folders of an output: what was learned, and what came of it; the second is written last."""
 
+T = TypeVar("T")
 _BYTES_KEPT = 512 << 20
 _LEAST_ROWS = 8192
-_HELD_OUT, _LEAST_HELD_OUT = 10, 3
-
-_LISTS = ("held_out", "clips", "labels", "scores")
-ReadShard = Callable[[int], FloatArray]
+_MOST_SAMPLED, _SHARDS_SAMPLED = 32, 4
+_MOST_WINDOWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +51,10 @@ class Study:
         Of the table.
     shard_rows : int
         Of the table.
-    shift, scale : ndarray of float32, shape (n_features,)
-        Rows are learned and scored as ``(x - shift) / scale``.
     training : Training
         How to learn.
+    meaning : Meaning
+        How the paths of the recordings of the table were understood.
     fingerprint : str
         Of the training and of all machines.
 
@@ -58,9 +64,8 @@ class Study:
     output: Objects
     spec: FeatureSpec
     shard_rows: int
-    shift: FloatArray
-    scale: FloatArray
     training: Training
+    meaning: Meaning = PLAIN
     fingerprint: str = ""
 
 
@@ -92,6 +97,36 @@ class MachineTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """What one detector says of the clips of a machine.
+
+    Attributes
+    ----------
+    normal_clips : tuple of int
+        Normal clips that were scored by a model that had not learned from them.
+    normal : tuple of float
+        Their scores; the threshold is made of them.
+    threshold : float
+        A clip with a higher score counts as abnormal; infinite where there are too few clips for one.
+    peak_threshold : float
+        A moment with a higher score counts as an event.
+    clips : tuple of float
+        The scores of the clips of the outcome.
+    auc_interval, partial_auc_interval : tuple of float
+        95 % of the AUCs of clips drawn anew lie in it (bootstrap); NaN where there is no AUC.
+
+    """
+
+    normal_clips: tuple[int, ...]
+    normal: tuple[float, ...]
+    threshold: float
+    peak_threshold: float
+    clips: tuple[float, ...]
+    auc_interval: Interval
+    partial_auc_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a machine.
 
@@ -100,68 +135,159 @@ class Outcome:
     name : str
         Of the machine.
     n_learned : int
-        Clips that it was learned from.
-    held_out : tuple of float
-        Scores of normal training clips that were not learned from; the threshold is made of them.
-    threshold : float
-        A clip with a higher score counts as abnormal.
+        Normal clips that it was learned from, those for the threshold included.
     clips : tuple of int
-        The clips for testing.
+        The other clips.
     labels : tuple of int
-        What they are: 0 normal, 1 abnormal.
-    scores : tuple of float
-        What they score.
+        What they are: 0 normal, 1 abnormal, -1 unknown.
+    detectors : dict of str to Scores
+        By kind; the verdicts are those of the first one.
 
     """
 
     name: str
     n_learned: int
-    held_out: tuple[float, ...]
-    threshold: float
     clips: tuple[int, ...]
     labels: tuple[int, ...]
-    scores: tuple[float, ...]
+    detectors: dict[str, Scores]
 
     @property
-    def evaluation(self) -> Evaluation:
-        """How well the test clips are separated."""
-        return evaluate(self.labels, self.scores, self.threshold)
+    def scores(self) -> Scores:
+        """Those of the detector that decides."""
+        return next(iter(self.detectors.values()))
+
+    def evaluation(self, kind: str = "") -> Evaluation:
+        """Return how well a detector separates the clips with a label; that of the first one where none is named."""
+        scores = self.detectors[kind] if kind else self.scores
+        return evaluate(self.labels, scores.clips, scores.threshold)
 
 
 def learn_machine(task: MachineTask) -> Record:
-    """Learn a machine from normal clips, score its test clips, and write the model, then the record of both."""
+    """Learn a machine from normal clips, score the others, and write the model, then the record of both."""
     machine, study = task.machine, task.study
-    learned, held_out = hold_out(machine.train)
-    read = _keep_some(study)
-    arrays = train(partial(_blocks, study, learned, read), study.training)
-    detector = Detector(study.training.kind, arrays, study.shift, study.scale, study.spec, machine.name)
-    unknown = _score(held_out, detector, read, study.shard_rows)
-    detector = replace(detector, threshold=choose_threshold(unknown))
-    scores = _score(machine.test, detector, read, study.shard_rows)
-    model = {model_key(machine.name): to_bytes(detector)}
+    reader = MachineReader(machine, study)
+    found = {kind: _learn(kind, reader) for kind in study.training.kinds}
+    detectors = tuple(detector for detector, _ in found.values())
+    model = {model_key(machine.name): to_bytes(Model(machine.name, reader.pooling, detectors, study.meaning))}
     clips = tuple(span.clip for span in machine.test)
-    outcome = Outcome(machine.name, len(learned), unknown, detector.threshold, clips, machine.labels, scores)
+    scores = {kind: one for kind, (_, one) in found.items()}
+    outcome = Outcome(machine.name, len(machine.train), clips, machine.labels, scores)
     record = Record(task.stamp, describe(model), result=asdict(outcome))
     study.output.put_all(model)
     study.output.put(outcome_key(machine.name), to_json(record))
     return record
 
 
-def read_rows(table: Objects, span: RowSpan, shard_rows: int) -> FloatArray:
-    """Read the rows of one clip."""
-    return _rows(span, partial(read_shard, table), shard_rows)
+def _learn(kind: str, reader: "MachineReader") -> tuple[Detector, Scores]:
+    """Learn a machine by one kind of detector; return it with what it says of the machine's clips."""
+    machine, training = reader.machine, reader.study.training
+    features = reader.training_clip
+    found: Calibration = calibrate(kind, reader.examples, machine.recordings, training, features)
+    detector = found.detector
+    scores = tuple(score(reader.test_clip(place, kind), detector, reader.pooling) for place in range(len(machine.test)))
+    intervals = (interval_of_auc(machine.labels, scores, is_partial=is_partial) for is_partial in (False, True))
+    normal_clips = tuple(machine.train[place].clip for place in found.places)
+    thresholds = (detector.threshold, detector.peak_threshold)
+    return detector, Scores(normal_clips, found.scores, *thresholds, scores, *intervals)
 
 
-def hold_out(spans: Sequence[RowSpan]) -> tuple[list[RowSpan], list[RowSpan]]:
-    """Choose clips for training that are not learned from, so that a threshold can be made of what they score."""
-    count = max(_LEAST_HELD_OUT, len(spans) // _HELD_OUT)
-    if len(spans) < 2 * _LEAST_HELD_OUT:
-        return list(spans), list(spans)
-    chosen = set(np.linspace(0, len(spans) - 1, count).round().astype(int).tolist())
-    return (
-        [span for index, span in enumerate(spans) if index not in chosen],
-        [span for index, span in enumerate(spans) if index in chosen],
-    )
+class MachineReader:
+    """Reads what is learned of a machine: statistics of all clips, windows of some, rows shard by shard."""
+
+    def __init__(self, machine: Machine, study: Study) -> None:
+        self.machine, self.study = machine, study
+        shard_bytes = 4 * study.shard_rows * study.spec.n_features
+        self._read_shard = lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(self._read)
+        most = max(span.n_rows for span in machine.train)
+        self.pooling = Pooling(study.spec, (most - 1) * study.spec.stride + study.spec.frames, 0.0)
+        statistics = np.stack([self._statistics(span) for span in machine.train])
+        level = float(statistics[:, 0].mean(dtype=np.float64))
+        self.pooling = Pooling(study.spec, self.pooling.most_frames, level)
+        windows, places = self._sample_windows(statistics), tuple(range(len(machine.train)))
+        self.examples = Examples(self.pooling, statistics, machine.domains, windows, places, self._blocks)
+
+    def _read(self, shard: int) -> FloatArray:
+        return read_shard(self.study.table, shard)
+
+    def training_clip(self, place: int, *, with_frames: bool) -> ClipFeatures:
+        """Return a training clip."""
+        pieces = (self.frames(self.machine.train[place]),) if with_frames else ()
+        return ClipFeatures(self.examples.statistics[place], pieces)
+
+    def test_clip(self, place: int, kind: str) -> ClipFeatures:
+        """Return one of the other clips, as a kind of detector takes it."""
+        return self.clip(self.machine.test[place], with_frames=KINDS[kind].reads_rows)
+
+    def clip(self, span: RowSpan, *, with_frames: bool) -> ClipFeatures:
+        """Return a clip; one that is much longer than the training clips is cut into pieces."""
+        n_frames = (span.n_rows - 1) * self.study.spec.stride + self.study.spec.frames
+        if self.pooling.is_long(n_frames):
+            return pool_pieces(self.frames(span), self.pooling)
+        return ClipFeatures(self._statistics(span), (self.frames(span),) if with_frames else ())
+
+    def frames(self, span: RowSpan) -> FloatArray:
+        """Read the spectrogram of a clip, in dB; frames that are in no row are as the one before."""
+        spec = self.study.spec
+        frames = unstack_rows(self._rows(span), spec.frames, spec.stride)
+        if spec.stride > spec.frames:
+            known = np.maximum.accumulate(np.where(np.isnan(frames[:, 0]), 0, np.arange(len(frames))))
+            return frames[known]
+        return frames
+
+    def _statistics(self, span: RowSpan) -> FloatArray:
+        study = self.study
+        try:
+            chunk = _read_statistics(cast("Hashable", study.table), span.clip // CLIPS_A_CHUNK, study.fingerprint)
+            of_clip: FloatArray = chunk[span.clip % CLIPS_A_CHUNK]
+        except KeyError:  # a table of an earlier version
+            return mel_statistics(self.frames(span))
+        return of_clip if np.isfinite(of_clip).all() else mel_statistics(self.frames(span))
+
+    def _sample_windows(self, statistics: FloatArray) -> tuple[FloatArray | None, ...]:
+        """Return the windows of some training clips that lie in few shards."""
+        windows: list[FloatArray | None] = [None] * len(statistics)
+        for place in sorted(self._sample()):
+            clip = ClipFeatures(statistics[place], (self.frames(self.machine.train[place]),))
+            windows[place] = window_statistics(clip, self.pooling)[:_MOST_WINDOWS]
+        return tuple(windows)
+
+    def _sample(self) -> set[int]:
+        """Choose training clips: some of those in each of a few shards, all spread evenly."""
+        by_shard: dict[int, list[int]] = {}
+        for place, span in enumerate(self.machine.train):
+            by_shard.setdefault(span.row // self.study.shard_rows, []).append(place)
+        chosen = _spread(list(by_shard.values()), _SHARDS_SAMPLED)
+        return {place for places in chosen for place in _spread(places, _MOST_SAMPLED // len(chosen))}
+
+    def _rows(self, span: RowSpan) -> NDArray[np.float32]:
+        return np.concatenate([self._part(span, shard) for shard in self._shards(span)])
+
+    def _part(self, span: RowSpan, shard: int) -> FloatArray:
+        begin = shard * self.study.shard_rows
+        return self._read_shard(shard)[max(0, span.row - begin) : span.row + span.n_rows - begin]
+
+    def _shards(self, span: RowSpan) -> range:
+        shard_rows = self.study.shard_rows
+        return range(span.row // shard_rows, (span.row + span.n_rows - 1) // shard_rows + 1)
+
+    def _blocks(self, places: Sequence[int], epoch: int) -> Iterator[FloatArray]:
+        """Yield all rows of some training clips, some shards' at a time, the shards in random order."""
+        by_shard: dict[int, list[RowSpan]] = {}
+        for span in (self.machine.train[place] for place in places):
+            for shard in self._shards(span):
+                by_shard.setdefault(shard, []).append(span)
+        rng = np.random.default_rng((self.study.training.seed, epoch))
+        order = rng.permutation(np.array(list(by_shard), int)).tolist()
+        return _gather(self._part(span, shard) for shard in order for span in by_shard[shard])
+
+
+@lru_cache(maxsize=2)
+def _read_statistics(table: Hashable, chunk: int, _fingerprint: str) -> FloatArray:
+    """Read the statistics of a chunk of clips, once for all machines; a table that has changed has another fingerprint.
+
+    Raises KeyError for a table without.
+    """
+    return read_mel_statistics(cast("Objects", table), chunk)
 
 
 def model_key(machine: str) -> str:
@@ -177,28 +303,25 @@ def outcome_key(machine: str) -> str:
 def read_outcome(record: Record) -> Outcome | None:
     """Return what a record says of a machine; None where that is damaged."""
     try:
-        lists = {name: tuple(np.asarray(record.result[name]).tolist()) for name in _LISTS}
-        return Outcome(**{**record.result, **lists})
-    except (ValueError, KeyError, TypeError):
+        values = record.result
+        detectors = {kind: Scores(**_plain(one)) for kind, one in values["detectors"].items()}
+        outcome = Outcome(**_plain({**values, "detectors": detectors}))
+        lengths = {len(outcome.clips), len(outcome.labels), *(len(one.clips) for one in detectors.values())}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    return outcome if detectors and len(lengths) == 1 else None
 
 
-def _keep_some(study: Study) -> ReadShard:
-    """Keep the shards that were read last in memory, as many as fit."""
-    shard_bytes = 4 * study.shard_rows * study.spec.n_features
-    return lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(partial(read_shard, study.table))
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with tuples in place of arrays and lists."""
+    lists = (np.ndarray, list, tuple)
+    return {name: tuple(np.asarray(one).tolist()) if isinstance(one, lists) else one for name, one in values.items()}
 
 
-def _blocks(study: Study, learned: Sequence[RowSpan], read: ReadShard, epoch: int) -> Iterator[FloatArray]:
-    """Yield all rows to learn from, shifted and scaled, some shards' at a time, the shards in random order."""
-    by_shard: dict[int, list[RowSpan]] = {}
-    for span in learned:
-        for shard in _shards(span, study.shard_rows):
-            by_shard.setdefault(shard, []).append(span)
-    order = np.random.default_rng((study.training.seed, epoch)).permutation(np.array(list(by_shard), int)).tolist()
-    parts = (_part(span, shard, read, study.shard_rows) for shard in order for span in by_shard[shard])
-    for rows in _gather(parts):
-        yield (rows - study.shift) / study.scale
+def _spread(values: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of some values, spread evenly."""
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[place] for place in places.tolist()]
 
 
 def _gather(parts: Iterable[FloatArray]) -> Iterator[FloatArray]:
@@ -211,20 +334,3 @@ def _gather(parts: Iterable[FloatArray]) -> Iterator[FloatArray]:
             gathered = []
     if gathered:
         yield np.concatenate(gathered)
-
-
-def _score(spans: Sequence[RowSpan], detector: Detector, read: ReadShard, shard_rows: int) -> tuple[float, ...]:
-    return tuple(score_clip(_rows(span, read, shard_rows), detector) for span in spans)
-
-
-def _rows(span: RowSpan, read: ReadShard, shard_rows: int) -> NDArray[np.float32]:
-    return np.concatenate([_part(span, shard, read, shard_rows) for shard in _shards(span, shard_rows)])
-
-
-def _part(span: RowSpan, shard: int, read: ReadShard, shard_rows: int) -> FloatArray:
-    begin = shard * shard_rows
-    return read(shard)[max(0, span.row - begin) : span.row + span.n_rows - begin]
-
-
-def _shards(span: RowSpan, shard_rows: int) -> range:
-    return range(span.row // shard_rows, (span.row + span.n_rows - 1) // shard_rows + 1)

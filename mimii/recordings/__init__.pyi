@@ -15,6 +15,8 @@ from .clips import Identity as Identity
 from .columns import RESERVED_COLUMNS as RESERVED_COLUMNS
 from .columns import as_number as as_number
 from .columns import column_problem as column_problem
+from .find import PLAIN as PLAIN
+from .find import Meaning as Meaning
 from .find import Recordings as Recordings
 from .find import find_recordings as find_recordings
 from .headers import group_alike as group_alike

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimii.recordings.clips import ASSUMPTIONS, LABEL_NAMES, UNKNOWN, Clip
 from mimii.recordings.columns import as_numbers
@@ -33,6 +33,17 @@ _READERS = {"auto": read_headers, "all": read_all_headers}
 _log = logging.getLogger(__name__)
 
 
+class Meaning(NamedTuple):
+    """How paths are understood: a layout and what is assumed, as `find_recordings` takes them."""
+
+    layout: str = ""
+    assume: str = ""
+
+
+PLAIN = Meaning()
+"""The known layouts, and nothing assumed."""
+
+
 class Recordings(list[Clip]):
     """Clips sorted by path, with what finding them took.
 
@@ -46,6 +57,8 @@ class Recordings(list[Clip]):
         How many requests to S3 it took.
     remarks : Remarks
         What was assumed, and which files were left out.
+    meaning : Meaning
+        How `find_recordings` was asked to understand their paths.
 
     """
 
@@ -56,8 +69,10 @@ class Recordings(list[Clip]):
         n_headers: int = 0,
         n_requests: int = 0,
         remarks: Remarks = NO_REMARKS,
+        meaning: Meaning = PLAIN,
     ) -> None:
         super().__init__(clips)
+        self.meaning = meaning
         self.sources, self.n_headers, self.n_requests, self.remarks = tuple(sources), n_headers, n_requests, remarks
 
     def __repr__(self) -> str:
@@ -139,7 +154,8 @@ def find_recordings(
     found = _find(places, tables, pattern, access)
     clips, remarks = _assume(found, pattern, assume)
     clips, n_headers = _READERS[headers](clips, access)
-    return Recordings(clips, sorted([*places, *tables]), n_headers, s3.count_requests() - before, remarks)
+    n_requests, meaning = s3.count_requests() - before, Meaning(layout, assume)
+    return Recordings(clips, sorted([*places, *tables]), n_headers, n_requests, remarks, meaning)
 
 
 def _find(places: Sequence[str], tables: Sequence[str], layout: Layout | None, access: Access) -> Found:

@@ -43,6 +43,7 @@ from .reading import open_store as open_store
 from .reading import open_table as open_table
 from .reading import read_column as read_column
 from .reading import read_columns as read_columns
+from .reading import read_mel_statistics as read_mel_statistics
 from .reading import read_shard as read_shard
 from .spans import FORMAT as FORMAT
 from .spans import Spans as Spans

@@ -121,6 +121,10 @@ class Columns:
         The clip's number; -1 where unknown.
     snr_db : ndarray of float32, shape (n_clips,)
         dB; NaN where unknown.
+    domain : ndarray of str, shape (n_clips,)
+        ``source``, ``target``, or empty.
+    recorded_at : ndarray of float64, shape (n_clips,)
+        Seconds since 1970-01-01; NaN where unknown.
     label : ndarray of int8, shape (n_clips,)
         0 normal, 1 abnormal, -1 unknown.
     first_row : ndarray of int64, shape (n_clips,)
@@ -143,6 +147,8 @@ class Columns:
     status: NDArray[Any]
     number: NDArray[np.int32]
     snr_db: NDArray[np.float32]
+    domain: NDArray[Any]
+    recorded_at: NDArray[np.float64]
     label: NDArray[np.int8]
     first_row: NDArray[np.int64]
     n_rows: NDArray[np.int32]

@@ -34,12 +34,14 @@ from mimii.recordings import (
     ABNORMAL,
     GOOD,
     LABEL_NAMES,
+    PLAIN,
     TEST,
     TRAIN,
     UNKNOWN,
     Catalogue,
     Clip,
     Identity,
+    Meaning,
     as_number,
     clip_name,
     split_clips,
@@ -75,6 +77,7 @@ class State:
     types: Mapping[str, str] = field(default_factory=dict)
     resamples: bool = False
     of_lists: Sequence[Mapping[str, str]] = ()
+    meaning: Meaning = PLAIN
 
     @property
     def paths(self) -> list[str]:
@@ -169,6 +172,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
         types,
         bool(there.get("resamples")),
         of_lists,
+        Meaning(*(str(there.get(name, "")) for name in Meaning._fields)),
     )
 
 
@@ -385,7 +389,9 @@ def _grown_plan(
     origins = _origins(plan, state, readable, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
     grown = complete_plan(catalogue, state.layout, origins, is_readable, types, state.fingerprint)
-    return replace(grown, sources=sources, split=plan.split, resamples=plan.resamples or state.resamples)
+    meaning = Meaning(*(new or old for new, old in zip(plan.meaning, state.meaning, strict=True)))
+    resamples = plan.resamples or state.resamples
+    return replace(grown, sources=sources, split=plan.split, resamples=resamples, meaning=meaning)
 
 
 def _old_clip(plan: TablePlan, state: State, clip: int, found: int | None) -> Clip:

@@ -8,7 +8,16 @@ from typing import TypeVar
 
 from mimii.engine import SILENT, ChangedError, Progress, Run, Scheduler, look, run
 from mimii.features import FeatureSpec
-from mimii.recordings import TRAIN, UNKNOWN, Clip, SourceError, Split, catalogue_recordings, commonest_sample_rate
+from mimii.recordings import (
+    PLAIN,
+    TRAIN,
+    UNKNOWN,
+    Clip,
+    SourceError,
+    Split,
+    catalogue_recordings,
+    commonest_sample_rate,
+)
 from mimii.storage import (
     DEFAULT_ACCESS,
     DEFAULT_READS,
@@ -101,7 +110,7 @@ def plan_recordings(
     """Do the same for recordings that need not make a table of their own: it does not matter how many train."""
     catalogue = catalogue_recordings(recordings, spec, by, resample=resample)
     plan = make_table_plan(catalogue, shard_bytes, getattr(recordings, "sources", ()), by)
-    return replace(plan, resamples=resample)
+    return replace(plan, resamples=resample, meaning=getattr(recordings, "meaning", PLAIN))
 
 
 def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, access: Access = DEFAULT_ACCESS) -> Growth:

@@ -27,8 +27,9 @@ from mimii.storage import (
     open_objects,
     with_timeout,
 )
-from mimii.table.columns import Columns
-from mimii.table.keys import FEATURES, shard_key
+from mimii.table.columns import CLIPS_A_CHUNK, MEL_STATISTICS, Columns
+from mimii.table.keys import FEATURES, metadata_key, shard_key
+from mimii.table.mel_columns import mel_chunk_key
 from mimii.table.plan import Layout, RowPlan
 from mimii.table.second_keys import by_keys, has_second_keys
 from mimii.table.spans import FORMAT
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 _GROUP = HEAD.key
 _SHARDS_MIXED = 4
 _LATER: Mapping[str, np.generic] = MappingProxyType(
-    {"channel": np.int16(0), "start_s": np.float64(0), "duration_s": np.float64(np.nan)}
+    {
+        "channel": np.int16(0),
+        "start_s": np.float64(0),
+        "duration_s": np.float64(np.nan),
+        "domain": np.str_(""),
+        "recorded_at": np.float64(np.nan),
+    }
 )
 """Columns that tables of earlier formats do not have, and what stands for them."""
 
@@ -245,6 +252,23 @@ def read_layout(document: bytes) -> Layout:
 def read_column(objects: Objects, name: str) -> NDArray[Any]:
     """Read one of the small arrays of a store, through zarr."""
     return np.asarray(open_array(objects.get_all(objects.sizes(name)), name)[:])
+
+
+def read_mel_statistics(objects: Objects, chunk: int) -> NDArray[np.float32]:
+    """Read mean, standard deviation and maximum of each band of a chunk of clips, shape (n_clips, 3, n_mels).
+
+    Raises KeyError for tables of the first versions, which have none.
+    """
+    keys = [key for name in MEL_STATISTICS for key in (metadata_key(name), mel_chunk_key(name, chunk))]
+    documents, begin = objects.get_all(keys), chunk * CLIPS_A_CHUNK
+    if metadata_key(MEL_STATISTICS[0]) not in documents:
+        raise KeyError(MEL_STATISTICS[0])
+    try:
+        arrays = [open_array(documents, name)[begin : begin + CLIPS_A_CHUNK] for name in MEL_STATISTICS]
+        return np.stack(arrays, axis=1).astype(np.float32, copy=False)
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        msg = f"{objects.root}: the mel statistics are damaged: {error}; python -m jobs.verify says more"
+        raise OSError(msg) from error
 
 
 def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mimii.engine import ChangedError, Head, Origins, Record, Stamp, find_origins
 from mimii.features import Fault, FeatureSpec, Input
-from mimii.recordings import NO_SPLIT, TRAIN, Catalogue, Split, digest_clips
+from mimii.recordings import NO_SPLIT, PLAIN, TRAIN, Catalogue, Meaning, Split, digest_clips
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 from mimii.table.columns import OTHER_COLUMNS, choose_types, with_plain_columns
 from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
@@ -92,6 +92,8 @@ class TablePlan:
         How clips were split, for those that come later.
     columns : mapping of str to str
         Columns of lists and layouts, by name: float64 or string.
+    meaning : Meaning
+        How the recordings' paths were understood, for those that are scored later.
     resamples : bool
         Whether recordings with another rate are resampled, also those that come later.
     grown_from : str
@@ -114,6 +116,7 @@ class TablePlan:
     keeps_rows: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     resamples: bool = False
+    meaning: Meaning = PLAIN
 
     def __repr__(self) -> str:
         n_clips, rows, dtype = len(self.catalogue.clips), self.rows, self.catalogue.spec.dtype

@@ -1,0 +1,71 @@
+"""The distance of a clip to the nearest training clip, by the statistics of its mel bands."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.detection.examples import Examples
+from mimii.features import FloatArray
+
+LEAST_FOR_DENSITY = 32
+"""From so many training clips on, distances are relative to those between training clips: docs/detect.md has why."""
+
+_FLOOR_DB = 0.3
+_NEAREST = 4
+_LEAST_DENSITY = 0.1
+
+
+def fit(examples: Examples) -> dict[str, FloatArray]:
+    """Return the scaled statistics of the training clips, their domains, and how far apart they are.
+
+    ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
+    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, or 1 for less than 32 clips.
+    """
+    statistics = examples.statistics.reshape(len(examples.statistics), -1)
+    scale = (statistics.std(axis=0, dtype=np.float64) + _FLOOR_DB).astype(np.float32)
+    known, domains = statistics / scale, np.unique(np.array(examples.domains), return_inverse=True)[1]
+    density = np.ones(len(known), np.float32)
+    if len(known) >= LEAST_FOR_DENSITY:
+        for domain in range(domains.max() + 1):
+            density[domains == domain] = _mean_distances(known[domains == domain])
+        density = np.maximum(density, _LEAST_DENSITY * np.median(density))
+        density[density <= 0] = 1
+    return {"known": known, "scale": scale, "domain": domains.astype(np.float32), "density": density}
+
+
+def score(statistics: FloatArray, arrays: Mapping[str, FloatArray]) -> float:
+    """Score a clip by ``d[k] / density[k]``, k being the nearest training clip; with domains, by the least of these.
+
+    ``d[k] = sqrt(mean((x / scale - known[k])**2))``: in deviations of the training clips, about.
+    """
+    distances = _distances(statistics.ravel() / arrays["scale"], arrays["known"])
+    nearest = (_nearest(distances, arrays["domain"] == domain) for domain in np.unique(arrays["domain"]))
+    return min(float(distances[k] / arrays["density"][k]) for k in nearest)
+
+
+def nearest_clip(statistics: FloatArray, arrays: Mapping[str, FloatArray]) -> int:
+    """Return which training clip is the nearest one."""
+    return int(np.argmin(_distances(statistics.ravel() / arrays["scale"], arrays["known"])))
+
+
+def _distances(x: FloatArray, known: FloatArray) -> NDArray[np.float64]:
+    differences = known - x
+    differences *= differences
+    distances: NDArray[np.float64] = np.sqrt(differences.mean(axis=1, dtype=np.float64))
+    return distances
+
+
+def _nearest(distances: NDArray[np.float64], among: NDArray[np.bool_]) -> int:
+    places = np.flatnonzero(among)
+    return int(places[np.argmin(distances[places])])
+
+
+def _mean_distances(known: FloatArray) -> FloatArray:
+    """Return the mean distance of each clip to its nearest others; of a single one, 0."""
+    means = np.zeros(len(known), np.float32)
+    n_nearest = min(_NEAREST, len(known) - 1)
+    for index, x in enumerate(known if n_nearest else ()):
+        others = np.delete(_distances(x, known), index)
+        means[index] = np.partition(others, n_nearest - 1)[:n_nearest].mean()
+    return means

@@ -1,0 +1,392 @@
+"""Score recordings by models that were learned before: the front door to this, for the command and for Python."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mimii.detection.detectors import DetectorError, Model
+from mimii.detection.events import GAP_S
+from mimii.detection.machines import channel_suffix
+from mimii.detection.make import Report
+from mimii.detection.results import ABNORMAL_VERDICT, verdict
+from mimii.detection.scoring import ClipScore, DetectorScore, ScoreTask, read_model, score_clips
+from mimii.detection.study import MODELS
+from mimii.detection.thresholds import Rule, RuleError, choose_threshold, rank, read_rule
+from mimii.detection.training import LearningError
+from mimii.engine import (
+    SILENT,
+    Pipeline,
+    Progress,
+    Scheduler,
+    StoreError,
+    Work,
+    clips_to_partitions,
+    digest_version,
+    do_tasks,
+)
+from mimii.features import FeatureSpec
+from mimii.recordings import (
+    GOOD,
+    Catalogue,
+    Clip,
+    Identity,
+    SourceError,
+    find_recordings,
+    machine_name,
+    make_catalogue,
+    no_split,
+    warn_of_left_out,
+)
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    DEFAULT_READS,
+    SHORT_TIMEOUT,
+    Access,
+    Location,
+    Objects,
+    ReadOptions,
+    as_paths,
+    as_unicode,
+    open_objects,
+    with_timeout,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CLIPS_A_TASK, _SECONDS_A_TASK = 32, 600.0
+_MODEL = ".npz"
+NO_MODEL = "no model of this machine"
+_SCORE = Pipeline("load-mel-db-score", partial(clips_to_partitions, write=score_clips))
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models at a place.
+
+    Attributes
+    ----------
+    root : Objects
+        Where they are.
+    keys : dict of str to str
+        The key of the model of each machine, by its name.
+    first : Model
+        One of them: all were learned from features of one kind.
+
+    """
+
+    root: Objects
+    keys: dict[str, str]
+    first: Model
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """What was found in recordings.
+
+    Attributes
+    ----------
+    lines : tuple of dict
+        One for each clip, in the order of the recordings.
+    event_lines : tuple of dict
+        One for each event.
+    retried : frozenset of int
+        The places among the lines of clips that could not be read now, and may be another time.
+
+    """
+
+    lines: tuple[dict[str, Any], ...]
+    event_lines: tuple[dict[str, Any], ...]
+    retried: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        n_alarms = sum(line["alarm"] for line in self.lines)
+        return f"<ScoreReport: {len(self.lines):,} clips, {n_alarms:,} alarms, {len(self.event_lines):,} events>"
+
+    @property
+    def clips(self) -> "pd.DataFrame":
+        """A line for each clip: machine, score, threshold, rank, verdict, peak, alarm, and status (``ok``, or why not).
+
+        ``rank`` is the share of the machine's normal clips that score lower; ``peak_s`` is when the clip is least
+        normal, in seconds of its recording; ``peak_hz`` and ``peak_db`` say which band differs most there, and by how
+        much. An ``alarm`` is a verdict abnormal or an event.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self.lines))
+
+    @property
+    def events(self) -> "pd.DataFrame":
+        """A line for each interval above the threshold for moments, see `EVENT_COLUMNS`; in seconds of recordings."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.event_lines), columns=list(EVENT_COLUMNS))
+
+
+EVENT_COLUMNS = ("recording", "machine", "channel", "start_s", "stop_s", "peak", "peak_s")
+_WHERE = EVENT_COLUMNS[:3]
+
+
+def score(  # noqa: PLR0913  each is a choice that users have
+    recordings: Location | Sequence[Location] | Sequence[Clip],
+    models: Report | Location,
+    *,
+    lists: Location | Sequence[Location] = (),
+    layout: str = "",
+    assume: str = "",
+    segment: float | None = None,
+    overlap: float | None = None,
+    threshold: str = "",
+    client: Scheduler = None,
+    access: Access = DEFAULT_ACCESS,
+    models_access: Access | None = None,
+    progress: Progress = SILENT,
+) -> ScoreReport:
+    """Score recordings by models that were learned before, each by the model of its machine.
+
+    Parameters
+    ----------
+    recordings : str or path, sequence of these, or sequence of Clip
+        A source, several, or what `find_recordings` returns.
+    models : Report, str or path
+        From `detect`; or its output; or one model, an ``.npz`` file.
+    lists, layout, assume
+        What recordings are, as for `find_recordings`; where layout or assume are left out, those of the table that the
+        models were learned from.
+    segment, overlap : float
+        Seconds of the segments that recordings are cut into, each with a score of its own; those of the table where
+        they are left out.
+    threshold : str
+        How thresholds are made of the scores of normal clips, as in `Training`; as when the models were learned where
+        it is left out.
+    client : distributed.Client, Where, or None
+        Where recordings are scored; None is this process.
+    access, models_access : Access
+        How to access recordings on S3, and the models where that differs.
+    progress : Progress
+        What is shown meanwhile.
+
+    Returns
+    -------
+    ScoreReport
+        ``clips`` and ``events`` are DataFrames.
+
+    Raises
+    ------
+    SourceError
+        If there are no recordings.
+    StoreError
+        If there are no models.
+    LearningError
+        If the threshold is none.
+    WorkError
+        If the work cannot be finished.
+
+    """
+    found_models = read_models(
+        models.output if isinstance(models, Report) else os.fspath(models), models_access or access
+    )
+    clips = find_for_models(recordings, found_models, lists=lists, layout=layout, assume=assume, access=access)
+    if not clips:
+        msg = "no recordings there: name a folder, an archive, a recording, or a list"
+        raise SourceError(msg)
+    spec = segmented(found_models.first.spec, segment, overlap)
+    options = ReadOptions(access, DEFAULT_READS.window)
+    return score_found(
+        clips, found_models, spec, threshold=threshold, client=client, read_options=options, progress=progress
+    )
+
+
+def segmented(spec: FeatureSpec, segment: float | None, overlap: float | None) -> FeatureSpec:
+    """Return a spec that cuts recordings into segments where that is asked for."""
+    if segment is None:
+        return spec if overlap is None else spec.changed(overlap=overlap)
+    return spec.changed(segment=segment, overlap=overlap or 0.0)
+
+
+def find_for_models(
+    recordings: Location | Sequence[Location] | Sequence[Clip],
+    models: Models,
+    *,
+    lists: Location | Sequence[Location] = (),
+    layout: str = "",
+    assume: str = "",
+    access: Access = DEFAULT_ACCESS,
+) -> list[Clip]:
+    """Find recordings, and what they are, as for the table that the models were learned from."""
+    given = [recordings] if isinstance(recordings, str | os.PathLike) else list(recordings)
+    sources = as_paths(one for one in given if not isinstance(one, Clip))
+    found = find_recordings(
+        *sources,
+        lists=lists,
+        layout=layout or models.first.meaning.layout,
+        assume=assume or models.first.meaning.assume,
+        access=replace(access, timeout=SHORT_TIMEOUT),
+    )
+    warn_of_left_out(found.remarks)
+    return [*(one for one in given if isinstance(one, Clip)), *found]
+
+
+def score_found(  # noqa: PLR0913  as `score`
+    clips: Sequence[Clip],
+    models: Models,
+    spec: FeatureSpec,
+    *,
+    threshold: str = "",
+    client: Scheduler = None,
+    read_options: ReadOptions = DEFAULT_READS,
+    progress: Progress = SILENT,
+) -> ScoreReport:
+    """Score clips that were found before."""
+    catalogue = make_catalogue(clips, no_split(clips), spec, resample=True)
+    chosen = [choose_model(clip, models, spec) for clip in catalogue.clips]
+    problems = [bad or ("" if key else NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]
+    tasks = list(_tasks(models.root, read_options, catalogue, chosen, problems))
+    work = Work(tasks.__getitem__, _SCORE, catalogue.is_remote, lambda task: len(tasks[task].inputs), _bad_clips)
+    where = None if len(tasks) <= 1 else client  # one task takes no longer here, and workers take time to start
+    found = {one.clip: one for _, scores in do_tasks(work, range(len(tasks)), where, progress) for one in scores}
+    scores = [found.get(index, ClipScore(index, problem=problem)) for index, problem in enumerate(problems)]
+    names = [PurePosixPath(key).stem for key in chosen]
+    whole = list(zip(catalogue.clips, names, scores, strict=True))
+    kinds, rule = [one.kind for one in models.first.detectors], _rule(threshold)
+    lines = tuple(_describe_clip(clip, name, one, kinds, rule) for clip, name, one in whole)
+    events = _join_events(line for clip, name, one in whole for line in _describe_events(clip, name, one))
+    return ScoreReport(lines, tuple(events), frozenset(one.clip for one in scores if one.unread))
+
+
+def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
+    """Look which models there are: one, or all of an output of `detect`; StoreError where there is none."""
+    folder, _, name = place.rpartition("/")
+    is_one = name.endswith(_MODEL)
+    root = open_objects((folder or ".") if is_one else place, access)
+    near = with_timeout(root, SHORT_TIMEOUT)
+    keys = [name] if is_one else [key for key in sorted(near.sizes(MODELS)) if key.endswith(_MODEL)]
+    if not keys:
+        msg = f"{place}: no model there; name an .npz file, or an --output of jobs.detect"
+        raise StoreError(msg)
+    try:
+        first = read_model(near, keys[0])
+    except (DetectorError, FileNotFoundError) as error:
+        msg = f"{place}: {error}"
+        raise StoreError(msg) from error
+    return Models(root, {PurePosixPath(key).stem: key for key in keys}, first)
+
+
+def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
+    """Return the key of the only model, of the model of this machine and SNR, or of the only one of this machine.
+
+    Where each channel has a model, of that of its own; empty where there is none.
+    """
+    who, channel = clip.identity, channel_suffix(clip.channel, spec)
+    if len(models.keys) == 1:
+        return next(iter(models.keys.values()))
+    keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
+    if (exact := machine_name(who) + channel) in keys:
+        return keys[exact]
+    if not who.machine_id:
+        return _by_folder(clip.path, keys, channel)
+    name = machine_name(replace(who, snr_db=math.nan))
+    near = [key for machine, key in keys.items() if machine.startswith(f"{name}-")]
+    return near[0] if len(near) == 1 and math.isnan(who.snr_db) else ""
+
+
+def _by_folder(path: str, keys: dict[str, str], channel: str) -> str:
+    """Return the key of the model of the machine that a folder above is named after, the nearest first."""
+    folders = reversed(path.split("/")[:-1])
+    names = (machine_name(Identity(machine_id=folder)) + channel for folder in folders)
+    return next((keys[name] for name in names if name in keys), "")
+
+
+def _tasks(
+    models: Objects, read_options: ReadOptions, catalogue: Catalogue, chosen: Sequence[str], problems: Sequence[str]
+) -> Iterator[ScoreTask]:
+    """Yield tasks of some clips each, and of some minutes: so that progress shows."""
+    good = [clip for clip, problem in enumerate(problems) if not problem]
+    for batch in _batches(good, [clip.duration_s for clip in catalogue.clips]):
+        inputs, keys = tuple(map(catalogue.input, batch)), tuple(chosen[clip] for clip in batch)
+        yield ScoreTask(models, read_options, catalogue.spec, inputs, keys)
+
+
+def _batches(clips: Sequence[int], durations: Sequence[float]) -> Iterator[list[int]]:
+    batch, seconds = list[int](), 0.0
+    for clip in clips:
+        if batch and (len(batch) == _CLIPS_A_TASK or seconds + durations[clip] > _SECONDS_A_TASK):
+            yield batch
+            batch, seconds = [], 0.0
+        batch.append(clip)
+        seconds += durations[clip]
+    if batch:
+        yield batch
+
+
+def _bad_clips(scores: Sequence[ClipScore]) -> list[int]:
+    return [one.clip for one in scores if one.problem]
+
+
+def _rule(threshold: str) -> Rule | None:
+    try:
+        return read_rule(threshold) if threshold else None
+    except RuleError as error:
+        raise LearningError(str(error)) from error
+
+
+def _describe_clip(clip: Clip, machine: str, one: ClipScore, kinds: Sequence[str], rule: Rule | None) -> dict[str, Any]:
+    who, start_s = clip.identity, clip.start_s
+    line: dict[str, Any] = {
+        "path": as_unicode(clip.path),
+        "channel": clip.channel,
+        "start_s": start_s,
+        "duration_s": clip.duration_s,
+        "recorded_at": who.recorded_at,
+        "machine": machine,
+    }
+    for index, kind in enumerate(kinds):
+        line |= _describe_detector(one.detectors.get(kind), start_s, rule, f"{kind}_" if index else "")
+    is_alarm = bool(one.events) or line["verdict"] == ABNORMAL_VERDICT
+    return line | {
+        "peak_hz": one.peak_hz,
+        "peak_db": one.peak_db,
+        "n_events": len(one.events),
+        "alarm": is_alarm,
+        "status": one.problem or GOOD,
+        "version": f"{digest_version(clip.place):016x}",
+    }
+
+
+def _describe_detector(one: DetectorScore | None, start_s: float, rule: Rule | None, prefix: str) -> dict[str, Any]:
+    values: dict[str, Any] = dict.fromkeys(("score", "threshold", "rank", "verdict", "peak", "peak_s"), math.nan)
+    values["verdict"] = ""
+    if one:
+        threshold = choose_threshold(rule, one.normal_scores) if rule else one.threshold
+        values["score"], values["threshold"], values["rank"] = one.score, threshold, rank(one.score, one.normal_scores)
+        values["verdict"] = verdict(one.score, threshold)
+        values["peak"], values["peak_s"] = one.peak, start_s + one.peak_s
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _join_events(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield events in the order of time; those that go on in the next segment of a recording are one."""
+    last: dict[str, Any] = {}
+    for line in sorted(lines, key=itemgetter(*_WHERE, "start_s")):
+        is_same = bool(last) and all(last[name] == line[name] for name in _WHERE)
+        if is_same and line["start_s"] - last["stop_s"] < GAP_S:
+            higher = max(last, line, key=itemgetter("peak"))
+            last |= {"stop_s": max(last["stop_s"], line["stop_s"]), "peak": higher["peak"], "peak_s": higher["peak_s"]}
+            continue
+        if last:
+            yield last
+        last = line
+    if last:
+        yield last
+
+
+def _describe_events(clip: Clip, machine: str, one: ClipScore) -> Iterator[dict[str, Any]]:
+    for event in one.events:
+        values = (as_unicode(clip.path), machine, clip.channel)
+        times = (clip.start_s + event.start_s, clip.start_s + event.stop_s, event.peak, clip.start_s + event.peak_s)
+        yield dict(zip(EVENT_COLUMNS, (*values, *times), strict=True))

@@ -1,0 +1,114 @@
+"""Thresholds from the scores of normal clips, and how a score compares with these.
+
+All scores here are of clips that the detector had not learned from.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DEFAULT_RULE = "sigma 3"
+
+LEAST_CLIPS = 10
+"""With fewer scores of normal clips, a threshold is not to be trusted: docs/detect.md has the measured curve."""
+
+_PEAK_DEVIATIONS = 6.0
+_LEAST_FOR_GAMMA = 3
+
+
+class RuleError(ValueError):
+    """A text that is not a rule for thresholds."""
+
+
+class Rule(NamedTuple):
+    """How a threshold is made of scores: ``sigma``, ``gamma``, ``quantile`` or ``value``, and its number."""
+
+    name: str
+    value: float
+
+    def __str__(self) -> str:
+        """Write it as users do."""
+        return f"{self.name} {self.value:g}" if self.name != "value" else f"{self.value!r}"
+
+
+def read_rule(text: str) -> Rule:
+    """Read a rule such as ``"sigma 3"``, ``"quantile 0.9"``, ``"gamma 0.9"`` or ``"1.25"``; RuleError if it is none."""
+    name, _, number = f"{text}".strip().rpartition(" ")
+    rule = Rule(name.strip() or "value", _number(number))
+    is_share = rule.name in ("quantile", "gamma")
+    if rule.name not in _RULES or not math.isfinite(rule.value) or (is_share and not 0 < rule.value < 1):
+        msg = f"a threshold is 'sigma 3', 'quantile 0.9', 'gamma 0.9' (from 0 to 1), or a number; not {text!r}"
+        raise RuleError(msg)
+    return rule
+
+
+def choose_threshold(rule: Rule, normal_scores: ArrayLike) -> float:
+    """Return the threshold; infinite where there are too few scores for one.
+
+    ``sigma k``: a new normal clip scores higher as seldom as a normal distribution exceeds its mean by k standard
+    deviations. Mean and deviation are known from n scores alone, so that it is the prediction limit
+    ``mean + t * s * sqrt(1 + 1 / n)``, where t is the quantile of Student's distribution with n - 1 degrees of freedom:
+    for 5 clips 7.3 deviations, for 20 clips 3.5, for 1,000 clips 3.0. ``quantile q``: the smallest score that at least
+    ``q * (n + 1)`` scores do not exceed. ``gamma q``: the quantile of a gamma distribution fitted to the scores, as in
+    the baselines of DCASE.
+    """
+    scores = np.sort(np.asarray(normal_scores, float))
+    return _RULES[rule.name](scores, rule.value)
+
+
+def choose_peak_threshold(window_scores: ArrayLike) -> float:
+    """Return the threshold for moments: above all moments of normal clips, and 6 deviations above their mean."""
+    scores = np.asarray(window_scores, float)
+    scores = scores[np.isfinite(scores)]
+    if len(scores) <= 1:
+        return math.inf
+    return float(max(scores.max(), scores.mean() + _PEAK_DEVIATIONS * scores.std(ddof=1)))
+
+
+def rank(score: float, normal_scores: ArrayLike) -> float:
+    """Return the share of normal scores that a score exceeds; NaN where there is none."""
+    scores = np.asarray(normal_scores, float)
+    return float((scores < score).mean()) if len(scores) else math.nan
+
+
+def _sigma(scores: NDArray[np.float64], deviations: float) -> float:
+    from scipy.stats import norm, t
+
+    n = len(scores)
+    if n <= 1:
+        return math.inf
+    quantile = float(t.isf(norm.sf(deviations), n - 1))
+    return float(scores.mean() + quantile * scores.std(ddof=1) * math.sqrt(1 + 1 / n))
+
+
+def _quantile(scores: NDArray[np.float64], share: float) -> float:
+    place = math.ceil(share * (len(scores) + 1) - 1e-9)
+    return float(scores[place - 1]) if place <= len(scores) else math.inf
+
+
+def _gamma(scores: NDArray[np.float64], share: float) -> float:
+    from scipy.stats import gamma
+
+    if len(np.unique(scores)) < _LEAST_FOR_GAMMA:
+        return math.inf
+    return float(gamma.ppf(share, *gamma.fit(scores)))
+
+
+def _value(_scores: NDArray[np.float64], value: float) -> float:
+    return value
+
+
+_RULES: Mapping[str, Callable[[NDArray[np.float64], float], float]] = MappingProxyType(
+    {"sigma": _sigma, "quantile": _quantile, "gamma": _gamma, "value": _value}
+)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
