@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from jobs.process import INTERRUPTED, IS_COMMAND, exit_at_interrupts
 from mimii import detection, engine, features, recordings
 
-OK, FAILED, USAGE, BAD_CLIPS = 0, 1, 2, 3
+OK, FAILED, USAGE, BAD_CLIPS, ALARM = 0, 1, 2, 3, 4
 _STANDARD_STREAMS = 3
 EXIT_STATUS = """\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips

@@ -1,8 +1,8 @@
 """Find machines that sound unlike themselves, from the features of a table.
 
-For each machine (type, id and SNR), a model learns what its normal training clips sound like; a test clip's score is
-how badly the model reconstructs it. Results: models, scores, AUCs, and a page with pictures and sound. With
---score-only, models that were learned before score new recordings.
+For each machine (type, id and SNR), detectors learn what its normal clips sound like, and score its other clips.
+Results: models, scores, thresholds, AUCs where there are labels, and a page with pictures and sound. jobs.score applies
+the models to new recordings.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mimii
-from jobs.command import BAD_CLIPS, FAILED, OK, fail, run_command
+from jobs import score
+from jobs.command import FAILED, OK, run_command
 from jobs.options import (
     add_cluster_options,
     add_storage_options,
@@ -31,14 +32,14 @@ from mimii import detection, engine, storage
 
 DEFAULT_TABLE, DEFAULT_OUTPUT = "data/processed/features.zarr", "data/processed/detect"
 _EPILOG = f"""
-exit status: {OK} done; {FAILED} failed; 2 wrong usage; 3 with --score-only, some recordings could not be read;
-{INTERRUPTED} interrupted.
+exit status: {OK} done; {FAILED} failed; 2 wrong usage; {INTERRUPTED} interrupted.
 
 examples:
   python -m jobs.detect                                   the table of jobs.featurize to data/processed/detect
-  python -m jobs.detect my.zarr --model pca --output my_results
+  python -m jobs.detect my.zarr --model neighbours autoencoder --output my_results
   python -m jobs.detect s3://bucket/features.zarr --output s3://bucket/detect --scheduler cluster.yaml
-  python -m jobs.detect --score-only data/processed/detect new_recordings > scores.csv
+  python -m jobs.detect dcase.zarr --official dcase2023   the challenge's scores and result files
+  python -m jobs.score data/processed/detect new_recordings > scores.csv
 """
 
 
@@ -46,8 +47,6 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.detect",
-        usage="%(prog)s [STORE] [--output URL] [--model NAME] [option ...]\n"
-        "       %(prog)s --score-only MODEL SOURCE ... [option ...]",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -56,20 +55,20 @@ def make_parser() -> argparse.ArgumentParser:
         "places",
         nargs="*",
         type=location,
-        metavar="STORE|SOURCE",
-        help=f"a table of jobs.featurize, a folder or s3://bucket/prefix; default: {DEFAULT_TABLE}. With --score-only, "
-        "folders, archives and recordings",
+        metavar="STORE",
+        help=f"a table of jobs.featurize, a folder or s3://bucket/prefix; default: {DEFAULT_TABLE}",
     )
     parser.add_argument(
         "--output", type=location, metavar="URL", help=f"where the results go; default: {DEFAULT_OUTPUT}"
     )
     parser.add_argument(
-        "--score-only",
-        type=location,
-        metavar="MODEL",
-        help="do not learn: score recordings by a model (an .npz file), or by the models of an earlier --output, each "
-        "machine by its own; CSV goes to the standard output, or to --output",
+        "--official",
+        choices=detection.YEARS,
+        metavar="YEAR",
+        help="also write the scores that the evaluator of this year's DCASE challenge computes, and its result files: "
+        f"{detection.YEARS[0]} to {detection.YEARS[-1]}",
     )
+    parser.add_argument("--score-only", type=location, metavar="MODELS", help=argparse.SUPPRESS)
     _add_training_options(parser)
     add_version(parser)
     group = parser.add_argument_group("running")
@@ -84,26 +83,43 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("learning")
     group.add_argument(
         "--model",
-        choices=tuple(detection.KINDS),
-        default="autoencoder",
-        help="what a row is reconstructed from. "
-        + "; ".join(f"{kind}: {what}" for kind, what in detection.KINDS.items())
-        + ". Default: %(default)s",
+        nargs="+",
+        metavar="NAME",
+        default=[detection.DEFAULT_KIND],
+        help="one kind of detector or several, to be compared; the first one gives the verdicts. A clip is scored by "
+        "its distance from normal clips, or from what is known of their rows. "
+        + "; ".join(f"{name}: {kind.summary}" for name, kind in detection.KINDS.items())
+        + f". Default: {detection.DEFAULT_KIND}",
+    )
+    group.add_argument(
+        "--threshold",
+        nargs="+",
+        metavar="RULE",
+        default=[],
+        help="above which score a clip is abnormal, from the scores of normal clips that were not learned from: sigma "
+        "K, as seldom as K standard deviations above the mean of a normal distribution; quantile Q; gamma Q, of a "
+        f"gamma distribution, as in DCASE; or a number. Default: {detection.DEFAULT_RULE}",
     )
     group.add_argument(
         "--epochs",
         type=count,
         metavar="N",
         default=50,
-        help="how often the network sees all rows; default: %(default)s",
+        help="how often a network sees all rows; default: %(default)s",
     )
-    group.add_argument("--seed", type=int, metavar="N", default=0, help="another one gives other weights; default: 0")
+    group.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help="of the weights of networks and of what is drawn at random; default: 0",
+    )
     group.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring each feature to mean 0 and standard deviation 1 first, by the statistics in the table; the "
-        "baseline published with MIMII does not. Default: --normalize",
+        help="bring each feature of a row to mean 0 and standard deviation 1 first, over the machine's training clips; "
+        "the baseline published with MIMII does not. Default: --normalize",
     )
 
 
@@ -111,28 +127,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    options.model, more = _split(options.model, lambda name: name in detection.KINDS)
+    options.threshold, others = _split(options.threshold, _is_of_rule)
+    options.places += [*more, *others]
     if options.score_only:
-        if not options.places:
-            parser.error("--score-only: name the recordings, such as a folder")
-        return run_command("detect", options, _score)
+        return _score(options, parser)
     if len(options.places) > 1:
-        parser.error(f"one table at a time, not {len(options.places)}")
+        parser.error(f"one table at a time, not {len(options.places)}: {' '.join(options.places)}")
     options.output = options.output or DEFAULT_OUTPUT
     options.places = options.places or [DEFAULT_TABLE]
     return run_command("detect", options, _detect)
+
+
+def _split(words: Sequence[str], is_value: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Split the words behind an option into its values and the table that may follow; the first is always a value."""
+    n_values = 1 + next((index for index, word in enumerate(words[1:]) if not is_value(word)), len(words[1:]))
+    return list(words[:n_values]), list(words[n_values:])
+
+
+def _is_of_rule(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _detect(options: argparse.Namespace) -> int:
     from jobs.progress import show_progress
 
     where = scheduler_of(options)
+    rule = " ".join(options.threshold) or detection.DEFAULT_RULE
+    training = mimii.Training(options.model, options.epochs, options.seed, options.normalize, rule)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), detection.FINDINGS_HEAD)  # a refusal comes first
     if where.scheduler == "local":
         engine.start_early()
     report = mimii.detect(
         options.places[0],
         options.output,
-        training=mimii.Training(options.model, options.epochs, options.seed, options.normalize),
+        training=training,
         client=where,
         overwrite=options.overwrite,
         access=source_access(options),
@@ -141,35 +174,75 @@ def _detect(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         _print_report(report)
+    if options.official:
+        official = detection.write_official(report, options.official, output_access(options))
+        if not options.quiet:
+            _print_official(official, report)
     return OK
 
 
 def _print_report(report: mimii.Report) -> None:
     from jobs.words import format_table
 
-    header = ("machine", "normal", "abnormal", "AUC", "pAUC", "published", "precision", "recall", "F1")
-    mean = detection.averages(report.results)
-    last = ("average", "", "", *map(_number, (mean["auc"], mean["partial_auc"])), "")
+    if few := detection.untrusted(report.results):
+        print(f"not to be trusted, as their thresholds come from too few normal clips: {', '.join(few)}\n")
+    kinds = detection.averages(report.results)
+    header = ("machine", "learned", "alarms", "normal", "abnormal", "AUC", "95 %", "pAUC", "published", "precision")
+    rows = [_row(machine, outcome) for machine, outcome in report.results]
+    mean = next(iter(kinds.values()))
+    last = ("average", "", "", "", "", *map(_number, (mean["auc"],)), "", _number(mean["partial_auc"]), "")
     last += tuple(_number(mean[name]) for name in ("precision", "recall", "f1"))
-    print("\n".join(format_table(header, [*(_row(machine, outcome) for machine, outcome in report.results), last])))
+    print("\n".join(format_table((*header, "recall", "F1"), [*rows, last])))
+    if len(kinds) > 1:
+        print("\n" + "\n".join(_compare(kinds)))
+    _print_what_next(report)
+
+
+def _print_what_next(report: mimii.Report) -> None:
     n_learned = len(report.run.computed)
     print(f"\nmachines  {n_learned:,} learned, {len(report.results) - n_learned:,} there already")
     for best in detection.best_channels(report.results):
         auc = f"AUC {best.auc:.3f}, lowest {best.lowest_auc:.3f}"
         print(f"channels  {best.machine}: {best.channel} separates best, {auc}")
     print(f"look at   {report.output}/{detection.REPORT}")
-    print(f"use       python -m jobs.detect --score-only {shlex.quote(report.output)} FOLDER")
+    print(f"use       python -m jobs.score {shlex.quote(report.output)} FOLDER")
     if any(not math.isnan(_published(machine)) for machine, _ in report.results):
         print("published is of the baseline that came with MIMII, for the clips of MIMII alone")
 
 
+def _compare(kinds: dict[str, dict[str, float]]) -> list[str]:
+    """Compare detectors by their averages over machines; say which would have been best."""
+    from jobs.words import format_table
+
+    names = ("auc", "partial_auc", "precision", "recall", "f1")
+    rows = [(kind, *(_number(mean[name]) for name in names)) for kind, mean in kinds.items()]
+    lines = format_table(("detector", "AUC", "pAUC", "precision", "recall", "F1"), rows)
+    known = {kind: mean["auc"] for kind, mean in kinds.items() if not math.isnan(mean["auc"])}
+    if known:
+        first = next(iter(kinds))
+        lines.append(
+            f"by these labels, {max(known, key=known.__getitem__)} would have been best; verdicts are of {first}"
+        )
+    return lines
+
+
 def _row(machine: detection.Machine, outcome: detection.Outcome) -> tuple[str, ...]:
-    one = outcome.evaluation
-    counts = (f"{one.n_normal:,}", f"{one.n_abnormal:,}")
+    one, scores = outcome.evaluation(), outcome.scores
+    low, high = scores.auc_interval
+    counts = tuple(f"{count:,}" if count else "-" for count in (one.n_normal, one.n_abnormal))
     return (
-        *(machine.name, *counts, _number(one.auc), _number(one.partial_auc), _number(_published(machine))),
+        *(machine.name, f"{outcome.n_learned:,}", _alarms(scores), *counts, _number(one.auc)),
+        *("-" if math.isnan(low) else f"{low:.2f}-{high:.2f}", _number(one.partial_auc), _number(_published(machine))),
         *map(_number, (one.precision, one.recall, one.f1)),
     )
+
+
+def _alarms(scores: detection.Scores) -> str:
+    """Count the clips above the threshold, also normal ones that were not learned from."""
+    if math.isinf(scores.threshold):
+        return "-"
+    every = (*scores.normal, *scores.clips)
+    return f"{sum(score > scores.threshold for score in every):,} of {len(every):,}"
 
 
 def _published(machine: detection.Machine) -> float:
@@ -180,36 +253,28 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _score(options: argparse.Namespace) -> int:
-    """Score new recordings by models that were learned before; CSV goes to the standard output, or to --output."""
-    from jobs.progress import show_progress
-    from jobs.words import numbered
+def _print_official(official: detection.Official, report: mimii.Report) -> None:
+    from jobs.words import format_table
 
-    where = scheduler_of(options)
-    if options.output:
-        output = open_output(options, storage.SHORT_TIMEOUT)
-        detection.check_free(output, overwrite=options.overwrite)
-        output.check()
-    progress = show_progress("batch", quiet=options.quiet)
-    scores = mimii.score(
-        options.places, options.score_only, client=where, access=source_access(options), progress=progress
-    )
-    text = scores.to_csv(index=False, lineterminator="\n")
-    if options.output:
-        open_output(options).put(detection.SCORES, text.encode("utf-8", "backslashreplace"))
-    else:
-        sys.stdout.write(text)
-    bad = scores[scores.status != "ok"]
-    if bad.empty:
-        return OK
-    _print_bad(dict(zip(bad.path, bad.status, strict=True)))
-    return fail("detect", BAD_CLIPS, f"{len(bad):,} of {numbered(len(scores), 'clip')} could not be scored")
+    rows = [
+        (line.machine_type, line.section, line.domain or "all", _number(line.rates.auc), _number(line.rates.p_auc))
+        for line in official.sections
+    ]
+    print("\n" + "\n".join(format_table((official.year, "section", "domain", "AUC", "pAUC"), rows)))
+    left_out = f" ({official.n_missing:,} values are not known and left out)" if official.n_missing else ""
+    print(f"official score {_number(official.total)}{left_out}")
+    print(f"written   {report.output}/{detection.OFFICIAL}/{official.year}")
 
 
-def _print_bad(reasons: dict[str, str]) -> None:
-    from jobs.report import describe_bad
-
-    print("\n".join(describe_bad(reasons)), file=sys.stderr)
+def _score(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Do what jobs.score does, and say so."""
+    if not options.places:
+        parser.error("--score-only: name the recordings, such as a folder")
+    print("detect: --score-only is python -m jobs.score MODELS SOURCE ... now, which can do more", file=sys.stderr)
+    known = score.make_parser().parse_args([options.score_only, *options.places])
+    for name in vars(known).keys() & vars(options).keys() - {"models", "sources", "threshold"}:
+        setattr(known, name, getattr(options, name))
+    return score.run(known)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         help="folders to search for recordings (WAV, FLAC, OGG, AIFF, ...) and for zip archives of them, single ones "
         f"of these, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
     )
-    _add_meaning_options(group)
+    add_meaning_options(group)
     group.add_argument(
         "--probe",
         choices=("auto", "all"),
@@ -86,7 +86,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
     return group
 
 
-def _add_meaning_options(group: argparse._ArgumentGroup) -> None:
+def add_meaning_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that say what recordings are."""
     group.add_argument(
         "--list",
@@ -156,7 +156,21 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     add("--fmax", type=float, metavar="HZ", help="where the highest mel band ends; default: half the sample rate")
     add("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
     _add_recording_options(group)
+    add_segment_options(group, "whole recordings")
     return group
+
+
+def add_segment_options(group: argparse._ArgumentGroup, default: str) -> None:
+    """Add the options that say how recordings are cut."""
+    group.add_argument(
+        "--segment",
+        type=seconds,
+        metavar="S",
+        help=f"cut recordings into segments of so many seconds, each a clip; default: {default}",
+    )
+    group.add_argument(
+        "--overlap", type=float, metavar="S", help="seconds that a segment shares with the one before; default: 0"
+    )
 
 
 def _add_recording_options(group: argparse._ArgumentGroup) -> None:
@@ -173,15 +187,6 @@ def _add_recording_options(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings, and others "
         "cannot be used",
-    )
-    group.add_argument(
-        "--segment",
-        type=seconds,
-        metavar="S",
-        help="cut recordings into segments of so many seconds, each a clip; default: whole recordings",
-    )
-    group.add_argument(
-        "--overlap", type=float, metavar="S", help="seconds that a segment shares with the one before; default: 0"
     )
 
 
@@ -205,14 +210,7 @@ def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None
         default="0",
         help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
     )
-    group.add_argument(
-        "--fetch-window",
-        *fetch_window,
-        type=count,
-        metavar="N",
-        default=16,
-        help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
-    )
+    add_fetch_option(group, *fetch_window)
     group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
     group.add_argument(
         "--dry-run",
@@ -221,6 +219,18 @@ def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
+
+
+def add_fetch_option(group: argparse._ArgumentGroup, *other_names: str) -> None:
+    """Add the option that says how many recordings are fetched ahead."""
+    group.add_argument(
+        "--fetch-window",
+        *other_names,
+        type=count,
+        metavar="N",
+        default=16,
+        help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
+    )
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,7 @@
 from ._version import __version__ as __version__
+from .detection import LearningError as LearningError
 from .detection import Report as Report
+from .detection import ScoreReport as ScoreReport
 from .detection import Training as Training
 from .detection import detect as detect
 from .detection import score as score

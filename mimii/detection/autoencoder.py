@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neural_network import MLPRegressor
 
 from mimii.detection.examples import Rows
 from mimii.detection.training import Training
@@ -18,6 +17,8 @@ _LEARNING_RATE = 1e-3
 
 def train(rows: Rows, training: Training) -> dict[str, FloatArray]:
     """Train layers n-64-64-8-64-64-n: ReLU, the last one linear, mean squared error, Adam, 512 rows a step."""
+    from sklearn.neural_network import MLPRegressor
+
     network = MLPRegressor(
         hidden_layer_sizes=_LAYERS,
         alpha=0.0,

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import LedoitWolf
 
 from mimii.detection import autoencoder
 from mimii.detection.examples import Rows
@@ -32,6 +31,8 @@ def score_rows(rows: FloatArray, arrays: Mapping[str, FloatArray]) -> NDArray[np
 
 
 def _factor(rows: Rows, arrays: Mapping[str, FloatArray]) -> NDArray[np.float64]:
+    from sklearn.covariance import LedoitWolf
+
     errors: list[FloatArray] = []
     for block in rows(0):
         errors.append(block - autoencoder.reconstruct(block, arrays))

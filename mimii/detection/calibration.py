@@ -9,15 +9,19 @@ import numpy as np
 from mimii.detection.detectors import Detector, fit, score, score_windows
 from mimii.detection.examples import Examples
 from mimii.detection.kinds import KINDS
+from mimii.detection.machines import Machine
 from mimii.detection.pooling import ClipFeatures
-from mimii.detection.thresholds import choose_peak_threshold, choose_threshold
+from mimii.detection.thresholds import LEAST_CLIPS, choose_peak_threshold, choose_threshold
 from mimii.detection.training import Training
 
 ENOUGH_CLIPS = 20
-"""Below, each training clip is left out once: a tenth of them, held back, would be one clip, or none."""
+"""Below, each training clip is left out once: with a tenth left out at a time, that would be one clip, or two."""
 
-_PARTS = 10
-_PARTS_OF_NETWORK = 5
+ENOUGH_FOR_NETWORK = 40
+"""From so many clips on, a network is trained once: a quarter of them, held back, is enough for a threshold."""
+
+_PARTS, _PARTS_OF_NETWORK = 10, 5
+_HELD_BACK = 0.1
 
 
 class ReadClip(Protocol):
@@ -48,16 +52,14 @@ class Calibration:
     scores: tuple[float, ...]
 
 
-def calibrate(
-    kind: str, examples: Examples, recordings: Sequence[int], training: Training, read: ReadClip
-) -> Calibration:
+def calibrate(kind: str, examples: Examples, machine: Machine, training: Training, read: ReadClip) -> Calibration:
     """Learn a detector and choose its thresholds.
 
     Below 20 clips, each is scored by a detector of all others; from 20 on, each tenth of them by one of the other nine.
-    A network takes too long for that: below 20 clips, there are five parts at most, from 20 on, one clip in ten is held
-    back. Clips of one recording are in the same part.
+    Training a network takes too long for that: it is done for five parts at most, and from 40 clips on only once, with
+    one clip in ten, and at least ten, held back. Clips of one recording are in the same part.
     """
-    parts, is_held_back = choose_parts(kind, recordings)
+    parts, is_held_back = choose_parts(kind, machine.recordings, every_clip=machine.is_assumed)
     arrays, scores, moments = {}, dict[int, float](), list[np.ndarray]()
     for part in parts:
         rest = examples.select(sorted({*range(len(examples.places))} - {*part}))
@@ -78,23 +80,22 @@ def calibrate(
     return Calibration(Detector(kind, arrays, *thresholds, tuple(sorted(values))), tuple(normal), values)
 
 
-def choose_parts(kind: str, recordings: Sequence[int]) -> tuple[list[list[int]], bool]:
+def choose_parts(kind: str, recordings: Sequence[int], *, every_clip: bool = False) -> tuple[list[list[int]], bool]:
     """Return the parts of the training clips that are left out in turn, and whether there is but one, held back.
 
-    Of clips that are all of one recording, neighbours are in the same part.
+    Of clips that are all of one recording, neighbours are in the same part. With `every_clip`, none is only held back:
+    each has to be scored.
     """
-    n_clips, groups = len(recordings), np.unique(recordings, return_inverse=True)[1]
+    groups = np.unique(recordings, return_inverse=True)[1]
     if groups.max() == 0:
-        groups = np.arange(n_clips)
+        groups = np.arange(len(recordings))
     n_groups, is_network = int(groups.max()) + 1, KINDS[kind].is_network
     if n_groups == 1:
         return [], False
-    most = n_groups if n_clips < ENOUGH_CLIPS else _PARTS
-    n_parts = min(n_groups, _PARTS_OF_NETWORK if is_network and n_clips < ENOUGH_CLIPS else most)
-    is_held_back = is_network and n_clips >= ENOUGH_CLIPS
-    part_of_group = np.arange(n_groups) * n_parts // n_groups
-    if is_held_back:  # spread evenly, and not all of the beginning
-        part_of_group = np.where(np.arange(n_groups) % n_parts == n_parts // 2, 0, 1)
-    found = part_of_group[groups]
-    parts = [np.flatnonzero(found == part).tolist() for part in range(1 if is_held_back else n_parts)]
-    return [part for part in parts if part], is_held_back
+    if is_network and n_groups >= ENOUGH_FOR_NETWORK and not every_clip:
+        count = max(LEAST_CLIPS, round(_HELD_BACK * n_groups))
+        held_back = np.linspace(0, n_groups - 1, count).round()
+        return [np.flatnonzero(np.isin(groups, held_back)).tolist()], True
+    most = _PARTS_OF_NETWORK if is_network else n_groups if len(recordings) < ENOUGH_CLIPS else _PARTS
+    part_of = (np.arange(n_groups) * min(n_groups, most) // n_groups)[groups]
+    return [np.flatnonzero(part_of == part).tolist() for part in range(part_of.max() + 1)], False

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
 
 from mimii.detection.examples import Examples
 from mimii.features import FloatArray
@@ -13,6 +12,8 @@ _FLOOR_DB = 0.3
 
 def fit(examples: Examples) -> dict[str, FloatArray]:
     """Return mean, scale and the factor F of the precision ``F @ F.T`` of the scaled statistics (Ledoit-Wolf)."""
+    from sklearn.covariance import LedoitWolf
+
     statistics = examples.statistics.reshape(len(examples.statistics), -1).astype(np.float64)
     scale = statistics.std(axis=0) + _FLOOR_DB
     scaled = statistics / scale

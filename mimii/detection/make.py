@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mimii.detection.documents import OFFICIAL
 from mimii.detection.machines import Machine, find_machines
+from mimii.detection.official import (
+    YEARS,
+    Official,
+    Section,
+    official_document,
+    official_scores,
+    result_files,
+)
 from mimii.detection.results import Results, describe_clips, describe_machines
 from mimii.detection.store import FindingsOutput, digest_machine
-from mimii.detection.study import Study
+from mimii.detection.study import Outcome, Study
 from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
+from mimii.features import ALL
 from mimii.recordings import Meaning
 from mimii.storage import DEFAULT_ACCESS, SHORT_TIMEOUT, Access, Location, Objects, open_objects, with_timeout
 from mimii.table import RECORDS, Columns, open_store, read_columns, read_origins
@@ -132,6 +142,44 @@ def detect(  # noqa: PLR0913  each is a choice that users have
     findings = FindingsOutput(study, tuple(machines), columns, digests, table, access)
     done = run(findings, client, overwrite=overwrite, progress=progress)
     return Report(output, findings.results(done.records), columns, done)
+
+
+def write_official(report: Report, year: str, access: Access = DEFAULT_ACCESS) -> Official:
+    """Write what a year's evaluator of DCASE task 2 computes, and its result files, to the output; return the scores.
+
+    Raises
+    ------
+    StoreError
+        If the table has segments, or several machines are of one type and section.
+    ValueError
+        If there is no such year.
+
+    """
+    spec = report.columns.spec
+    if spec.segment is not None or spec.channel == ALL:
+        msg = f"{report.output}: the challenge scores whole recordings: make a table without segments, of one channel"
+        raise StoreError(msg)
+    sections = [_section(machine, outcome, report.columns) for machine, outcome in report.results]
+    try:
+        official, files = official_scores(sections, year), result_files(sections, year)
+    except ValueError as error:
+        if year not in YEARS:
+            raise
+        msg = f"{report.output}: {error}"
+        raise StoreError(msg) from error
+    objects = open_objects(report.output, access)
+    objects.put_all({f"{OFFICIAL}/{year}/{name}": data for name, data in files.items()})
+    objects.put(f"{OFFICIAL}/{year}/official.csv", official_document(official))
+    return official
+
+
+def _section(machine: Machine, outcome: Outcome, columns: Columns) -> Section:
+    clips = list(outcome.clips)
+    domains, paths = (tuple(map(str, values[clips].tolist())) for values in (columns.domain, columns.path))
+    threshold = outcome.scores.threshold
+    return Section(
+        machine.machine_type, machine.machine_id, outcome.labels, outcome.scores.clips, domains, paths, threshold
+    )
 
 
 def _beside(table: str) -> str:

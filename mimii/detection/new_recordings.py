@@ -1,4 +1,4 @@
-"""Score recordings by models that were learned before: the front door to this, for the command and for Python."""
+"""Score recordings by models that were learned before, each by the model of its machine."""
 
 import math
 import os
@@ -10,13 +10,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mimii.detection.detectors import DetectorError, Model
+from mimii.detection.documents import MODELS, write_csv
 from mimii.detection.events import GAP_S
 from mimii.detection.machines import channel_suffix
-from mimii.detection.make import Report
-from mimii.detection.results import ABNORMAL_VERDICT, verdict
 from mimii.detection.scoring import ClipScore, DetectorScore, ScoreTask, read_model, score_clips
-from mimii.detection.study import MODELS
-from mimii.detection.thresholds import Rule, RuleError, choose_threshold, rank, read_rule
+from mimii.detection.thresholds import (
+    ABNORMAL_VERDICT,
+    Rule,
+    RuleError,
+    choose_threshold,
+    rank,
+    read_rule,
+    verdict,
+)
 from mimii.detection.training import LearningError
 from mimii.engine import (
     SILENT,
@@ -35,7 +41,6 @@ from mimii.recordings import (
     Catalogue,
     Clip,
     Identity,
-    SourceError,
     find_recordings,
     machine_name,
     make_catalogue,
@@ -118,7 +123,13 @@ class ScoreReport:
         """
         import pandas as pd
 
-        return pd.DataFrame(list(self.lines))
+        frame = pd.DataFrame(list(self.lines))
+        frame["recorded_at"] = pd.to_datetime(frame["recorded_at"], unit="s")
+        return frame
+
+    def to_csv(self) -> str:
+        """Return the lines of clips as CSV; scores keep every bit."""
+        return write_csv(self.lines).decode("utf-8")
 
     @property
     def events(self) -> "pd.DataFrame":
@@ -130,76 +141,6 @@ class ScoreReport:
 
 EVENT_COLUMNS = ("recording", "machine", "channel", "start_s", "stop_s", "peak", "peak_s")
 _WHERE = EVENT_COLUMNS[:3]
-
-
-def score(  # noqa: PLR0913  each is a choice that users have
-    recordings: Location | Sequence[Location] | Sequence[Clip],
-    models: Report | Location,
-    *,
-    lists: Location | Sequence[Location] = (),
-    layout: str = "",
-    assume: str = "",
-    segment: float | None = None,
-    overlap: float | None = None,
-    threshold: str = "",
-    client: Scheduler = None,
-    access: Access = DEFAULT_ACCESS,
-    models_access: Access | None = None,
-    progress: Progress = SILENT,
-) -> ScoreReport:
-    """Score recordings by models that were learned before, each by the model of its machine.
-
-    Parameters
-    ----------
-    recordings : str or path, sequence of these, or sequence of Clip
-        A source, several, or what `find_recordings` returns.
-    models : Report, str or path
-        From `detect`; or its output; or one model, an ``.npz`` file.
-    lists, layout, assume
-        What recordings are, as for `find_recordings`; where layout or assume are left out, those of the table that the
-        models were learned from.
-    segment, overlap : float
-        Seconds of the segments that recordings are cut into, each with a score of its own; those of the table where
-        they are left out.
-    threshold : str
-        How thresholds are made of the scores of normal clips, as in `Training`; as when the models were learned where
-        it is left out.
-    client : distributed.Client, Where, or None
-        Where recordings are scored; None is this process.
-    access, models_access : Access
-        How to access recordings on S3, and the models where that differs.
-    progress : Progress
-        What is shown meanwhile.
-
-    Returns
-    -------
-    ScoreReport
-        ``clips`` and ``events`` are DataFrames.
-
-    Raises
-    ------
-    SourceError
-        If there are no recordings.
-    StoreError
-        If there are no models.
-    LearningError
-        If the threshold is none.
-    WorkError
-        If the work cannot be finished.
-
-    """
-    found_models = read_models(
-        models.output if isinstance(models, Report) else os.fspath(models), models_access or access
-    )
-    clips = find_for_models(recordings, found_models, lists=lists, layout=layout, assume=assume, access=access)
-    if not clips:
-        msg = "no recordings there: name a folder, an archive, a recording, or a list"
-        raise SourceError(msg)
-    spec = segmented(found_models.first.spec, segment, overlap)
-    options = ReadOptions(access, DEFAULT_READS.window)
-    return score_found(
-        clips, found_models, spec, threshold=threshold, client=client, read_options=options, progress=progress
-    )
 
 
 def segmented(spec: FeatureSpec, segment: float | None, overlap: float | None) -> FeatureSpec:
@@ -232,29 +173,43 @@ def find_for_models(
     return [*(one for one in given if isinstance(one, Clip)), *found]
 
 
-def score_found(  # noqa: PLR0913  as `score`
-    clips: Sequence[Clip],
-    models: Models,
-    spec: FeatureSpec,
-    *,
-    threshold: str = "",
-    client: Scheduler = None,
-    read_options: ReadOptions = DEFAULT_READS,
-    progress: Progress = SILENT,
-) -> ScoreReport:
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How recordings are scored.
+
+    Attributes
+    ----------
+    rule : Rule or None
+        How thresholds are made; as when the models were learned for None.
+    client : Scheduler
+        Where they are scored.
+    read_options : ReadOptions
+        How they are fetched.
+    progress : Progress
+        What is shown meanwhile.
+
+    """
+
+    rule: Rule | None = None
+    client: Scheduler = None
+    read_options: ReadOptions = DEFAULT_READS
+    progress: Progress = SILENT
+
+
+def score_found(clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: Scoring) -> ScoreReport:
     """Score clips that were found before."""
     catalogue = make_catalogue(clips, no_split(clips), spec, resample=True)
     chosen = [choose_model(clip, models, spec) for clip in catalogue.clips]
     problems = [bad or ("" if key else NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]
-    tasks = list(_tasks(models.root, read_options, catalogue, chosen, problems))
+    tasks = list(_tasks(models.root, how.read_options, catalogue, chosen, problems))
     work = Work(tasks.__getitem__, _SCORE, catalogue.is_remote, lambda task: len(tasks[task].inputs), _bad_clips)
-    where = None if len(tasks) <= 1 else client  # one task takes no longer here, and workers take time to start
-    found = {one.clip: one for _, scores in do_tasks(work, range(len(tasks)), where, progress) for one in scores}
+    where = None if len(tasks) <= 1 else how.client  # one task takes no longer here, and workers take time to start
+    found = {one.clip: one for _, scores in do_tasks(work, range(len(tasks)), where, how.progress) for one in scores}
     scores = [found.get(index, ClipScore(index, problem=problem)) for index, problem in enumerate(problems)]
     names = [PurePosixPath(key).stem for key in chosen]
     whole = list(zip(catalogue.clips, names, scores, strict=True))
-    kinds, rule = [one.kind for one in models.first.detectors], _rule(threshold)
-    lines = tuple(_describe_clip(clip, name, one, kinds, rule) for clip, name, one in whole)
+    kinds = [one.kind for one in models.first.detectors]
+    lines = tuple(_describe_clip(clip, name, one, kinds, how.rule) for clip, name, one in whole)
     events = _join_events(line for clip, name, one in whole for line in _describe_events(clip, name, one))
     return ScoreReport(lines, tuple(events), frozenset(one.clip for one in scores if one.unread))
 
@@ -328,7 +283,8 @@ def _bad_clips(scores: Sequence[ClipScore]) -> list[int]:
     return [one.clip for one in scores if one.problem]
 
 
-def _rule(threshold: str) -> Rule | None:
+def read_rule_of(threshold: str) -> Rule | None:
+    """Read how thresholds are made; None for an empty text, LearningError for any other that is no rule."""
     try:
         return read_rule(threshold) if threshold else None
     except RuleError as error:
@@ -352,10 +308,16 @@ def _describe_clip(clip: Clip, machine: str, one: ClipScore, kinds: Sequence[str
         "peak_hz": one.peak_hz,
         "peak_db": one.peak_db,
         "n_events": len(one.events),
+        "n_normal": len(next(iter(one.detectors.values())).normal_scores) if one.detectors else 0,
         "alarm": is_alarm,
         "status": one.problem or GOOD,
-        "version": f"{digest_version(clip.place):016x}",
+        "version": version_of(clip),
     }
+
+
+def version_of(clip: Clip) -> str:
+    """Return what changes when a recording changes."""
+    return f"{digest_version(clip.place):016x}"
 
 
 def _describe_detector(one: DetectorScore | None, start_s: float, rule: Rule | None, prefix: str) -> dict[str, Any]:

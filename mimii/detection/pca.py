@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import IncrementalPCA
 
 from mimii.detection.examples import Rows
 from mimii.detection.training import Training
@@ -15,6 +14,8 @@ _COMPONENTS = 8
 
 def train(rows: Rows, _training: Training) -> dict[str, FloatArray]:
     """Return the mean and the first 8 principal components."""
+    from sklearn.decomposition import IncrementalPCA
+
     rest = iter(rows(0))
     first = next(rest)
     analysis = IncrementalPCA(min(_COMPONENTS, *first.shape)).partial_fit(first)

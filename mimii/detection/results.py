@@ -1,36 +1,31 @@
 """The results of detection as lists: scores of clips, and how well each machine's clips are separated."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mimii.detection.documents import write_csv
 from mimii.detection.evaluation import average
 from mimii.detection.machines import Machine
 from mimii.detection.published import published_auc
 from mimii.detection.study import Outcome, Scores
-from mimii.detection.thresholds import LEAST_CLIPS, rank
+from mimii.detection.thresholds import LEAST_CLIPS, rank, verdict
 from mimii.recordings import LABEL_NAMES, Identity, machine_name
 from mimii.table import Columns
-
-NORMAL_VERDICT, ABNORMAL_VERDICT, NO_VERDICT = "normal", "abnormal", "unknown"
 
 _AVERAGED = ("auc", "partial_auc", "precision", "recall", "f1")
 Results = Sequence[tuple[Machine, Outcome]]
 
 
-def verdict(score: float, threshold: float) -> str:
-    """Return what a clip counts as: abnormal above the threshold; unknown where there is none."""
-    if math.isinf(threshold) or math.isnan(score):
-        return NO_VERDICT
-    return ABNORMAL_VERDICT if score > threshold else NORMAL_VERDICT
-
-
 def is_trusted(scores: Scores) -> bool:
     """Say whether a threshold comes from enough normal clips."""
     return len(scores.normal) >= LEAST_CLIPS
+
+
+def untrusted(results: Results) -> list[str]:
+    """Return the machines whose thresholds come from too few normal clips, with how many."""
+    return [f"{machine.name} ({len(one.scores.normal)})" for machine, one in results if not is_trusted(one.scores)]
 
 
 def describe_machine(machine: Machine, outcome: Outcome, kind: str) -> dict[str, Any]:
@@ -153,27 +148,3 @@ def averages(results: Results) -> dict[str, dict[str, float]]:
         evaluations = [outcome.evaluation(kind) for _, outcome in results]
         found[kind] = {name: average(getattr(one, name) for one in evaluations) for name in _AVERAGED}
     return found
-
-
-def write_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """Write lines as CSV, UTF-8: columns as they come up; what is not known is empty."""
-    names = dict.fromkeys(name for line in lines for name in line)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(names)
-    table.writerows([_cell(name, line.get(name, "")) for name in names] for line in lines)
-    return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-_BITWISE = ("score", "threshold", "peak")
-
-
-def _cell(name: str, value: object) -> object:
-    """Write a value for CSV; scores keep every bit."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, float):
-        return "" if name == "number" and value == -1 else value
-    if math.isnan(value):
-        return ""
-    return repr(value) if name.endswith(_BITWISE) else f"{value:.10g}"

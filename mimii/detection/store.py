@@ -10,16 +10,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mimii.detection.documents import (
+    FINDINGS_HEAD,
+    MODELS,
+    OFFICIAL,
+    OUTCOMES,
+    REPORT,
+    RESULTS,
+    SCORES,
+    outcome_key,
+)
 from mimii.detection.machines import Machine
 from mimii.detection.page import write_page
 from mimii.detection.results import Results, results_document, scores_document
 from mimii.detection.study import (
-    MODELS,
-    OUTCOMES,
     MachineTask,
     Study,
     learn_machine,
-    outcome_key,
     read_outcome,
 )
 from mimii.detection.training import training_as_dict
@@ -30,7 +37,6 @@ from mimii.engine import (
     Pipeline,
     Record,
     Stamp,
-    StoreError,
     changed,
     head_document,
     provenance,
@@ -40,8 +46,6 @@ from mimii.features import complete_spec
 from mimii.storage import DEFAULT_ACCESS, Access, Objects
 from mimii.table import Columns
 
-SCORES, RESULTS, REPORT = "scores.csv", "results.csv", "report.html"
-FINDINGS_HEAD = Head("detect.json", "Detection of machines that sound unlike themselves", "run of detection")
 _FORMAT = 3
 _SOFTWARE = ("numpy", "scikit-learn", "zarr")
 
@@ -74,7 +78,7 @@ class FindingsOutput(InPlace):
     source: str
     access: Access = DEFAULT_ACCESS
     head: ClassVar[Head] = FINDINGS_HEAD
-    parts: ClassVar[tuple[str, ...]] = (OUTCOMES, MODELS, SCORES, RESULTS, REPORT)
+    parts: ClassVar[tuple[str, ...]] = (OUTCOMES, MODELS, SCORES, RESULTS, REPORT, OFFICIAL)
     replaced: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = "machine"
     is_remote: ClassVar[bool] = False
@@ -180,14 +184,3 @@ def digest_machine(machine: Machine, study: Study, versions: NDArray[np.int64], 
     how = (_FORMAT, training_as_dict(study.training), study.spec.as_dict(), study.meaning, content)
     values = (how, asdict(replace(machine, snr_db=0.0)), str(machine.snr_db), clips)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def check_free(objects: Objects, *, overwrite: bool) -> None:
-    """Raise StoreError where scores of new recordings would replace other results."""
-    names = objects.names()
-    if FINDINGS_HEAD.key in names:
-        msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
-        raise StoreError(msg)
-    if SCORES in names and not overwrite:
-        msg = f"{objects.root} holds scores already; choose another --output, or replace them with --overwrite"
-        raise StoreError(msg)

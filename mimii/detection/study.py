@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mimii.detection.calibration import Calibration, calibrate
 from mimii.detection.detectors import Detector, Model, score, to_bytes
-from mimii.detection.evaluation import Evaluation, Interval, evaluate, interval_of_auc
+from mimii.detection.documents import model_key, outcome_key
+from mimii.detection.evaluation import Evaluation, Interval, bootstrap, evaluate
 from mimii.detection.examples import Examples
 from mimii.detection.kinds import KINDS
 from mimii.detection.machines import Machine
@@ -26,9 +27,6 @@ from mimii.features import FeatureSpec, FloatArray, mel_statistics, unstack_rows
 from mimii.recordings import PLAIN, Meaning
 from mimii.storage import Objects
 from mimii.table import CLIPS_A_CHUNK, RowSpan, read_mel_statistics, read_shard
-
-MODELS, OUTCOMES = "models", "outcomes"
-"""Folders of an output: what was learned, and what came of it; the second is written last."""
 
 T = TypeVar("T")
 _BYTES_KEPT = 512 << 20
@@ -181,11 +179,10 @@ def learn_machine(task: MachineTask) -> Record:
 def _learn(kind: str, reader: "MachineReader") -> tuple[Detector, Scores]:
     """Learn a machine by one kind of detector; return it with what it says of the machine's clips."""
     machine, training = reader.machine, reader.study.training
-    features = reader.training_clip
-    found: Calibration = calibrate(kind, reader.examples, machine.recordings, training, features)
+    found: Calibration = calibrate(kind, reader.examples, machine, training, reader.training_clip)
     detector = found.detector
     scores = tuple(score(reader.test_clip(place, kind), detector, reader.pooling) for place in range(len(machine.test)))
-    intervals = (interval_of_auc(machine.labels, scores, is_partial=is_partial) for is_partial in (False, True))
+    intervals = bootstrap(machine.labels, scores)
     normal_clips = tuple(machine.train[place].clip for place in found.places)
     thresholds = (detector.threshold, detector.peak_threshold)
     return detector, Scores(normal_clips, found.scores, *thresholds, scores, *intervals)
@@ -288,16 +285,6 @@ def _read_statistics(table: Hashable, chunk: int, _fingerprint: str) -> FloatArr
     Raises KeyError for a table without.
     """
     return read_mel_statistics(cast("Objects", table), chunk)
-
-
-def model_key(machine: str) -> str:
-    """Return the key of the model of a machine."""
-    return f"{MODELS}/{machine}.npz"
-
-
-def outcome_key(machine: str) -> str:
-    """Return the key of the outcome of a machine."""
-    return f"{OUTCOMES}/{machine}.json"
 
 
 def read_outcome(record: Record) -> Outcome | None:

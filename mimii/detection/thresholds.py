@@ -16,7 +16,9 @@ DEFAULT_RULE = "sigma 3"
 LEAST_CLIPS = 10
 """With fewer scores of normal clips, a threshold is not to be trusted: docs/detect.md has the measured curve."""
 
-_PEAK_DEVIATIONS = 6.0
+NORMAL_VERDICT, ABNORMAL_VERDICT, NO_VERDICT = "normal", "abnormal", "unknown"
+
+_PEAK_DEVIATIONS = 10.0
 _LEAST_FOR_GAMMA = 3
 
 
@@ -61,7 +63,11 @@ def choose_threshold(rule: Rule, normal_scores: ArrayLike) -> float:
 
 
 def choose_peak_threshold(window_scores: ArrayLike) -> float:
-    """Return the threshold for moments: above all moments of normal clips, and 6 deviations above their mean."""
+    """Return the threshold for moments: above all moments of normal clips, and 10 deviations above their mean.
+
+    An hour has 7,200 moments. The score of each is a maximum over bands, and maxima have a long tail: if it is a Gumbel
+    distribution's, a normal moment exceeds 10 deviations once in 670,000, or in 90 hours; 6 deviations twice an hour.
+    """
     scores = np.asarray(window_scores, float)
     scores = scores[np.isfinite(scores)]
     if len(scores) <= 1:
@@ -73,6 +79,13 @@ def rank(score: float, normal_scores: ArrayLike) -> float:
     """Return the share of normal scores that a score exceeds; NaN where there is none."""
     scores = np.asarray(normal_scores, float)
     return float((scores < score).mean()) if len(scores) else math.nan
+
+
+def verdict(score: float, threshold: float) -> str:
+    """Return what a clip counts as: abnormal above the threshold; unknown where there is none."""
+    if math.isinf(threshold) or math.isnan(score):
+        return NO_VERDICT
+    return ABNORMAL_VERDICT if score > threshold else NORMAL_VERDICT
 
 
 def _sigma(scores: NDArray[np.float64], deviations: float) -> float:

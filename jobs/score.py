@@ -1,0 +1,237 @@
+"""Score recordings by the models of jobs.detect: which machine sounds unlike itself, when, and how surely.
+
+Each recording is scored by the model of its machine, which its path tells as it did for the table that the models were
+learned from. An alarm is a score above the machine's threshold, or moments above the threshold for moments: events.
+Without --output, the scores are printed as CSV. For a job that runs every few minutes: --output and --update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import mimii
+from jobs.command import ALARM, BAD_CLIPS, OK, fail, run_command
+from jobs.options import (
+    add_cluster_options,
+    add_fetch_option,
+    add_meaning_options,
+    add_segment_options,
+    add_storage_options,
+    location,
+    output_access,
+    scheduler_of,
+    source_access,
+)
+from jobs.process import INTERRUPTED
+from jobs.version import add_version
+from mimii import detection
+
+_MOST_ALARMS = 20
+_EPILOG = f"""
+exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
+{ALARM} an alarm; {INTERRUPTED} interrupted.
+
+examples:
+  python -m jobs.score data/processed/detect new_recordings > scores.csv
+  python -m jobs.score data/processed/detect incoming --output scores --update --quiet     every few minutes, by cron
+  python -m jobs.score data/processed/detect/models/press7.npz an_hour.wav --segment 10
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.score",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "models",
+        type=location,
+        metavar="MODELS",
+        help="an --output of jobs.detect, or one model of it, an .npz file: then of all recordings",
+    )
+    group = parser.add_argument_group("recordings")
+    group.add_argument(
+        "sources",
+        nargs="*",
+        type=location,
+        metavar="SOURCE",
+        help="folders, archives and recordings, or s3://bucket/prefix",
+    )
+    add_meaning_options(group)
+    add_segment_options(group, "as in the table")
+    _add_output_options(parser)
+    add_version(parser)
+    add_cluster_options(parser)
+    add_storage_options(parser)
+    return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scores")
+    group.add_argument(
+        "--output", type=location, metavar="URL", help="where scores.csv and events.csv go; default: standard output"
+    )
+    group.add_argument(
+        "--update", action="store_true", help="score only what is not there yet, by path and version, and add it"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace scores that are there")
+    group.add_argument(
+        "--threshold",
+        nargs="+",
+        metavar="RULE",
+        default=[],
+        help="as for jobs.detect, such as quantile 0.99; default: as the models were learned",
+    )
+    group.add_argument("--json", action="store_true", help="print a line of JSON for each clip")
+    group.add_argument("--quiet", action="store_true", help="print nothing but alarms and errors")
+    add_fetch_option(group)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if not options.sources and not options.list:
+        parser.error("name the recordings: a folder, an archive, a recording, or --list FILE.csv")
+    if (options.update or options.overwrite) and not options.output:
+        parser.error("--update and --overwrite are for an --output")
+    if options.update and options.overwrite:
+        parser.error("--update adds to what is there, --overwrite replaces it: use one of them")
+    return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score what options name; return the exit status."""
+    return run_command("score", options, _score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from jobs.progress import show_progress
+
+    access = source_access(options)
+    report = mimii.score(
+        options.sources,
+        options.models,
+        lists=options.list,
+        layout=options.layout or "",
+        assume=options.assume or "",
+        segment=options.segment,
+        overlap=options.overlap,
+        threshold=" ".join(options.threshold),
+        output=options.output or "",
+        update=options.update,
+        overwrite=options.overwrite,
+        client=scheduler_of(options),
+        access=access,
+        output_access=output_access(options),
+        fetch_window=options.fetch_window,
+        progress=show_progress("batch", quiet=options.quiet),
+    )
+    _print_report(options, report)
+    return _conclude(report)
+
+
+def _print_report(options: argparse.Namespace, report: mimii.ScoreReport) -> None:
+    """Print lines of JSON, a summary of what was written, alarms alone, or the scores as CSV."""
+    alarms = [_describe_alarm(line) for line in report.lines if line["alarm"]]
+    if options.json:
+        sys.stdout.writelines(f"{json.dumps(one)}\n" for one in _as_json(report))
+    elif options.quiet:
+        sys.stdout.writelines(f"{alarm}\n" for alarm in alarms)
+    elif options.output:
+        print("\n".join([*_describe_trust(report), *alarms[:_MOST_ALARMS], *_more(alarms), *_summary(options, report)]))
+    else:
+        sys.stdout.write(report.to_csv())
+
+
+def _conclude(report: mimii.ScoreReport) -> int:
+    from jobs.report import describe_bad
+    from jobs.words import numbered
+
+    bad = {line["path"]: line["status"] for line in report.lines if line["status"] != "ok"}
+    if bad:
+        print("\n".join(describe_bad(bad)), file=sys.stderr)
+        fail("score", BAD_CLIPS, f"{len(bad):,} of {numbered(len(report.lines), 'clip')} could not be scored")
+    if any(line["alarm"] for line in report.lines):
+        return ALARM
+    return BAD_CLIPS if bad else OK
+
+
+def _summary(options: argparse.Namespace, report: mimii.ScoreReport) -> list[str]:
+    from jobs.words import numbered
+
+    machines = {line["machine"] for line in report.lines if line["alarm"]}
+    n_alarms = sum(line["alarm"] for line in report.lines)
+    on = f" on {numbered(len(machines), 'machine')}" if machines else ""
+    return [
+        f"scored   {numbered(len(report.lines), 'clip')} now",
+        f"alarms   {n_alarms:,}{on}",
+        f"events   {len(report.event_lines):,}",
+        f"output   {options.output}/{detection.SCORES}, {detection.EVENTS}",
+    ]
+
+
+def _more(alarms: Sequence[str]) -> list[str]:
+    more = len(alarms) - _MOST_ALARMS
+    return [f"and {more:,} more"] if more > 0 else []
+
+
+def _describe_trust(report: mimii.ScoreReport) -> list[str]:
+    few = {line["machine"]: line["n_normal"] for line in report.lines if line["status"] == "ok"}
+    named = [f"{machine} ({n})" for machine, n in few.items() if n < detection.LEAST_CLIPS]
+    what = "not to be trusted, as their thresholds come from too few normal clips"
+    return [f"{what}: {', '.join(named)}"] if named else []
+
+
+def _describe_alarm(line: dict[str, Any]) -> str:
+    """Say which machine, when, and how surely."""
+    part = f" channel {line['channel']}" if line["channel"] else ""
+    start = f" from {line['start_s']:g} s" if line["start_s"] else ""
+    above = f", higher than {line['rank']:.1%} of normal" if not math.isnan(line["rank"]) else ""
+    threshold = f" (threshold {line['threshold']:.3g})" if math.isfinite(line["threshold"]) else " (no threshold)"
+    events = f", {line['n_events']} event{'' if line['n_events'] == 1 else 's'}" if line["n_events"] else ""
+    return (
+        f"ALARM {line['machine']}  {line['path']}{part}{start}: score {line['score']:.3g}{threshold}{above}{events}; "
+        f"{_describe_peak(line)}"
+    )
+
+
+def _describe_peak(line: dict[str, Any]) -> str:
+    when = f"least normal at {line['peak_s']:.1f} s"
+    if math.isnan(line["peak_hz"]):
+        return when
+    louder = "louder" if line["peak_db"] > 0 else "quieter"
+    return f"{when}, {line['peak_hz']:.0f} Hz {abs(line['peak_db']):.0f} dB {louder}"
+
+
+def _as_json(report: mimii.ScoreReport) -> list[dict[str, Any]]:
+    """Return a line for each clip with its events; what is not known is null, as JSON has no NaN."""
+    events: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for event in report.event_lines:
+        events.setdefault((event["recording"], event["channel"]), []).append(event)
+    return [{**_nulls(line), "events": _within(line, events)} for line in report.lines]
+
+
+def _within(line: dict[str, Any], events: dict[tuple[str, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the events of a clip that begin in it."""
+    stop_s = line["start_s"] + (math.inf if math.isnan(line["duration_s"]) else line["duration_s"])
+    of_recording = events.get((line["path"], line["channel"]), [])
+    return [_nulls(event) for event in of_recording if line["start_s"] <= event["start_s"] < stop_s]
+
+
+def _nulls(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

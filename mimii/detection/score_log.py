@@ -1,0 +1,126 @@
+"""Scores of recordings that are kept, so that each is scored once: ``scores.csv`` and ``events.csv`` at an output.
+
+A line of ``scores.csv`` says that a clip of a recording, in a version of it, has been scored. Events are written first:
+where a run is stopped in between, the next one scores the same recordings again and replaces what is there of them.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from mimii.detection.documents import EVENTS, FINDINGS_HEAD, SCORES, write_csv
+from mimii.detection.new_recordings import (
+    EVENT_COLUMNS,
+    NO_MODEL,
+    Models,
+    ScoreReport,
+    Scoring,
+    score_found,
+    version_of,
+)
+from mimii.engine import StoreError, hold
+from mimii.features import FeatureSpec
+from mimii.recordings import Clip
+from mimii.storage import Objects, as_unicode
+
+_MOST_CLIPS, _MOST_SECONDS = 5000, 50 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLog:
+    """Scores at an output.
+
+    Attributes
+    ----------
+    objects : Objects
+        Where they are.
+    lines, event_lines : tuple of dict
+        What is there: a line for each clip, and for each event.
+
+    """
+
+    objects: Objects
+    lines: tuple[Mapping[str, Any], ...] = ()
+    event_lines: tuple[Mapping[str, Any], ...] = ()
+
+    def left(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Return the clips that have not been scored in their version; those without a model are tried again."""
+        done = {(line["path"], line["version"]) for line in self.lines if line["status"] != NO_MODEL}
+        return [clip for clip in clips if (as_unicode(clip.path), version_of(clip)) not in done]
+
+    def add(self, report: ScoreReport) -> "ScoreLog":
+        """Write what was found, in place of what was there of the same recordings.
+
+        Clips that could not be read, for which not the recording may be to blame, are left out: the next run tries.
+        """
+        kept = [line for place, line in enumerate(report.lines) if place not in report.retried]
+        paths = {line["path"] for line in kept}
+        before = (line for line in self.event_lines if line["recording"] not in paths)
+        of_kept = (line for line in report.event_lines if line["recording"] in paths)
+        events = (*before, *of_kept)
+        lines = (*(line for line in self.lines if line["path"] not in paths), *kept)
+        self.objects.put(EVENTS, write_csv(events, EVENT_COLUMNS))
+        self.objects.put(SCORES, write_csv(lines))
+        return ScoreLog(self.objects, lines, events)
+
+
+def score_into(log: ScoreLog, clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: Scoring) -> ScoreReport:
+    """Score what a log does not have yet, and add it some thousand clips at a time; return what was found now."""
+    lines, event_lines = list[dict[str, Any]](), list[dict[str, Any]]()
+    for some in _some_at_a_time(log.left(clips)):
+        report = score_found(some, models, spec, how)
+        log = log.add(report)
+        lines += report.lines
+        event_lines += report.event_lines
+    return ScoreReport(tuple(lines), tuple(event_lines))
+
+
+def _some_at_a_time(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
+    """Yield some recordings at a time: as many as may be scored again after a kill."""
+    some, seconds = list[Clip](), 0.0
+    for clip in clips:
+        header = clip.header
+        some.append(clip)
+        seconds += header.n_samples / header.sample_rate if header and header.sample_rate else 0.0
+        if len(some) >= _MOST_CLIPS or seconds >= _MOST_SECONDS:
+            yield some
+            some, seconds = [], 0.0
+    if some:
+        yield some
+
+
+@contextmanager
+def open_log(objects: Objects, *, update: bool = False, overwrite: bool = False) -> Iterator[ScoreLog]:
+    """Open the scores at an output for one run at a time.
+
+    Raises StoreError where scores are there and are neither to be added to nor to be replaced, where something else is
+    there, and where another run adds to them at the moment.
+    """
+    names = objects.names()
+    if FINDINGS_HEAD.key in names:
+        msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
+        raise StoreError(msg)
+    if SCORES in names and not update and not overwrite:
+        msg = f"{objects.root} holds scores already; add to them with --update, or replace them with --overwrite"
+        raise StoreError(msg)
+    objects.check()
+    with hold(objects, uuid4().hex):
+        yield _read(objects) if update else ScoreLog(objects)
+
+
+def _read(objects: Objects) -> ScoreLog:
+    found = {name: _read_csv(objects.get(name) or b"") for name in (SCORES, EVENTS)}
+    needed = {SCORES: ("path", "version", "status"), EVENTS: EVENT_COLUMNS}
+    for name, lines in found.items():
+        if any(line.get(column) is None for line in lines for column in needed[name]):
+            msg = f"{objects.root}/{name}: damaged, or not of jobs.score; replace it with --overwrite"
+            raise StoreError(msg)
+    return ScoreLog(objects, tuple(found[SCORES]), tuple(found[EVENTS]))
+
+
+def _read_csv(data: bytes) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
