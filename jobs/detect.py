@@ -91,15 +91,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         + "; ".join(f"{name}: {kind.summary}" for name, kind in detection.KINDS.items())
         + f". Default: {detection.DEFAULT_KIND}",
     )
-    group.add_argument(
-        "--threshold",
-        nargs="+",
-        metavar="RULE",
-        default=[],
-        help="above which score a clip is abnormal, from the scores of normal clips that were not learned from: sigma "
-        "K, as seldom as K standard deviations above the mean of a normal distribution; quantile Q; gamma Q, of a "
-        f"gamma distribution, as in DCASE; or a number. Default: {detection.DEFAULT_RULE}",
-    )
+    _add_threshold_option(group)
     group.add_argument(
         "--epochs",
         type=count,
@@ -120,6 +112,18 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="bring each feature of a row to mean 0 and standard deviation 1 first, over the machine's training clips; "
         "the baseline published with MIMII does not. Default: --normalize",
+    )
+
+
+def _add_threshold_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--threshold",
+        nargs="+",
+        metavar="RULE",
+        default=[],
+        help="above which score a clip is abnormal, from the scores of normal clips that were not learned from: sigma "
+        "K, as seldom as K standard deviations above the mean of a normal distribution; quantile Q; gamma Q, of a "
+        f"gamma distribution, as in DCASE; or a number. Default: {detection.DEFAULT_RULE}",
     )
 
 

@@ -151,7 +151,8 @@ def drawn_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_errors", "draw_roc", "draw_spectrogram"):
-            patch.setattr(page, name, once(getattr(page, name)))
+            if hasattr(page, name):
+                patch.setattr(page, name, once(getattr(page, name)))
         yield
 
 

@@ -50,7 +50,7 @@ def test_the_ten_lines_run_as_they_are_documented():
     assert names["ds"].sizes["clip"] == 16
     assert sum(len(batch.label) for batch in names["batches"]) == (names["ds"].split == "train").values.sum() * 28
     assert set(names["machines"].machine) == {"fan-id_00-6dB", "fan-id_02-6dB"}
-    assert (names["scores"].status == "ok").all()
+    assert (names["scores"].clips.status == "ok").all()
     assert not names["verdict"].findings
 
 

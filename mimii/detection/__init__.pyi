@@ -7,6 +7,7 @@ from .documents import OFFICIAL as OFFICIAL
 from .documents import REPORT as REPORT
 from .documents import SCORES as SCORES
 from .kinds import DEFAULT_KIND as DEFAULT_KIND
+from .kinds import DEFAULT_RULE as DEFAULT_RULE
 from .kinds import KINDS as KINDS
 from .machines import Machine as Machine
 from .machines import find_machines as find_machines
@@ -16,8 +17,8 @@ from .make import write_official as write_official
 from .new_recordings import NO_MODEL as NO_MODEL
 from .new_recordings import ScoreReport as ScoreReport
 from .new_recordings import read_models as read_models
-from .official import YEARS as YEARS
 from .official import Official as Official
+from .published import YEARS as YEARS
 from .published import published_auc as published_auc
 from .results import Results as Results
 from .results import averages as averages
@@ -27,7 +28,6 @@ from .results import untrusted as untrusted
 from .score_new import score as score
 from .study import Outcome as Outcome
 from .study import Scores as Scores
-from .thresholds import DEFAULT_RULE as DEFAULT_RULE
 from .thresholds import LEAST_CLIPS as LEAST_CLIPS
 from .training import LearningError as LearningError
 from .training import Training as Training

@@ -49,6 +49,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 """By name: what a clip, or a row, is compared with. The first one is the default."""
 
 DEFAULT_KIND = next(iter(KINDS))
+DEFAULT_RULE = "sigma 3"
+"""How a threshold is made of the scores of normal clips."""
 
 
 def load_kind(name: str) -> ModuleType:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from mimii.detection.documents import OFFICIAL
 from mimii.detection.machines import Machine, find_machines
 from mimii.detection.official import (
-    YEARS,
     Official,
     Section,
     official_document,
     official_scores,
     result_files,
 )
+from mimii.detection.published import YEARS
 from mimii.detection.results import Results, describe_clips, describe_machines
 from mimii.detection.store import FindingsOutput, digest_machine
 from mimii.detection.study import Outcome, Study

@@ -37,10 +37,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mimii.detection.evaluation import Evaluation, evaluate
-from mimii.detection.published import published
+from mimii.detection.published import YEARS, published
 from mimii.recordings import ABNORMAL, NORMAL
 
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 DOMAINS = ("source", "target")
 
 _COLUMNS = (

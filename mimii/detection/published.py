@@ -35,6 +35,9 @@ PUBLISHED_AUC = {
 
 _Key = tuple[str, str, str]
 
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
+"""Of the challenge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:

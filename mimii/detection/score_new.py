@@ -94,6 +94,7 @@ def score(  # noqa: PLR0913  each is a choice that users have
     if (update and overwrite) or ((update or overwrite) and not os.fspath(output)):
         msg = "update and overwrite are for an output, and exclude each other"
         raise ValueError(msg)
+    how = Scoring(read_rule_of(threshold), client, ReadOptions(access, fetch_window), progress)
     place = os.fspath(models) if isinstance(models, str | os.PathLike) else models.output
     found_models = read_models(place, models_access or access)
     clips = find_for_models(recordings, found_models, lists=lists, layout=layout, assume=assume, access=access)
@@ -101,7 +102,6 @@ def score(  # noqa: PLR0913  each is a choice that users have
         msg = "no recordings there: name a folder, an archive, a recording, or a list"
         raise SourceError(msg)
     spec = segmented(found_models.first.spec, segment, overlap)
-    how = Scoring(read_rule_of(threshold), client, ReadOptions(access, fetch_window), progress)
     if not os.fspath(output):
         return score_found(clips, found_models, spec, how)
     objects = open_objects(os.fspath(output), output_access or access)

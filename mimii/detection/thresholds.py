@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-DEFAULT_RULE = "sigma 3"
-
 LEAST_CLIPS = 10
 """With fewer scores of normal clips, a threshold is not to be trusted: docs/detect.md has the measured curve."""
 

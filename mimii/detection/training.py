@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mimii.detection.kinds import DEFAULT_KIND, KINDS
-from mimii.detection.thresholds import DEFAULT_RULE, Rule, RuleError, read_rule
+from mimii.detection.kinds import DEFAULT_KIND, DEFAULT_RULE, KINDS
+from mimii.detection.thresholds import Rule, RuleError, read_rule
 
 
 class LearningError(ValueError):

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs import synthesize
-from mimii.detection.detectors import from_bytes
+from mimii.detection import KINDS
 from mimii.recordings import identify, machine_name
 from mimii.storage.access import DEFAULT_ACCESS
 from mimii.storage.objects import open_objects
@@ -78,12 +78,15 @@ def test_what_comes_out(found, table):
         *("detect.json", "scores.csv", "results.csv", "report.html"),
     }
     scores = read_csv((found / "scores.csv").read_text())
-    tested = [str(path) for path in columns.path.values[columns.split.values == "test"]]
-    assert [line["path"] for line in scores] == tested
+    used = [str(path) for path in columns.path.values]
+    assert [line["path"] for line in scores] == used
+    is_training = dict(zip(used, columns.split.values == "train", strict=True))
+    assert [line["is_training"] for line in scores] == [str(is_training[path]).lower() for path in used]
     labels = dict(zip(map(str, columns.path.values), columns.label.values, strict=True))
     for line in scores:
         assert line["label"] == ("normal", "abnormal")[labels[line["path"]]]
         assert line["verdict"] == ("normal", "abnormal")[float(line["score"]) > float(line["threshold"])]
+        assert 0 <= float(line["rank"]) <= 1
 
 
 def test_results_are_those_of_the_scores(found):
@@ -91,7 +94,7 @@ def test_results_are_those_of_the_scores(found):
     *results, mean = read_csv((found / "results.csv").read_text())
     assert len(results) == 4
     for line in results:
-        mine = [one for one in scores if all(one[name] == line[name] for name in ("machine_type", "machine_id"))]
+        mine = [one for one in scores if one["machine"] == line["machine"] and one["is_training"] == "false"]
         labels = [one["label"] == "abnormal" for one in mine]
         values = [float(one["score"]) for one in mine]
         assert float(line["auc"]) == pytest.approx(roc_auc_score(labels, values))
@@ -101,12 +104,12 @@ def test_results_are_those_of_the_scores(found):
         assert line["published_auc"] == {("fan", "id_00"): "0.745", ("fan", "id_02"): "0.993"}.get(
             (line["machine_type"], line["machine_id"]), ""
         )
-    assert mean["machine_type"] == "average"
+    assert (mean["machine"], mean["detector"]) == ("average", "pca")
     assert float(mean["auc"]) == pytest.approx(np.mean([float(line["auc"]) for line in results]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["autoencoder", "pca", "knn"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_models_of_all_kinds_find_what_is_abnormal(table, tmp_path, kind):
     assert detect_here(table, "--output", tmp_path / "out", "--model", kind, "--epochs", 30) == 0
     *_, mean = read_csv((tmp_path / "out/results.csv").read_text())
@@ -216,15 +219,6 @@ def test_a_document_that_is_lost_is_written_again(found, table, tmp_path, lost):
     assert_same_bytes(output, found)
 
 
-def test_scores_of_new_recordings_do_not_take_the_place_of_others(found, raw, tmp_path, capsys):
-    before = contents(found)
-    assert detect_here("--score-only", found, raw, "--output", found) == 2
-    assert "holds a run of detection, which stays" in capsys.readouterr().err
-    assert contents(found) == before
-    how = ("--score-only", found, next(raw.rglob("fan/id_00")), "--output", tmp_path / "new")
-    assert [detect_here(*how), detect_here(*how), detect_here(*how, "--overwrite")] == [0, 2, 0]
-
-
 def test_relative_places_are_those_of_the_working_folder(found, table, tmp_path, monkeypatch):
     monkeypatch.chdir(table.parent)
     assert detect_here(table.name, "--output", os.path.relpath(tmp_path / "out"), "--model", "pca") == 0
@@ -256,7 +250,7 @@ def test_other_results_are_refused_with_what_differs_and_overwrite_replaces(tabl
     assert detect_here(table, "--output", output, "--model", "pca") == 0
     assert detect_here(table, "--output", output, "--model", "knn") == 2
     said = capsys.readouterr().err
-    assert "kind: pca there, knn now" in said
+    assert "kinds: ['pca'] there, ['knn'] now" in said
     assert "--overwrite" in said
     assert detect_here(table, "--output", output, "--model", "knn", "--overwrite", "--seed", 5) == 0
     assert json.loads((output / "detect.json").read_text())["training"]["seed"] == 5
@@ -276,7 +270,7 @@ def test_a_machine_without_normal_clips_for_training_is_a_warning(raw, tmp_path,
     abnormal = next(raw.rglob("fan/id_00/abnormal"))
     assert featurize_here(abnormal, next(raw.rglob("valve")), "--output", store) == 0
     assert detect_here(store, "--output", tmp_path / "out", "--model", "pca") == 0
-    assert "1 machine without a normal clip for training: fan-id_00-6dB" in caplog.text
+    assert "1 machine has no normal clip to learn from and is skipped: fan-id_00-6dB" in caplog.text
     assert len(list((tmp_path / "out/models").iterdir())) == 2
 
 
@@ -285,7 +279,11 @@ def test_a_machine_without_normal_clips_for_training_is_a_warning(raw, tmp_path,
     [
         (("nowhere.zarr",), "there is no table of features"),
         (("one.zarr", "two.zarr"), "one table at a time"),
-        (("--model", "oracle"), "invalid choice"),
+        (("--model", "oracle"), "no kind of detector 'oracle'; there are neighbours,"),
+        (("--model", "pca", "pca"), "each once"),
+        (("--threshold", "sigma"), "a threshold is 'sigma 3'"),
+        (("--threshold", "quantile", "7"), "a threshold is 'sigma 3'"),
+        (("--official", "dcase1999"), "invalid choice"),
         (("--epochs", "0"), "whole number of at least 1"),
         (("--score-only", "nowhere"), "name the recordings"),
         (("--score-only", "nowhere", "."), "no model there"),
@@ -300,53 +298,12 @@ def test_wrong_options_end_with_2_and_what_is_wrong(tmp_path, monkeypatch, capsy
     assert said in capsys.readouterr().err
 
 
-def test_a_table_without_a_split_is_refused_with_what_to_do(raw, tmp_path, capsys):
+def test_a_table_of_abnormal_clips_alone_is_refused_with_what_to_do(raw, tmp_path, capsys):
     store = tmp_path / "features.zarr"
-    assert featurize_here(next(raw.rglob("fan/id_00")), "--output", store, "--split", "none") == 0
+    assert featurize_here(next(raw.rglob("fan/id_00/abnormal")), "--output", store) == 0
     assert detect_here(store, "--output", tmp_path / "out") == 2
     assert "--split baseline" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_new_recordings_score_as_they_do_in_a_table(found, raw, capsys):
-    assert detect_here("--score-only", found, raw) == 0
-    new = {line["path"]: line for line in read_csv(capsys.readouterr().out)}
-    assert len(new) == 40
-    for old in read_csv((found / "scores.csv").read_text()):
-        line = new[old["path"]]
-        assert [line[name] for name in ("score", "threshold", "verdict")] == [
-            old[name] for name in ("score", "threshold", "verdict")
-        ]
-        assert line["model"] == f"{old['machine_type']}-{old['machine_id']}-6dB"
-
-
-def test_one_model_scores_all_that_it_is_given(found, tmp_path, capsys):
-    write_clip(tmp_path / "new/somewhere.wav", 1)
-    model = found / "models/valve-id_00-6dB.npz"
-    assert detect_here("--score-only", model, tmp_path / "new", "--output", tmp_path / "out") == 0
-    assert capsys.readouterr().out == ""
-    [line] = read_csv((tmp_path / "out/scores.csv").read_text())
-    assert (line["model"], line["verdict"], line["status"]) == ("valve-id_00-6dB", "abnormal", "ok")
-    assert float(line["threshold"]) == from_bytes(model.read_bytes()).threshold
-
-
-def test_what_cannot_be_scored_is_listed_with_the_reason(found, raw, tmp_path, capsys):
-    good = next(raw.rglob("fan/id_00/normal/*.wav")).read_bytes()
-    for path, data in {
-        "fan/id_00/normal/00000001.wav": good,
-        "fan/id_00/normal/00000002.wav": good[:5000],
-        "fan/id_06/normal/00000003.wav": good,
-        "pump/id_00/normal/00000004.wav": good,
-    }.items():
-        (tmp_path / "new" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "new" / path).write_bytes(data)
-    assert detect_here("--score-only", found, tmp_path / "new") == 3
-    said = capsys.readouterr()
-    status = {Path(line["path"]).name: line["status"] for line in read_csv(said.out)}
-    assert status["00000001.wav"] == "ok"
-    assert "truncated" in status["00000002.wav"]
-    assert status["00000003.wav"] == status["00000004.wav"] == "no model of this machine"
-    assert "3 of 4 clips could not be scored" in said.err
 
 
 def test_from_s3_to_s3(found, table, rclone, use):
@@ -371,4 +328,87 @@ def test_the_real_clips_can_be_learned(real_recordings, tmp_path):
     *lines, mean = read_csv((tmp_path / "out/results.csv").read_text())
     assert len(lines) >= 4
     assert (tmp_path / "out/report.html").read_text().count("data:audio/flac") >= 2
-    assert mean["machine_type"] == "average"
+    assert mean["machine"] == "average"
+
+
+def test_the_table_may_come_behind_options_that_take_several_words(table, tmp_path):
+    how = ("--model", "neighbours", "pca", "--threshold", "quantile", "0.5")
+    assert detect_here(*how, table, "--output", tmp_path / "one") == 0
+    assert detect_here(table, *how, "--output", tmp_path / "other") == 0
+    assert_same_bytes(tmp_path / "one", tmp_path / "other")
+    about = json.loads((tmp_path / "one/detect.json").read_text())["training"]
+    assert (about["kinds"], about["threshold"]) == (["neighbours", "pca"], "quantile 0.5")
+
+
+def test_several_detectors_are_compared_and_none_is_chosen_by_the_labels(table, tmp_path, capsys):
+    assert detect_here(table, "--model", "neighbours", "pca", "--output", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    aucs = {line.split()[0]: line.split()[1] for line in said.splitlines() if line.startswith(("neighbours ", "pca "))}
+    results = read_csv((tmp_path / "out/results.csv").read_text())
+    means = {line["detector"]: f"{float(line['auc']):.3f}" for line in results if line["machine"] == "average"}
+    assert aucs == means
+    best = max(means, key=lambda kind: float(means[kind]))
+    assert f"by these labels, {best} would have been best; verdicts are of neighbours" in said
+    scores = read_csv((tmp_path / "out/scores.csv").read_text())
+    assert {"score", "threshold", "rank", "verdict", "pca_score", "pca_verdict"} <= set(scores[0])
+
+
+def test_machines_with_few_normal_clips_are_named_first(table, tmp_path, capsys):
+    assert detect_here(table, "--output", tmp_path / "out") == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("not to be trusted, as their thresholds come from too few normal clips: fan-id_00-6dB (")
+    assert all(f"valve-id_0{number}-6dB (" in first for number in (0, 2))
+
+
+def test_what_cannot_be_had_is_a_dash(raw, tmp_path, capsys):
+    store = tmp_path / "features.zarr"
+    assert featurize_here(next(raw.rglob("fan/id_00/normal")), "--split", "none", "--output", store) == 0
+    assert detect_here(store, "--output", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    [line] = [line for line in said.splitlines() if line.startswith("fan-id_00-6dB")]
+    assert line.split()[5:8] == ["-", "-", "-"]
+    assert "0 of 0" not in said
+    assert "nan" not in said
+
+
+def test_without_labels_all_clips_are_taken_for_normal_and_each_has_a_score(raw, tmp_path, caplog):
+    unlabelled = tmp_path / "press7"
+    unlabelled.mkdir()
+    for number, path in enumerate(sorted(raw.rglob("fan/id_00/*/*.wav"))):
+        shutil.copy(path, unlabelled / f"{number}.wav")
+    assert featurize_here(unlabelled, "--split", "none", "--output", tmp_path / "table") == 0
+    assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
+    assert "no clip of" in caplog.text
+    assert "all are taken for normal" in caplog.text
+    scores = read_csv((tmp_path / "out/scores.csv").read_text())
+    assert len(scores) == len(list(unlabelled.iterdir())) == 10
+    assert all(line["score"] and line["label"] == "unknown" for line in scores)
+
+
+def test_the_scores_of_a_challenge_are_written_beside_the_results(tmp_path, capsys):
+    for number, (name, label) in enumerate([("train", "normal")] * 6 + [("test", "normal"), ("test", "anomaly")] * 3):
+        domain = ("source", "target")[number % 3 == 0]
+        file = f"section_00_{domain}_{name}_{label}_{number:04d}_noAttribute.wav"
+        write_clip(tmp_path / f"raw/fan/{name}/{file}", number)
+    assert featurize_here(tmp_path / "raw", "--preset", "dcase", "--output", tmp_path / "table") == 0
+    out = tmp_path / "out"
+    assert detect_here(tmp_path / "table", "--output", out, "--official", "dcase2023") == 0
+    said = capsys.readouterr().out
+    assert "official score 0." in said or "official score 1." in said
+    files = contents(out / "official/dcase2023")
+    assert set(files) == {
+        "official.csv",
+        "anomaly_score_fan_section_00_test.csv",
+        "decision_result_fan_section_00_test.csv",
+    }
+    listed = dict(line.split(",") for line in files["anomaly_score_fan_section_00_test.csv"].decode().splitlines())
+    scores = read_csv((out / "scores.csv").read_text())
+    assert listed == {Path(one["path"]).name: one["score"] for one in scores if one["is_training"] == "false"}
+
+
+def test_score_only_is_jobs_score_and_says_so(found, raw, capsys):
+    assert detect_here("--score-only", found, raw) in (0, 4)
+    old = capsys.readouterr()
+    assert "--score-only is python -m jobs.score MODELS SOURCE ... now" in old.err
+    assert call("score", "--scheduler", "sync", found, raw) in (0, 4)
+    assert capsys.readouterr().out == old.out

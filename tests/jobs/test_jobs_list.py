@@ -24,7 +24,7 @@ def command_module(job):
 
 
 def test_every_command_is_listed():
-    assert {"benchmark", "detect", "featurize", "fetch", "render", "synthesize", "verify"} == set(JOBS)
+    assert {"benchmark", "detect", "featurize", "fetch", "render", "score", "synthesize", "verify"} == set(JOBS)
 
 
 def test_what_is_no_command_is_not_listed():
