@@ -49,10 +49,10 @@ def assert_quiet(notebook):
 
 
 def test_there_are_three():
-    assert NOTEBOOKS == ["1_data_exploration", "2_autoencoder", "3_vision"]
+    assert NOTEBOOKS == ["1_data_exploration", "2_detection", "3_vision"]
 
 
-SHORTER = {"2_autoencoder": {"epochs=50": "epochs=5"}}
+SHORTER = {"2_detection": {"epochs=50": "epochs=5"}}
 """Learning takes most of the time of a notebook; what is drawn of it is the same."""
 
 
@@ -140,12 +140,12 @@ def test_sound_is_there_to_listen_to_and_short():
 
 
 def test_detection_and_vision_end_with_what_was_found():
-    assert re.search(r"AUC 0\.[89]\d\d", printed(read("2_autoencoder")))
+    assert re.search(r"AUC 0\.[89]\d\d", printed(read("2_detection")))
     assert "tested on 24 others" in printed(read("3_vision"))
 
 
 def test_what_is_not_installed_or_not_switched_on_is_skipped_with_a_message():
-    assert printed(read("2_autoencoder")).count("skipped: ") == 2
+    assert printed(read("2_detection")).count("skipped: ") == 2
     assert "skipped: BUCKET is empty" in printed(read("3_vision"))
 
 

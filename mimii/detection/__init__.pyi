@@ -26,6 +26,7 @@ from .results import best_channels as best_channels
 from .results import is_trusted as is_trusted
 from .results import untrusted as untrusted
 from .score_new import score as score
+from .scoring import read_model as read_model
 from .study import Outcome as Outcome
 from .study import Scores as Scores
 from .thresholds import LEAST_CLIPS as LEAST_CLIPS

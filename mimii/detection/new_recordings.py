@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -233,28 +234,35 @@ def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
 
 
 def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
-    """Return the key of the only model, of the model of this machine and SNR, or of the only one of this machine.
+    """Return the key of the only model, or of that of the clip's machine; empty where there is none.
 
-    Where each channel has a model, of that of its own; empty where there is none.
+    The machine is that of the clip, with its SNR or, where the clip has none and only one model is of the machine,
+    without; where the clip's is unknown, the one that folders above are named after. Where each channel has a model, it
+    is that of its own.
     """
     who, channel = clip.identity, channel_suffix(clip.channel, spec)
     if len(models.keys) == 1:
         return next(iter(models.keys.values()))
     keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
-    if (exact := machine_name(who) + channel) in keys:
-        return keys[exact]
-    if not who.machine_id:
-        return _by_folder(clip.path, keys, channel)
-    name = machine_name(replace(who, snr_db=math.nan))
-    near = [key for machine, key in keys.items() if machine.startswith(f"{name}-")]
+    candidates = [who] if who.machine_id else _by_folders(clip.path)
+    found = (keys.get(machine_name(one) + channel) or _only_snr(one, keys, channel) for one in candidates)
+    return next(filter(None, found), "")
+
+
+def _only_snr(who: Identity, keys: Mapping[str, str], channel: str) -> str:
+    """Return the key of the only model of a machine of unknown SNR."""
+    with_snr = re.compile(rf"{re.escape(machine_name(who))}-(min)?[\d.]+dB{re.escape(channel)}")
+    near = [key for name, key in keys.items() if with_snr.fullmatch(name)]
     return near[0] if len(near) == 1 and math.isnan(who.snr_db) else ""
 
 
-def _by_folder(path: str, keys: dict[str, str], channel: str) -> str:
-    """Return the key of the model of the machine that a folder above is named after, the nearest first."""
-    folders = reversed(path.split("/")[:-1])
-    names = (machine_name(Identity(machine_id=folder)) + channel for folder in folders)
-    return next((keys[name] for name in names if name in keys), "")
+def _by_folders(path: str) -> Iterator[Identity]:
+    """Yield the machines that the folders above a recording may be named after: type and id, or id; nearest first."""
+    folders = path.split("/")[:-1]
+    for index in range(len(folders) - 1, -1, -1):
+        if index:
+            yield Identity(folders[index - 1], folders[index])
+        yield Identity(machine_id=folders[index])
 
 
 def _tasks(
