@@ -195,13 +195,17 @@ def _describe_alarm(line: dict[str, Any]) -> str:
     """Say which machine, when, and how surely."""
     part = f" channel {line['channel']}" if line["channel"] else ""
     start = f" from {line['start_s']:g} s" if line["start_s"] else ""
-    above = f", higher than {line['rank']:.1%} of normal" if not math.isnan(line["rank"]) else ""
+    above = f", higher than {_share(line['rank'], line['n_normal'])}" if line["n_normal"] else ""
     threshold = f" (threshold {line['threshold']:.3g})" if math.isfinite(line["threshold"]) else " (no threshold)"
     events = f", {line['n_events']} event{'' if line['n_events'] == 1 else 's'}" if line["n_events"] else ""
     return (
         f"ALARM {line['machine']}  {line['path']}{part}{start}: score {line['score']:.3g}{threshold}{above}{events}; "
         f"{_describe_peak(line)}"
     )
+
+
+def _share(rank: float, n_normal: int) -> str:
+    return f"all {n_normal:,} normal clips" if rank == 1 else f"{rank:.1%} of {n_normal:,} normal clips"
 
 
 def _describe_peak(line: dict[str, Any]) -> str:

@@ -358,5 +358,6 @@ def _join_events(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _describe_events(clip: Clip, machine: str, one: ClipScore) -> Iterator[dict[str, Any]]:
     for event in one.events:
         values = (as_unicode(clip.path), machine, clip.channel)
-        times = (clip.start_s + event.start_s, clip.start_s + event.stop_s, event.peak, clip.start_s + event.peak_s)
+        stop_s = event.stop_s if math.isnan(clip.duration_s) else min(event.stop_s, clip.duration_s)
+        times = (clip.start_s + event.start_s, clip.start_s + stop_s, event.peak, clip.start_s + event.peak_s)
         yield dict(zip(EVENT_COLUMNS, (*values, *times), strict=True))

@@ -96,7 +96,7 @@ def test_an_alarm_says_which_machine_when_and_how_surely_and_ends_with_4(models,
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("ALARM press1  ")
     assert "2.wav: score " in line
-    assert "higher than 100.0% of normal, 1 event; least normal at 1." in line
+    assert "higher than all 12 normal clips, 1 event; least normal at 1." in line
     hertz = int(line.split(" Hz ")[0].split()[-1])
     assert abs(hertz - 3000) < 150
     assert line.endswith("dB louder")
