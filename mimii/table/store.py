@@ -383,7 +383,7 @@ def _attributes(plan: TablePlan) -> dict[str, Any]:
         "shard_rows": plan.rows.layout.shard_rows,
         "split": list(plan.split),
         "resamples": int(plan.resamples),
-        **{name: text for name, text in plan.meaning._asdict().items() if text},
+        **plan.meaning._asdict(),
         OTHER_COLUMNS: dict(plan.columns),
         **provenance(plan.sources, "features", _SOFTWARE),
     }
