@@ -22,16 +22,22 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
     ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, or 1 for less than 32 clips.
     """
-    statistics = examples.statistics.reshape(len(examples.statistics), -1)
-    scale = (statistics.std(axis=0, dtype=np.float64) + _FLOOR_DB).astype(np.float32)
-    known, domains = statistics / scale, np.unique(np.array(examples.domains), return_inverse=True)[1]
+    scaled = scale_clips(examples.statistics)
+    known, domains = scaled["known"], np.unique(np.array(examples.domains), return_inverse=True)[1]
     density = np.ones(len(known), np.float32)
     if len(known) >= LEAST_FOR_DENSITY:
         for domain in range(domains.max() + 1):
             density[domains == domain] = _mean_distances(known[domains == domain])
         density = np.maximum(density, _LEAST_DENSITY * np.median(density))
         density[density <= 0] = 1
-    return {"known": known, "scale": scale, "domain": domains.astype(np.float32), "density": density}
+    return {**scaled, "domain": domains.astype(np.float32), "density": density}
+
+
+def scale_clips(statistics: FloatArray) -> dict[str, FloatArray]:
+    """Return the scaled statistics of clips, shape (n_clips, 3, n_mels): all that `nearest_clip` needs."""
+    flat = statistics.reshape(len(statistics), -1)
+    scale = (flat.std(axis=0, dtype=np.float64) + _FLOOR_DB).astype(np.float32)
+    return {"known": flat / scale, "scale": scale}
 
 
 def score(statistics: FloatArray, arrays: Mapping[str, FloatArray]) -> float:

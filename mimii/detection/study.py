@@ -189,9 +189,12 @@ def _learn(kind: str, reader: "MachineReader") -> tuple[Detector, Scores]:
 
 
 class MachineReader:
-    """Reads what is learned of a machine: statistics of all clips, windows of some, rows shard by shard."""
+    """Reads what is learned of a machine: statistics of all clips, windows of some, rows shard by shard.
 
-    def __init__(self, machine: Machine, study: Study) -> None:
+    Without `samples_windows`, no row is read before it is asked for: detectors learned from it know no moments.
+    """
+
+    def __init__(self, machine: Machine, study: Study, *, samples_windows: bool = True) -> None:
         self.machine, self.study = machine, study
         shard_bytes = 4 * study.shard_rows * study.spec.n_features
         self._read_shard = lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(self._read)
@@ -200,7 +203,8 @@ class MachineReader:
         statistics = np.stack([self._statistics(span) for span in machine.train])
         level = float(statistics[:, 0].mean(dtype=np.float64))
         self.pooling = Pooling(study.spec, self.pooling.most_frames, level)
-        windows, places = self._sample_windows(statistics), tuple(range(len(machine.train)))
+        places, no_windows = tuple(range(len(machine.train))), (None,) * len(machine.train)
+        windows = self._sample_windows(statistics) if samples_windows else no_windows
         self.examples = Examples(self.pooling, statistics, machine.domains, windows, places, self._blocks)
 
     def _read(self, shard: int) -> FloatArray:

@@ -213,7 +213,7 @@ def _feed(file: _Quiet, start: int) -> None:
             pass  # no more was wanted
 
 
-def encode_flac(samples: Samples, sample_rate: int) -> bytes:
+def encode_flac(samples: Samples, sample_rate: int, peak: float = 0.0, bits: int = 16) -> bytes:
     """Write samples as a FLAC file of 16 bits, as loud as it can be, for people to listen to.
 
     Parameters
@@ -222,6 +222,10 @@ def encode_flac(samples: Samples, sample_rate: int) -> bytes:
         Any scale.
     sample_rate : int
         Hz.
+    peak : float
+        Which sample is as loud as can be; the loudest one where it is left out. Sounds with one peak compare.
+    bits : int
+        How many of the 16 bits are not 0: of noise, a file with fewer is smaller.
 
     Returns
     -------
@@ -235,13 +239,19 @@ def encode_flac(samples: Samples, sample_rate: int) -> bytes:
 
     """
     file = io.BytesIO()
-    peak = np.abs(samples).max(initial=0) or 1
+    peak = peak or float(np.abs(samples).max(initial=0)) or 1.0
     try:
-        soundfile.write(file, samples / peak * _LOUDEST, sample_rate, format="FLAC", subtype="PCM_16")
+        soundfile.write(file, _to_int16(samples / peak * _LOUDEST, bits), sample_rate, format="FLAC", subtype="PCM_16")
     except soundfile.LibsndfileError as error:
         msg = f"FLAC does not take {sample_rate} Hz"
         raise AudioError(msg) from error
     return file.getvalue()
+
+
+def _to_int16(samples: Samples, bits: int) -> NDArray[np.int16]:
+    """Round samples to multiples of ``2**(16 - bits)``."""
+    step = 1 << (16 - bits)
+    return np.round(samples * np.float32(32_767 // step)).astype(np.int16) * np.int16(step)
 
 
 def _words(error: Exception) -> str:

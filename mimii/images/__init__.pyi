@@ -4,12 +4,8 @@ from .album import make_album as make_album
 from .changes import Changes as Changes
 from .changes import find_changes as find_changes
 from .changes import refusal as refusal
-from .drawings import ABNORMAL_COLOUR as ABNORMAL_COLOUR
-from .drawings import NORMAL_COLOUR as NORMAL_COLOUR
 from .drawings import colour_table as colour_table
-from .drawings import draw_errors as draw_errors
-from .drawings import draw_roc as draw_roc
-from .drawings import draw_spectrogram as draw_spectrogram
+from .drawings import frequency_ticks as frequency_ticks
 from .limits import Image as Image
 from .limits import Violation as Violation
 from .limits import check_images as check_images
@@ -19,6 +15,7 @@ from .make import plan_images as plan_images
 from .make import render as render
 from .pixels import Style as Style
 from .pixels import measure_image as measure_image
+from .pixels import render_entries as render_entries
 from .store import ALBUM_HEAD as ALBUM_HEAD
 from .store import MANIFESTS as MANIFESTS
 from .store import OVERVIEW as OVERVIEW

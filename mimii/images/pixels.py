@@ -28,7 +28,7 @@ SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 MOST_PIXELS_A_SIDE = 16_384
 _JPEG_QUALITY = 95
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GRAY, _RGB = 0, 2
+_GRAY, _RGB, _PALETTE = 0, 2, 3
 _FILTER_NONE, _FILTER_SUB = 0, 1
 
 _fast_zlib: Any = zlib
@@ -93,12 +93,20 @@ def to_pixels(decibel: FloatArray, style: Style) -> Pixels:
     ``min(floor(N x), N - 1)`` of a table of N colours. Resizing applies to x, so that all colours are of the table.
     Shape (n_frames, n_mels) becomes (height, width) in gray, (height, width, 3) in colour.
     """
-    loudness = _resize(_scale(decibel, style).T[::-1], style)
-    if not style.colours:
-        return 255 - (loudness * np.float32(255)).astype(np.uint8)
-    table = np.frombuffer(style.colours, np.uint8).reshape(-1, 3)
-    index = (loudness * np.float32(len(table))).astype(np.intp)
-    return table[np.minimum(index, len(table) - 1, out=index)]
+    if style.colours:
+        return np.frombuffer(style.colours, np.uint8).reshape(-1, 3)[_entries(decibel, style)]
+    return 255 - (_loudness(decibel, style) * np.float32(255)).astype(np.uint8)
+
+
+def render_entries(decibel: FloatArray, style: Style) -> bytes:
+    """Return the spectrogram as a PNG file of entries of a table of at most 256 colours: smaller than in RGB."""
+    entries = _entries(decibel, style).astype(np.uint8)
+    rows = np.pad(entries, ((0, 0), (1, 0)), constant_values=_FILTER_NONE)
+    height, width = entries.shape
+    header = struct.pack(">2L5B", width, height, 8, _PALETTE, 0, 0, 0)
+    data = zlib.compress(rows.tobytes(), 9)
+    chunks = ((b"IHDR", header), (b"PLTE", style.colours), (b"IDAT", data), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_png_chunk(kind, chunk) for kind, chunk in chunks)
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -125,6 +133,17 @@ def measure_image(data: bytes) -> tuple[str, int, int]:
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         msg = f"not a whole image: {error}"
         raise ValueError(msg) from error
+
+
+def _loudness(decibel: FloatArray, style: Style) -> FloatArray:
+    return _resize(_scale(decibel, style).T[::-1], style)
+
+
+def _entries(decibel: FloatArray, style: Style) -> NDArray[np.intp]:
+    """Return for each pixel which entry of the table of colours it is."""
+    n_colours = len(style.colours) // 3
+    entries = (_loudness(decibel, style) * np.float32(n_colours)).astype(np.intp)
+    return np.minimum(entries, n_colours - 1, out=entries)
 
 
 def _scale(decibel: FloatArray, style: Style) -> FloatArray:
