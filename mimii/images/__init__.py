@@ -3,7 +3,7 @@
 An album is the plan: which images there will be of a catalogue of clips, in which style, and which task renders which.
 A task loads its clips, computes mel and dB, and writes PNG or JPEG files and a record. When all tasks are done, an
 overview, a list of all images and manifests follow; a check compares images and manifests with the limits of a vision
-service. All figures of the project are drawn here, because only this room imports matplotlib and Pillow. It may import
+service. Only this room imports matplotlib and Pillow; others take pictures of spectrograms from it. It may import
 `mimii.table`, `mimii.engine`, `mimii.recordings`, `mimii.features` and `mimii.storage`. ``__init__.pyi`` lists the
 names that others may use; each is imported when it is first used.
 """

@@ -1,4 +1,4 @@
-"""All figures, and matplotlib's tables of colours. Only this module imports matplotlib.
+"""Overviews of albums, and matplotlib's tables of colours. Only this module imports matplotlib.
 
 It does so inside functions: workers render images without it. Never pyplot, which keeps figures in global state.
 """
