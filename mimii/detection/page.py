@@ -85,7 +85,7 @@ def write_page(columns: Columns, study: Study, results: Results, access: Access)
         without_scores=[line for line in lines if not len(line.standing.latest)],
         without_pictures=[line for line in lines if not line.cases and len(line.standing.latest)],
         is_any_shown=any(cases),
-        without_sound=[line for line in lines if line.cases and not line.has_sound],
+        without_sound=_by_problem(lines),
         latest=LATEST,
         least_clips=LEAST_CLIPS,
         verdicts={"alarm": ABNORMAL_VERDICT, "unknown": NO_VERDICT},
@@ -94,6 +94,15 @@ def write_page(columns: Columns, study: Study, results: Results, access: Access)
         **_quality(results),
     )
     return text.encode("utf-8", "replace")
+
+
+def _by_problem(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Return the machines that have pictures but no sound, by why that is."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.cases and not line.has_sound:
+            found.setdefault(line.cases[0].alarming.sound.problem, []).append(line)
+    return found
 
 
 def _line(number: int, standing: Standing, cases: list[Case]) -> Line:

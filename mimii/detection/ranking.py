@@ -128,9 +128,13 @@ class Standing:
 
 
 def rank_machines(results: Results, columns: Columns) -> list[Standing]:
-    """Return how alarming each machine is, the most alarming one first; those of which that is not known come last."""
+    """Return how alarming each machine is, the most alarming one first.
+
+    By level; behind the machines above 1 come those of which the very latest clip is an alarm, and at the end those
+    without a level.
+    """
     standings = [judge(machine, outcome, columns) for machine, outcome in results]
-    return sorted(standings, key=lambda one: (math.isnan(one.level), -one.level, one.machine.name))
+    return sorted(standings, key=_place)
 
 
 def judge(machine: Machine, outcome: Outcome, columns: Columns) -> Standing:
@@ -141,6 +145,11 @@ def judge(machine: Machine, outcome: Outcome, columns: Columns) -> Standing:
     place = math.nan if math.isnan(score) else rank(score, scores.normal)
     since = history.alarm_began(scores.threshold)
     return Standing(machine, outcome, history, latest, score, alarm_level(score, scores), place, since)
+
+
+def _place(one: Standing) -> tuple[bool, bool, float, str]:
+    is_alarming = one.level > 1 or one.is_new
+    return math.isnan(one.level), not is_alarming, -one.level, one.machine.name
 
 
 def make_history(outcome: Outcome, columns: Columns) -> History:

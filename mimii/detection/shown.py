@@ -28,7 +28,7 @@ from mimii.recordings import Part
 from mimii.storage import Access
 from mimii.table import Columns
 
-SOUND_BYTES, PICTURE_BYTES = 4_600_000, 3_600_000
+SOUND_BYTES, PICTURE_BYTES = 4_800_000, 3_500_000
 """Bytes of a page, for sound and for pictures: more is left out, that of the least alarming machines."""
 
 MOST_DETAILED, MOST_MOMENTS = 10, 3
@@ -37,6 +37,7 @@ MOST_DETAILED, MOST_MOMENTS = 10, 3
 _SHOWN_S, _MOST_COLUMNS = 12.0, 320
 _N_BANDS, _APART = 3, 16
 _MOST_FAILURES = 5
+_WORDS_BYTES = 3000
 _NO_ROOM = "left out to keep this page small"
 _NOT_TRIED = "not tried, since {} others in a row could not be read"
 _COLOURS = "magma"
@@ -118,8 +119,9 @@ class Case:
 
     @property
     def n_bytes(self) -> int:
-        """Of the pictures and charts on the page."""
-        return sum(len(view.picture) for view in self.views) + len(self.time_chart) + len(self.bands_chart)
+        """Of the pictures, charts and words on the page."""
+        drawn = (*(view.picture for view in self.views), self.time_chart, self.bands_chart)
+        return sum(map(len, drawn)) + _WORDS_BYTES
 
 
 def choose_cases(standings: Sequence[Standing], columns: Columns, study: Study, access: Access) -> list[list[Case]]:
