@@ -18,8 +18,6 @@ from mimii.detection.evaluation import roc_curve
 from mimii.detection.kinds import KINDS
 from mimii.detection.ranking import LATEST, Standing, rank_machines
 from mimii.detection.results import (
-    ABNORMAL_VERDICT,
-    NO_VERDICT,
     Results,
     averages,
     best_channels,
@@ -27,7 +25,7 @@ from mimii.detection.results import (
 )
 from mimii.detection.shown import Case, choose_cases, name_clip
 from mimii.detection.study import Outcome, Study
-from mimii.detection.thresholds import LEAST_CLIPS
+from mimii.detection.thresholds import ABNORMAL_VERDICT, LEAST_CLIPS, NO_VERDICT
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL
 from mimii.storage import Access
 from mimii.table import Columns

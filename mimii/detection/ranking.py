@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.detection.machines import Machine
-from mimii.detection.results import NORMAL_VERDICT, Results, is_trusted, verdict
+from mimii.detection.results import Results, is_trusted
 from mimii.detection.study import Outcome, Scores
-from mimii.detection.thresholds import Rule, choose_threshold, rank
+from mimii.detection.thresholds import NORMAL_VERDICT, Rule, choose_threshold, rank, verdict
 from mimii.table import Columns
 
 LATEST = 10

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mimii.detection import neighbours
 from mimii.detection.charts import Interval, bands_chart, moments_chart, spectrogram
 from mimii.detection.detectors import Detector, Model
+from mimii.detection.documents import model_key
 from mimii.detection.events import find_moments
 from mimii.detection.kinds import KINDS
 from mimii.detection.listening import Excerpt, Listener, Sound
@@ -21,7 +22,7 @@ from mimii.detection.machines import Machine
 from mimii.detection.pooling import ClipFeatures, window_statistics, window_times
 from mimii.detection.ranking import Standing
 from mimii.detection.scoring import read_model
-from mimii.detection.study import MachineReader, Study, model_key
+from mimii.detection.study import MachineReader, Study
 from mimii.features import ALL, FeatureSpec, FloatArray, band_centres
 from mimii.images import Style, colour_table, render_entries
 from mimii.recordings import Part
