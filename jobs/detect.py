@@ -186,20 +186,34 @@ def _detect(options: argparse.Namespace) -> int:
 
 
 def _print_report(report: mimii.Report) -> None:
-    from jobs.words import format_table
-
     if few := detection.untrusted(report.results):
         print(f"not to be trusted, as their thresholds come from too few normal clips: {', '.join(few)}\n")
     kinds = detection.averages(report.results)
-    header = ("machine", "learned", "alarms", "normal", "abnormal", "AUC", "95 %", "pAUC", "published", "precision")
-    rows = [_row(machine, outcome) for machine, outcome in report.results]
-    mean = next(iter(kinds.values()))
-    last = ("average", "", "", "", "", *map(_number, (mean["auc"],)), "", _number(mean["partial_auc"]), "")
-    last += tuple(_number(mean[name]) for name in ("precision", "recall", "f1"))
-    print("\n".join(format_table((*header, "recall", "F1"), [*rows, last])))
+    has_labels = any(label >= 0 for _, outcome in report.results for label in outcome.labels)
+    print("\n".join(_tabulate(report) if has_labels else _tabulate_alarms(report)))
     if len(kinds) > 1:
         print("\n" + "\n".join(_compare(kinds)))
     _print_what_next(report)
+
+
+def _tabulate(report: mimii.Report) -> list[str]:
+    """Return a line for each machine, with how well its clips are separated, and the average."""
+    from jobs.words import format_table
+
+    header = ("machine", "learned", "alarms", "normal", "abnormal", "AUC", "95 %", "pAUC", "published", "precision")
+    mean = next(iter(detection.averages(report.results).values()))
+    last = ("average", "", "", "", "", _number(mean["auc"]), "", _number(mean["partial_auc"]), "")
+    last += tuple(_number(mean[name]) for name in ("precision", "recall", "f1"))
+    rows = [_row(machine, outcome) for machine, outcome in report.results]
+    return format_table((*header, "recall", "F1"), [*rows, last])
+
+
+def _tabulate_alarms(report: mimii.Report) -> list[str]:
+    """Return a line for each machine where no clip has a label to compare with."""
+    from jobs.words import format_table
+
+    rows = [(machine.name, f"{one.n_learned:,}", _alarms(one.scores)) for machine, one in report.results]
+    return format_table(("machine", "learned", "alarms"), rows)
 
 
 def _print_what_next(report: mimii.Report) -> None:
