@@ -296,9 +296,9 @@ def _add_sounds(found: Sequence[list[Case]], columns: Columns, access: Access) -
     ]
     pairs = [[_excerpt(view, columns) for view in cases[place][number].views] for place, number in order]
     sounds = _listen(pairs, access)
-    for (place, number), heard in zip(order, sounds, strict=False):
+    for (place, number), pair in zip(order, sounds, strict=False):
         case = cases[place][number]
-        views = [replace(view, sound=sound) for view, sound in zip(case.views, heard, strict=True)]
+        views = [replace(view, sound=sound) for view, sound in zip(case.views, pair, strict=True)]
         cases[place][number] = replace(case, alarming=views[0], normal=views[1] if case.normal else None)
     return cases
 
