@@ -31,3 +31,5 @@ from .thresholds import DEFAULT_RULE as DEFAULT_RULE
 from .thresholds import LEAST_CLIPS as LEAST_CLIPS
 from .training import LearningError as LearningError
 from .training import Training as Training
+from .trials import Trial as Trial
+from .trials import try_detectors as try_detectors
