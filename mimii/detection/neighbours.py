@@ -14,6 +14,8 @@ LEAST_FOR_DENSITY = 32
 _FLOOR_DB = 0.3
 _NEAREST = 4
 _LEAST_DENSITY = 0.1
+_AT_ONCE = 256
+_ROUNDING = 1e-9
 
 
 def fit(examples: Examples) -> dict[str, FloatArray]:
@@ -64,8 +66,17 @@ def _nearest(distances: NDArray[np.float64], among: NDArray[np.bool_]) -> int:
 def _mean_distances(known: FloatArray) -> FloatArray:
     """Return the mean distance of each clip to its nearest others; of a single one, 0."""
     means = np.zeros(len(known), np.float32)
-    n_nearest = min(_NEAREST, len(known) - 1)
-    for index, x in enumerate(known if n_nearest else ()):
-        others = np.delete(_distances(x, known), index)
-        means[index] = np.partition(others, n_nearest - 1)[:n_nearest].mean()
+    if not (n_nearest := min(_NEAREST, len(known) - 1)):
+        return means
+    x = known - known.mean(axis=0, dtype=np.float64)
+    norms = np.square(x).sum(axis=1)
+    for start in range(0, len(x), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(x)))
+        squares = np.add.outer(norms[rows], norms)
+        rounding = _ROUNDING * squares
+        squares -= 2 * (x[rows] @ x.T)
+        squares[squares < rounding] = 0  # the same clip twice
+        squares[rows - start, rows] = np.inf
+        nearest = np.partition(squares, n_nearest - 1, axis=1)[:, :n_nearest]
+        means[rows] = np.sqrt(nearest / x.shape[1]).mean(axis=1)
     return means
