@@ -74,7 +74,7 @@ def _add_detect_options(parser: argparse.ArgumentParser) -> None:
         "--draws",
         type=count,
         metavar="N",
-        help="draw them N times; default: 30, of detectors of rows 10, of networks 5",
+        help="draw them N times; default: 30, of detectors that learn from rows 10",
     )
     add("--epochs", type=count, metavar="N", default=50, help="of networks; default: %(default)s")
 

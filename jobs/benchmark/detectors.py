@@ -11,7 +11,7 @@ from mimii.detection import KINDS, Trial, try_detectors
 from mimii.engine import connect
 from mimii.storage import Access
 
-_DRAWS, _DRAWS_OF_ROWS, _DRAWS_OF_NETWORKS = 30, 10, 5
+_DRAWS, _DRAWS_OF_ROWS = 30, 10
 
 
 def compare_detectors(
@@ -26,10 +26,8 @@ def compare_detectors(
 
 
 def default_draws(kind: str) -> int:
-    """Return how many draws there are unless the user says so: fewer where learning takes long."""
-    if not KINDS.get(kind):
-        return 1  # try_detectors says what is wrong
-    return _DRAWS_OF_NETWORKS if KINDS[kind].is_network else _DRAWS_OF_ROWS if KINDS[kind].reads_rows else _DRAWS
+    """Return how many draws there are unless the user says so: fewer where rows are read."""
+    return _DRAWS_OF_ROWS if kind not in KINDS or KINDS[kind].reads_rows else _DRAWS
 
 
 def describe_trials(table: str, trials: Sequence[Trial], n_learn: int) -> str:
