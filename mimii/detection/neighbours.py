@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from mimii.detection.examples import Examples
 from mimii.features import FloatArray
 
-LEAST_FOR_DENSITY = 32
-"""From so many training clips on, distances are relative to those between training clips: docs/detect.md has why."""
+LEAST_FOR_DENSITY = 128
+"""From so many training clips on, distances are relative to those between training clips, see docs/benchmarks.md."""
 
 _FLOOR_DB = 0.3
 _NEAREST = 4
@@ -22,7 +22,7 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
     """Return the scaled statistics of the training clips, their domains, and how far apart they are.
 
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
-    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, or 1 for less than 32 clips.
+    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain; for fewer than 128 clips, 1.
     """
     statistics = examples.statistics.reshape(len(examples.statistics), -1)
     scale = (statistics.std(axis=0, dtype=np.float64) + _FLOOR_DB).astype(np.float32)
