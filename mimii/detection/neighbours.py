@@ -22,17 +22,19 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
     """Return the scaled statistics of the training clips, their domains, and how far apart they are.
 
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
-    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain; for fewer than 128 clips, 1.
+    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, divided by the median of all
+    clips; for fewer than 128 clips, 1. So the unit of scores is the same below and above: a threshold may be of both.
     """
     statistics = examples.statistics.reshape(len(examples.statistics), -1)
     scale = (statistics.std(axis=0, dtype=np.float64) + _FLOOR_DB).astype(np.float32)
     known, domains = statistics / scale, np.unique(np.array(examples.domains), return_inverse=True)[1]
     density = np.ones(len(known), np.float32)
     if len(known) >= LEAST_FOR_DENSITY:
+        distances = np.empty_like(density)
         for domain in range(domains.max() + 1):
-            density[domains == domain] = _mean_distances(known[domains == domain])
-        density = np.maximum(density, _LEAST_DENSITY * np.median(density))
-        density[density <= 0] = 1
+            distances[domains == domain] = _mean_distances(known[domains == domain])
+        if (middle := np.median(distances)) > 0:  # else most clips are there twice
+            density = np.maximum(distances / middle, _LEAST_DENSITY)
     return {"known": known, "scale": scale, "domain": domains.astype(np.float32), "density": density}
 
 
