@@ -5,7 +5,8 @@ and pickles; the same over a pool of processes; and python -m jobs.featurize. Al
 library, which is faster for each of them. Then what jobs.featurize takes around its tasks, and the cost of a clip when
 all is warm: in a plain process, in Dask workers, and with --floor in a program in C that does no more than it must.
 
-With --job scale: what a job costs by its number of clips. See docs/scale.md.
+With --job scale: what a job costs by its number of clips. See docs/scale.md. With --job detect: how well each detector
+tells the abnormal clips of a table from its normal ones, from few clips to learn from, and what that costs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.detect import DEFAULT_TABLE
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
 from jobs.process import INTERRUPTED, exit_at_interrupts, raise_interrupts
 from jobs.version import add_version
-from mimii import engine, recordings, storage
+from mimii import detection, engine, recordings, storage
 
 OK, FAILED, USAGE = 0, 1, 2
 _LEAST_CLIPS = 32
@@ -39,12 +41,13 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=location,
         metavar="SOURCE",
-        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}",
+        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}. Of "
+        f"detect: tables of jobs.featurize; default: {DEFAULT_TABLE}",
     )
     add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
     add(
         "--job",
-        choices=("featurize", "render", "parts", "scale"),
+        choices=("featurize", "render", "parts", "scale", "detect"),
         default="featurize",
         help="parts: recordings that are resampled, all of their channels, and their segments; scale: what a job costs "
         "by its number of clips, with nothing to compute where no SOURCE is named; "
@@ -57,9 +60,23 @@ def make_parser() -> argparse.ArgumentParser:
     add("--window", type=count, metavar="N", default=16, help="fetches a worker, from S3; default: %(default)s")
     add("--output", type=location, metavar="URL", help="where results from S3 go for the time being")
     add("--scratch", metavar="DIR", help="where results go for the time being; default: the system's")
+    _add_detect_options(parser)
     add_version(parser)
     add_storage_option(parser)
     return parser
+
+
+def _add_detect_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("detect").add_argument
+    add("--model", nargs="+", metavar="NAME", default=list(detection.KINDS), help="which detectors; default: all")
+    add("--learn", type=count, metavar="N", default=5, help="learn from N normal clips a machine; default: %(default)s")
+    add(
+        "--draws",
+        type=count,
+        metavar="N",
+        help="draw them N times; default: 30, of detectors that learn from rows 10",
+    )
+    add("--epochs", type=count, metavar="N", default=50, help="of networks; default: %(default)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_at_interrupts(message="")
         print("benchmark: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except recordings.SourceError as error:
+    except (recordings.SourceError, detection.LearningError, engine.StoreError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE
     except (subprocess.CalledProcessError, OSError) as error:
@@ -90,11 +107,9 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     n_workers = options.workers or engine.default_workers()
     sources = [*options.sources, *options.source]
     if options.job == "scale":
-        from jobs.benchmark.scale import compare_real, compare_simulated
-
-        if sources:
-            return compare_real(sources, options.clips, n_workers, options.rounds, scratch)
-        return compare_simulated(options.clips, n_workers, scratch)
+        return _compare_sizes(options, sources, n_workers, scratch)
+    if options.job == "detect":
+        return _compare_detectors(options, sources or [DEFAULT_TABLE])
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
@@ -115,6 +130,21 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     from jobs.benchmark.files import compare_files
 
     return compare_files(clips, n_workers, options.rounds, options.floor, scratch)
+
+
+def _compare_sizes(options: argparse.Namespace, sources: Sequence[str], n_workers: int, scratch: Path) -> None:
+    from jobs.benchmark.scale import compare_real, compare_simulated
+
+    if sources:
+        return compare_real(sources, options.clips, n_workers, options.rounds, scratch)
+    return compare_simulated(options.clips, n_workers, scratch)
+
+
+def _compare_detectors(options: argparse.Namespace, tables: Sequence[str]) -> None:
+    from jobs.benchmark.detectors import compare_detectors
+
+    draws = (options.learn, options.draws, options.epochs)
+    compare_detectors(tables, options.model, *draws, source_access(options))
 
 
 def _compare_of_files(

@@ -32,3 +32,5 @@ from .study import Scores as Scores
 from .thresholds import LEAST_CLIPS as LEAST_CLIPS
 from .training import LearningError as LearningError
 from .training import Training as Training
+from .trials import Trial as Trial
+from .trials import try_detectors as try_detectors

@@ -8,28 +8,32 @@ from numpy.typing import NDArray
 from mimii.detection.examples import Examples
 from mimii.features import FloatArray
 
-LEAST_FOR_DENSITY = 32
-"""From so many training clips on, distances are relative to those between training clips: docs/detect.md has why."""
+LEAST_FOR_DENSITY = 128
+"""From so many training clips on, distances are relative to those between training clips, see docs/benchmarks.md."""
 
 _FLOOR_DB = 0.3
 _NEAREST = 4
 _LEAST_DENSITY = 0.1
+_AT_ONCE = 256
+_ROUNDING = 1e-9
 
 
 def fit(examples: Examples) -> dict[str, FloatArray]:
     """Return the scaled statistics of the training clips, their domains, and how far apart they are.
 
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
-    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, or 1 for less than 32 clips.
+    ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, divided by the median of all
+    clips; for fewer than 128 clips, 1. So the unit of scores is the same below and above: a threshold may be of both.
     """
     scaled = scale_clips(examples.statistics)
     known, domains = scaled["known"], np.unique(np.array(examples.domains), return_inverse=True)[1]
     density = np.ones(len(known), np.float32)
     if len(known) >= LEAST_FOR_DENSITY:
+        distances = np.empty_like(density)
         for domain in range(domains.max() + 1):
-            density[domains == domain] = _mean_distances(known[domains == domain])
-        density = np.maximum(density, _LEAST_DENSITY * np.median(density))
-        density[density <= 0] = 1
+            distances[domains == domain] = _mean_distances(known[domains == domain])
+        if (middle := np.median(distances)) > 0:  # else most clips are there twice
+            density = np.maximum(distances / middle, _LEAST_DENSITY)
     return {**scaled, "domain": domains.astype(np.float32), "density": density}
 
 
@@ -70,8 +74,17 @@ def _nearest(distances: NDArray[np.float64], among: NDArray[np.bool_]) -> int:
 def _mean_distances(known: FloatArray) -> FloatArray:
     """Return the mean distance of each clip to its nearest others; of a single one, 0."""
     means = np.zeros(len(known), np.float32)
-    n_nearest = min(_NEAREST, len(known) - 1)
-    for index, x in enumerate(known if n_nearest else ()):
-        others = np.delete(_distances(x, known), index)
-        means[index] = np.partition(others, n_nearest - 1)[:n_nearest].mean()
+    if not (n_nearest := min(_NEAREST, len(known) - 1)):
+        return means
+    x = known - known.mean(axis=0, dtype=np.float64)
+    norms = np.square(x).sum(axis=1)
+    for start in range(0, len(x), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(x)))
+        squares = np.add.outer(norms[rows], norms)
+        rounding = _ROUNDING * squares
+        squares -= 2 * (x[rows] @ x.T)
+        squares[squares < rounding] = 0  # the same clip twice
+        squares[rows - start, rows] = np.inf
+        nearest = np.partition(squares, n_nearest - 1, axis=1)[:, :n_nearest]
+        means[rows] = np.sqrt(nearest / x.shape[1]).mean(axis=1)
     return means

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LEAST_CLIPS = 10
-"""With fewer scores of normal clips, a threshold is not to be trusted: docs/detect.md has the measured curve."""
+"""With fewer scores of normal clips, a threshold is not to be trusted: docs/benchmarks.md has the measured curve."""
 
 NORMAL_VERDICT, ABNORMAL_VERDICT, NO_VERDICT = "normal", "abnormal", "unknown"
 
 _PEAK_DEVIATIONS = 10.0
 _LEAST_FOR_GAMMA = 3
+_LEAST_FOR_SIGMA = 3
 
 
 class RuleError(ValueError):
@@ -90,7 +91,7 @@ def _sigma(scores: NDArray[np.float64], deviations: float) -> float:
     from scipy.stats import norm, t
 
     n = len(scores)
-    if n <= 1:
+    if n < _LEAST_FOR_SIGMA:
         return math.inf
     quantile = float(t.isf(norm.sf(deviations), n - 1))
     return float(scores.mean() + quantile * scores.std(ddof=1) * math.sqrt(1 + 1 / n))
