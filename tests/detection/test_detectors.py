@@ -351,7 +351,9 @@ def test_a_moment_in_which_no_row_has_its_middle_is_as_the_nearest():
     detector = Detector("knn", fit("knn", examples_of(clips, spec=spec), QUICK))
     decibel = spectrogram(500, 93)
     found = score_windows(features_of(decibel), detector, Pooling(spec, 100, 0.0))
-    rows = [score(features_of(decibel[start : start + 3]), detector, Pooling(spec, 100, 0.0)) for start in (0, 30, 60, 90)]
+    rows = [
+        score(features_of(decibel[start : start + 3]), detector, Pooling(spec, 100, 0.0)) for start in (0, 30, 60, 90)
+    ]
     np.testing.assert_allclose(found, [rows[index] for index in (0, 0, 1, 1, 1, 2, 2, 2, 3)], rtol=1e-5)
 
 
@@ -439,9 +441,9 @@ OTHER_DETECTOR = [{"kind": "oracle", "threshold": 1.0, "peak_threshold": 1.0}]
         *(altered(format=1), altered(detectors=OTHER_DETECTOR), altered(spec={"n_mels": 0})),
         *(altered(spec={"colour": 1}), altered(detectors=[{"kind": "pca"}]), altered(most_frames="many")),
     ],
-    ids=str(
-        "empty,text,zeros,end missing,start alone,pickle,format,kind,spec,parameter,no threshold,no number"
-    ).split(","),
+    ids=str("empty,text,zeros,end missing,start alone,pickle,format,kind,spec,parameter,no threshold,no number").split(
+        ","
+    ),
 )
 def test_other_files_are_refused(data):
     with pytest.raises(DetectorError, match=r"not a model of jobs\.detect"):
