@@ -294,9 +294,10 @@ def read_outcome(record: Record) -> Outcome | None:
         detectors = {kind: Scores(**_plain(one)) for kind, one in values["detectors"].items()}
         outcome = Outcome(**_plain({**values, "detectors": detectors}))
         lengths = {len(outcome.clips), len(outcome.labels), *(len(one.clips) for one in detectors.values())}
+        are_alike = all(len(one.normal) == len(one.normal_clips) for one in detectors.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return outcome if detectors and len(lengths) == 1 else None
+    return outcome if detectors and are_alike and len(lengths) == 1 else None
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
