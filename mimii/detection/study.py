@@ -20,7 +20,7 @@ from mimii.detection.evaluation import Evaluation, Interval, bootstrap, evaluate
 from mimii.detection.examples import Examples
 from mimii.detection.kinds import KINDS
 from mimii.detection.machines import Machine
-from mimii.detection.pooling import ClipFeatures, Pooling, pool_pieces, window_statistics
+from mimii.detection.pooling import ClipFeatures, Pooling, fill_frames, pool_pieces, window_statistics
 from mimii.detection.training import Training
 from mimii.engine import Record, Stamp, describe, to_json
 from mimii.features import FeatureSpec, FloatArray, mel_statistics, unstack_rows
@@ -226,10 +226,7 @@ class MachineReader:
         """Read the spectrogram of a clip, in dB; frames that are in no row are as the one before."""
         spec = self.study.spec
         frames = unstack_rows(self._rows(span), spec.frames, spec.stride)
-        if spec.stride > spec.frames:
-            known = np.maximum.accumulate(np.where(np.isnan(frames[:, 0]), 0, np.arange(len(frames))))
-            return frames[known]
-        return frames
+        return fill_frames(frames, ~np.isnan(frames[:, 0])) if spec.stride > spec.frames else frames
 
     def _statistics(self, span: RowSpan) -> FloatArray:
         study = self.study
