@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 _CLIPS_A_TASK, _SECONDS_A_TASK = 32, 600.0
 _MODEL = ".npz"
+_SNR = re.compile(r"-(min)?[0-9.e+]+dB(-ch[0-9]+)?")
 NO_MODEL = "no model of this machine"
 _SCORE = Pipeline("load-mel-db-score", partial(clips_to_partitions, write=score_clips))
 
@@ -227,15 +229,15 @@ def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
     try:
         first = read_model(near, keys[0])
     except (DetectorError, FileNotFoundError) as error:
-        msg = f"{place}: {error}"
-        raise StoreError(msg) from error
+        raise StoreError(str(error)) from error
     return Models(root, {PurePosixPath(key).stem: key for key in keys}, first)
 
 
 def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
     """Return the key of the only model, of the model of this machine and SNR, or of the only one of this machine.
 
-    Where each channel has a model, of that of its own; empty where there is none.
+    Where each channel has a model, of that of its own; empty where there is none. What no machine is known of is of
+    the one that a folder is named after, or of those without a name.
     """
     who, channel = clip.identity, channel_suffix(clip.channel, spec)
     if len(models.keys) == 1:
@@ -244,9 +246,8 @@ def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
     if (exact := machine_name(who) + channel) in keys:
         return keys[exact]
     if not who.machine_id:
-        return _by_folder(clip.path, keys, channel)
-    name = machine_name(replace(who, snr_db=math.nan))
-    near = [key for machine, key in keys.items() if machine.startswith(f"{name}-")]
+        return _by_folder(clip.path, keys, channel) or ("" if machine_name(who) else keys.get(f"all{channel}", ""))
+    near = [key for machine, key in keys.items() if _SNR.fullmatch(machine.removeprefix(machine_name(who)))]
     return near[0] if len(near) == 1 and math.isnan(who.snr_db) else ""
 
 
