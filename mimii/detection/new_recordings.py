@@ -125,13 +125,13 @@ class ScoreReport:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(list(self.lines))
+        frame = pd.DataFrame(list(self.lines), columns=None if self.lines else list(CLIP_COLUMNS))
         frame["recorded_at"] = pd.to_datetime(frame["recorded_at"], unit="s")
         return frame
 
     def to_csv(self) -> str:
         """Return the lines of clips as CSV; scores keep every bit."""
-        return write_csv(self.lines).decode("utf-8")
+        return write_csv(self.lines, () if self.lines else CLIP_COLUMNS).decode("utf-8")
 
     @property
     def events(self) -> "pd.DataFrame":
@@ -140,6 +140,13 @@ class ScoreReport:
 
         return pd.DataFrame(list(self.event_lines), columns=list(EVENT_COLUMNS))
 
+
+_OF_KIND = ("score", "threshold", "rank", "verdict", "peak", "peak_s")
+CLIP_COLUMNS = (
+    *("path", "channel", "start_s", "duration_s", "recorded_at", "machine", *_OF_KIND),
+    *("peak_hz", "peak_db", "n_events", "n_normal", "alarm", "status", "version"),
+)
+"""Of one detector; those of others come with its name in front."""
 
 EVENT_COLUMNS = ("recording", "machine", "channel", "start_s", "stop_s", "peak", "peak_s")
 _WHERE = EVENT_COLUMNS[:3]
@@ -322,7 +329,7 @@ def version_of(clip: Clip) -> str:
 
 
 def _describe_detector(one: DetectorScore | None, start_s: float, rule: Rule | None, prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = dict.fromkeys(("score", "threshold", "rank", "verdict", "peak", "peak_s"), math.nan)
+    values: dict[str, Any] = dict.fromkeys(_OF_KIND, math.nan)
     values["verdict"] = ""
     if one:
         threshold = choose_threshold(rule, one.normal_scores) if rule else one.threshold

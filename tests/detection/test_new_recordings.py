@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import mimii
-from mimii.detection import KINDS, NO_MODEL, read_models
+from mimii.detection import KINDS, NO_MODEL, ScoreReport, read_models
 from mimii.detection.detectors import Model, from_bytes, score, to_bytes
 from mimii.detection.new_recordings import Models, choose_model
 from mimii.detection.pooling import pool
@@ -126,6 +126,7 @@ def test_a_line_says_what_is_known_of_a_clip(report, raw):
     before = ["path", "channel", "start_s", "duration_s", "recorded_at", "machine"]
     after = ["peak_hz", "peak_db", "n_events", "n_normal", "alarm", "status", "version"]
     assert list(frame.columns) == [*before, *of_kind, *others, *after]
+    assert ScoreReport((), ()).to_csv() == ",".join([*before, *of_kind, *after]) + "\n"
     assert set(frame.machine) == {"press7"}
     assert frame.duration_s.tolist() == [0.5] * 3
     assert frame.verdict.tolist() == ["abnormal"] * 3
