@@ -14,6 +14,12 @@ from mimii.detection.thresholds import LEAST_CLIPS, rank, verdict
 from mimii.recordings import LABEL_NAMES, Identity, machine_name
 from mimii.table import Columns
 
+CLIP_COLUMNS = (
+    *("path", "channel", "start_s", "recorded_at", "machine", "machine_type", "machine_id", "snr_db", "number"),
+    *("label", "is_training", "score", "threshold", "rank", "verdict"),
+)
+"""What is said of a clip by one detector; that of others comes with its name in front."""
+
 _AVERAGED = ("auc", "partial_auc", "precision", "recall", "f1")
 Results = Sequence[tuple[Machine, Outcome]]
 
@@ -106,7 +112,7 @@ def _describe_clip(
 
 def scores_document(results: Results, columns: Columns) -> bytes:
     """Write the scores of all clips as CSV, UTF-8."""
-    return write_csv(describe_clips(results, columns))
+    return write_csv(describe_clips(results, columns), CLIP_COLUMNS)
 
 
 def results_document(results: Results) -> bytes:
