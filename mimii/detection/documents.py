@@ -35,8 +35,8 @@ def outcome_key(machine: str) -> str:
 def write_csv(lines: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> bytes:
     """Write lines as CSV, UTF-8: these columns and others as they come up; what is not known is empty."""
     names = dict.fromkeys([*columns, *(name for line in lines for name in line)])
-    cells = [list(names), *([_cell(name, line.get(name, "")) for name in names] for line in lines)]
-    return "".join(map(_line, cells)).encode("utf-8", "backslashreplace")
+    written = [_line(list(names)), *(_line([_cell(name, line.get(name, "")) for name in names]) for line in lines)]
+    return "".join(written).encode("utf-8", "backslashreplace")
 
 
 def _line(cells: Sequence[object]) -> str:

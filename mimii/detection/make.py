@@ -179,7 +179,8 @@ def _section(machine: Machine, outcome: Outcome, columns: Columns) -> Section:
     every = range(len(outcome.clips))
     tested = [place for place in every if columns.split[outcome.clips[place]] == TEST] or every
     clips = [outcome.clips[place] for place in tested]
-    labels, scores = (tuple(values[place] for place in tested) for values in (outcome.labels, outcome.scores.clips))
+    labels = tuple(outcome.labels[place] for place in tested)
+    scores = tuple(outcome.scores.clips[place] for place in tested)
     domains, paths = (tuple(map(str, values[clips].tolist())) for values in (columns.domain, columns.path))
     return Section(machine.machine_type, machine.machine_id, labels, scores, domains, paths, outcome.scores.threshold)
 

@@ -19,7 +19,7 @@ def precision_factor(values: NDArray[np.float64], *, assume_centered: bool = Fal
     n = values.shape[1]
     variance = float(np.mean((values if assume_centered else values - values.mean(axis=0)) ** 2))
     if len(np.unique(values, axis=0)) < _LEAST_VALUES or variance < _LEAST_VARIANCE:
-        return np.eye(n) / np.sqrt(variance if variance >= _LEAST_VARIANCE else 1.0)
+        return np.diag(np.full(n, (variance if variance >= _LEAST_VARIANCE else 1.0) ** -0.5))
     covariance = LedoitWolf(store_precision=False, assume_centered=assume_centered).fit(values).covariance_
     root = np.linalg.cholesky(covariance + _LEAST_SHARE * variance * np.eye(n))
     factor: NDArray[np.float64] = np.linalg.inv(root).T

@@ -124,7 +124,7 @@ def test_the_mahalanobis_distance_is_that_of_scikit_learn(n_clips):
     assert score_of(learn("mahalanobis", clips), decibel) == pytest.approx(expected, rel=1e-3)
 
 
-def test_of_one_clip_the_mahalanobis_distance_is_that_in_tenths_of_dB():
+def test_of_one_clip_the_mahalanobis_distance_is_that_in_tenths_of_db():
     expected = np.mean(((statistics_of(spectrogram(2)) - statistics_of(spectrogram(1))) / 0.3) ** 2)
     assert score_of(learn("mahalanobis", [spectrogram(1)]), spectrogram(2)) == pytest.approx(expected, rel=1e-4)
 
@@ -441,9 +441,10 @@ OTHER_DETECTOR = [{"kind": "oracle", "threshold": 1.0, "peak_threshold": 1.0}]
         *(altered(format=1), altered(detectors=OTHER_DETECTOR), altered(spec={"n_mels": 0})),
         *(altered(spec={"colour": 1}), altered(detectors=[{"kind": "pca"}]), altered(most_frames="many")),
     ],
-    ids=str("empty,text,zeros,end missing,start alone,pickle,format,kind,spec,parameter,no threshold,no number").split(
-        ","
-    ),
+    ids=[
+        *("empty", "text", "zeros", "end missing", "start alone", "pickle", "format", "kind", "spec", "parameter"),
+        *("no threshold", "no number"),
+    ],
 )
 def test_other_files_are_refused(data):
     with pytest.raises(DetectorError, match=r"not a model of jobs\.detect"):

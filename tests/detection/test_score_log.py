@@ -57,10 +57,8 @@ def update(night, report, **how):
 
 def written(night):
     """Return the lines of scores and events at the output, as they are."""
-    found = []
-    for name in ("scores.csv", "events.csv"):
-        found.append((night.parent / "scores" / name).read_bytes().decode().splitlines())
-    return found
+    paths = (night.parent / "scores" / name for name in ("scores.csv", "events.csv"))
+    return [path.read_bytes().decode().splitlines() for path in paths]
 
 
 def by_path(lines):
@@ -77,7 +75,7 @@ def test_what_is_found_is_written(report, night):
     scores, events = written(night)
     assert "\n".join(scores) + "\n" == found.to_csv()
     assert len(scores) == 7
-    rows = pd.read_csv(night.parent / "scores/events.csv", float_precision="round_trip")
+    rows = pd.read_csv(night.parent / "scores/events.csv", converters={"peak": float})
     assert rows.peak.tolist() == found.events.peak.tolist()
     assert list(rows.columns) == list(found.events.columns)
     assert [Path(path).stem for path in rows.recording] == ["0", "2", "1"]
@@ -261,7 +259,7 @@ ODD = ["a,b", 'quo"te', "new\nline", "car\rriage", " spaces ", "\udcff\udcfe", "
 
 @pytest.mark.parametrize("name", ODD, ids=[f"name {index}" for index in range(len(ODD))])
 def test_odd_names_are_scored_once(report, night, name):
-    os.rename(night / "press7/0.wav", night / f"press7/{name}.wav")  # noqa: PTH104  a name that is no text
+    os.rename(night / "press7/0.wav", night / f"press7/{name}.wav")
     assert len(update(night, report).lines) == 6
     before = contents(night.parent / "scores")
     assert update(night, report).lines == ()
@@ -274,7 +272,7 @@ def test_odd_names_are_scored_once(report, night, name):
 def test_what_is_there_is_neither_replaced_nor_added_to_unless_asked(report, night):
     update(night, report)
     before = contents(night.parent / "scores")
-    with pytest.raises(mimii.StoreError, match="holds scores already; add to them with --update, or .*--overwrite"):
+    with pytest.raises(mimii.StoreError, match=r"holds scores already; add to them with --update, or .*--overwrite"):
         mimii.score(night, report, output=night.parent / "scores")
     assert contents(night.parent / "scores") == before
 
