@@ -375,9 +375,10 @@ def test_a_layout_comes_from_the_models(tmp_path):
         for machine_id in ("m1", "m2"):
             tone = [(0, 8000)] if label == "ng" else []
             write(
-                tmp_path / f"raw/hall/{machine_id}/{seed}_{label}.wav", hum(seed + 20 * (machine_id == "m2"), tone=tone)
+                tmp_path / f"raw/hall/line-{machine_id}/{seed}_{label}.wav",
+                hum(seed + 20 * (machine_id == "m2"), tone=tone),
             )
-    report = detect(tmp_path, layout="{site}/{machine_id}/*_{label}.wav")
+    report = detect(tmp_path, layout="{site}/line-{machine_id}/*_{label}.wav")
     assert report.machines.machine.unique().tolist() == ["m1", "m2"]
     assert report.machines.auc.min() == 1
     scores = mimii.score(tmp_path / "raw", report)
@@ -393,6 +394,8 @@ def test_what_is_assumed_comes_from_the_models(tmp_path):
     report = detect(tmp_path, assume="normal", split="none")
     assert report.machines.machine.unique().tolist() == ["m0", "m1"]
     assert mimii.score(tmp_path / "raw", report).clips.machine.tolist() == ["m0"] * 4 + ["m1"] * 4
+    write(tmp_path / "night/m0/spare/9.wav", hum(9))  # of a machine called spare, as it would be in the table
+    assert mimii.score(tmp_path / "night", report).clips.status.tolist() == [NO_MODEL]
 
 
 def test_recordings_may_be_in_lists(tmp_path):
