@@ -203,9 +203,9 @@ def _tabulate(report: mimii.Report) -> list[str]:
     header = ("machine", "learned", "alarms", "normal", "abnormal", "AUC", "95 %", "pAUC", "published", "precision")
     mean = next(iter(detection.averages(report.results).values()))
     last = ("average", "", "", "", "", _number(mean["auc"]), "", _number(mean["partial_auc"]), "")
-    last += tuple(_number(mean[name]) for name in ("precision", "recall", "f1"))
+    shares = map(_number, (mean["precision"], mean["recall"], mean["f1"]))
     rows = [_row(machine, outcome) for machine, outcome in report.results]
-    return format_table((*header, "recall", "F1"), [*rows, last])
+    return format_table((*header, "recall", "F1"), [*rows, (*last, *shares)])
 
 
 def _tabulate_alarms(report: mimii.Report) -> list[str]:

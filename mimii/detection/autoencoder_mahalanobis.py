@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mimii.detection import autoencoder
 from mimii.detection.examples import Rows
+from mimii.detection.precision import precision_factor
 from mimii.detection.training import Training
 from mimii.features import FloatArray
 
@@ -31,13 +32,9 @@ def score_rows(rows: FloatArray, arrays: Mapping[str, FloatArray]) -> NDArray[np
 
 
 def _factor(rows: Rows, arrays: Mapping[str, FloatArray]) -> NDArray[np.float64]:
-    from sklearn.covariance import LedoitWolf
-
     errors: list[FloatArray] = []
     for block in rows(0):
         errors.append(block - autoencoder.reconstruct(block, arrays))
         if sum(map(len, errors)) >= _MOST_ROWS:
             break
-    estimate = LedoitWolf(store_precision=True, assume_centered=True).fit(np.concatenate(errors).astype(np.float64))
-    factor: NDArray[np.float64] = np.linalg.cholesky(estimate.precision_)
-    return factor
+    return precision_factor(np.concatenate(errors).astype(np.float64), assume_centered=True)

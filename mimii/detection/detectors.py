@@ -174,7 +174,7 @@ def from_bytes(data: bytes) -> Model:
 
 
 def _read(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model:
-    if about["format"] != _FORMAT:
+    if about["format"] != _FORMAT or not about["detectors"]:
         raise ValueError(about["format"])
     return Model(
         machine=str(about["machine"]),

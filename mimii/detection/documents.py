@@ -35,11 +35,15 @@ def outcome_key(machine: str) -> str:
 def write_csv(lines: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> bytes:
     """Write lines as CSV, UTF-8: these columns and others as they come up; what is not known is empty."""
     names = dict.fromkeys([*columns, *(name for line in lines for name in line)])
+    written = [_line(list(names)), *(_line([_cell(name, line.get(name, "")) for name in names]) for line in lines)]
+    return "".join(written).encode("utf-8", "backslashreplace")
+
+
+def _line(cells: Sequence[object]) -> str:
+    """Write a line; with the usual end of line, the writer puts a carriage return in a cell in quotes."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(names)
-    table.writerows([_cell(name, line.get(name, "")) for name in names] for line in lines)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    csv.writer(text).writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(name: str, value: object) -> object:

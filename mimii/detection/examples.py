@@ -25,6 +25,8 @@ class Examples:
         dB: mean, standard deviation and maximum of each band.
     domains : tuple of str
         Of each clip: ``source``, ``target``, or empty.
+    recordings : tuple of int
+        Which recording each clip is of.
     windows : tuple of ndarray of float32, shape (n_windows, 2, n_mels), or None
         Mean and maximum of each band in the windows of some of the clips, None for the others.
     places : tuple of int
@@ -37,6 +39,7 @@ class Examples:
     pooling: Pooling
     statistics: FloatArray
     domains: tuple[str, ...]
+    recordings: tuple[int, ...]
     windows: tuple[FloatArray | None, ...]
     places: tuple[int, ...]
     read: ReadRows
@@ -48,6 +51,7 @@ class Examples:
             self,
             statistics=self.statistics[kept],
             domains=tuple(self.domains[index] for index in kept),
+            recordings=tuple(self.recordings[index] for index in kept),
             windows=tuple(self.windows[index] for index in kept),
             places=tuple(self.places[index] for index in kept),
         )

@@ -10,6 +10,9 @@ from mimii.features import ALL, FeatureSpec
 from mimii.recordings import GOOD, NORMAL, TEST, TRAIN, UNKNOWN, Identity, machine_name
 from mimii.table import Columns, RowSpan
 
+NAMELESS = "all"
+"""The machine of clips of which no machine is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -77,7 +80,7 @@ def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
     first = clips[0]
     machine_type, machine_id = str(columns.machine_type[first]), str(columns.machine_id[first])
     snr_db, channel = float(columns.snr_db[first]), int(columns.channel[first])
-    name = machine_name(Identity(machine_type, machine_id, snr_db=snr_db)) or "all"
+    name = machine_name(Identity(machine_type, machine_id, snr_db=snr_db)) or NAMELESS
     train = _choose_training(columns, np.array(clips))
     test = sorted({*clips} - {*train})
     paths = {path: index for index, path in enumerate(dict.fromkeys(columns.path[train].tolist()))}

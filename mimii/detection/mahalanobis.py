@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mimii.detection.examples import Examples
+from mimii.detection.precision import precision_factor
 from mimii.features import FloatArray
 
 _FLOOR_DB = 0.3
@@ -12,16 +13,10 @@ _FLOOR_DB = 0.3
 
 def fit(examples: Examples) -> dict[str, FloatArray]:
     """Return mean, scale and the factor F of the precision ``F @ F.T`` of the scaled statistics (Ledoit-Wolf)."""
-    from sklearn.covariance import LedoitWolf
-
     statistics = examples.statistics.reshape(len(examples.statistics), -1).astype(np.float64)
     scale = statistics.std(axis=0) + _FLOOR_DB
     scaled = statistics / scale
-    if len(scaled) > 1:
-        factor = np.linalg.cholesky(LedoitWolf(store_precision=True).fit(scaled).precision_)
-    else:
-        factor = np.eye(scaled.shape[1])
-    values = {"mean": scaled.mean(axis=0), "scale": scale, "factor": factor}
+    values = {"mean": scaled.mean(axis=0), "scale": scale, "factor": precision_factor(scaled)}
     return {name: value.astype(np.float32) for name, value in values.items()}
 
 

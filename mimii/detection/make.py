@@ -17,13 +17,13 @@ from mimii.detection.official import (
     result_files,
 )
 from mimii.detection.published import YEARS
-from mimii.detection.results import Results, describe_clips, describe_machines
+from mimii.detection.results import CLIP_COLUMNS, Results, describe_clips, describe_machines
 from mimii.detection.store import FindingsOutput, digest_machine
 from mimii.detection.study import Outcome, Study
 from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
 from mimii.features import ALL
-from mimii.recordings import Meaning
+from mimii.recordings import TEST, Meaning
 from mimii.storage import DEFAULT_ACCESS, SHORT_TIMEOUT, Access, Location, Objects, open_objects, with_timeout
 from mimii.table import RECORDS, Columns, open_store, read_columns, read_origins
 
@@ -78,7 +78,8 @@ class Report:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(describe_clips(self.results, self.columns))
+        lines = describe_clips(self.results, self.columns)
+        frame = pd.DataFrame(lines, columns=None if lines else list(CLIP_COLUMNS))
         frame["recorded_at"] = pd.to_datetime(frame["recorded_at"], unit="s")
         return frame.sort_values("score", ascending=False, ignore_index=True, kind="stable")
 
@@ -174,12 +175,14 @@ def write_official(report: Report, year: str, access: Access = DEFAULT_ACCESS) -
 
 
 def _section(machine: Machine, outcome: Outcome, columns: Columns) -> Section:
-    clips = list(outcome.clips)
+    """Return the clips for testing, and not what was recorded besides; where none is for testing, all."""
+    every = range(len(outcome.clips))
+    tested = [place for place in every if columns.split[outcome.clips[place]] == TEST] or every
+    clips = [outcome.clips[place] for place in tested]
+    labels = tuple(outcome.labels[place] for place in tested)
+    scores = tuple(outcome.scores.clips[place] for place in tested)
     domains, paths = (tuple(map(str, values[clips].tolist())) for values in (columns.domain, columns.path))
-    threshold = outcome.scores.threshold
-    return Section(
-        machine.machine_type, machine.machine_id, outcome.labels, outcome.scores.clips, domains, paths, threshold
-    )
+    return Section(machine.machine_type, machine.machine_id, labels, scores, domains, paths, outcome.scores.threshold)
 
 
 def _beside(table: str) -> str:

@@ -9,7 +9,10 @@ from mimii.detection.examples import Examples
 from mimii.features import FloatArray
 
 LEAST_FOR_DENSITY = 128
-"""From so many training clips on, distances are relative to those between training clips, see docs/benchmarks.md."""
+"""From so many recordings on, distances are relative to those between training clips, see docs/benchmarks.md.
+
+Segments of one recording are near each other, so that their number says nothing.
+"""
 
 _FLOOR_DB = 0.3
 _NEAREST = 4
@@ -23,12 +26,13 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
 
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
     ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, divided by the median of all
-    clips; for fewer than 128 clips, 1. So the unit of scores is the same below and above: a threshold may be of both.
+    clips; for clips of fewer than 128 recordings, 1. So the unit of scores is the same below and above: a threshold may
+    be of both.
     """
     scaled = scale_clips(examples.statistics)
     known, domains = scaled["known"], np.unique(np.array(examples.domains), return_inverse=True)[1]
     density = np.ones(len(known), np.float32)
-    if len(known) >= LEAST_FOR_DENSITY:
+    if len({*examples.recordings}) >= LEAST_FOR_DENSITY:
         distances = np.empty_like(density)
         for domain in range(domains.max() + 1):
             distances[domains == domain] = _mean_distances(known[domains == domain])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mimii.detection.detectors import DetectorError, Model
 from mimii.detection.documents import MODELS, write_csv
 from mimii.detection.events import GAP_S
-from mimii.detection.machines import channel_suffix
+from mimii.detection.machines import NAMELESS, channel_suffix
 from mimii.detection.scoring import ClipScore, DetectorScore, ScoreTask, read_model, score_clips
 from mimii.detection.thresholds import (
     ABNORMAL_VERDICT,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 _CLIPS_A_TASK, _SECONDS_A_TASK = 32, 600.0
 _MODEL = ".npz"
+_SNR = re.compile(r"-(min)?[0-9.e+]+dB(-ch[0-9]+)?")
 NO_MODEL = "no model of this machine"
 _SCORE = Pipeline("load-mel-db-score", partial(clips_to_partitions, write=score_clips))
 
@@ -124,13 +125,13 @@ class ScoreReport:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(list(self.lines))
+        frame = pd.DataFrame(list(self.lines), columns=None if self.lines else list(CLIP_COLUMNS))
         frame["recorded_at"] = pd.to_datetime(frame["recorded_at"], unit="s")
         return frame
 
     def to_csv(self) -> str:
         """Return the lines of clips as CSV; scores keep every bit."""
-        return write_csv(self.lines).decode("utf-8")
+        return write_csv(self.lines, () if self.lines else CLIP_COLUMNS).decode("utf-8")
 
     @property
     def events(self) -> "pd.DataFrame":
@@ -139,6 +140,13 @@ class ScoreReport:
 
         return pd.DataFrame(list(self.event_lines), columns=list(EVENT_COLUMNS))
 
+
+_OF_KIND = ("score", "threshold", "rank", "verdict", "peak", "peak_s")
+CLIP_COLUMNS = (
+    *("path", "channel", "start_s", "duration_s", "recorded_at", "machine", *_OF_KIND),
+    *("peak_hz", "peak_db", "n_events", "n_normal", "alarm", "status", "version"),
+)
+"""Of one detector; those of others come with its name in front."""
 
 EVENT_COLUMNS = ("recording", "machine", "channel", "start_s", "stop_s", "peak", "peak_s")
 _WHERE = EVENT_COLUMNS[:3]
@@ -228,8 +236,7 @@ def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
     try:
         first = read_model(near, keys[0])
     except (DetectorError, FileNotFoundError) as error:
-        msg = f"{place}: {error}"
-        raise StoreError(msg) from error
+        raise StoreError(str(error)) from error
     return Models(root, {PurePosixPath(key).stem: key for key in keys}, first)
 
 
@@ -237,22 +244,21 @@ def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
     """Return the key of the only model, or of that of the clip's machine; empty where there is none.
 
     The machine is that of the clip, with its SNR or, where the clip has none and only one model is of the machine,
-    without; where the clip's is unknown, the one that folders above are named after. Where each channel has a model, it
-    is that of its own.
+    without. Where the clip's is unknown, it is the one that folders above are named after, else the one without a name.
+    Where each channel has a model, it is that of its own.
     """
     who, channel = clip.identity, channel_suffix(clip.channel, spec)
     if len(models.keys) == 1:
         return next(iter(models.keys.values()))
     keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
-    candidates = [who] if who.machine_id else _by_folders(clip.path)
-    found = (keys.get(machine_name(one) + channel) or _only_snr(one, keys, channel) for one in candidates)
-    return next(filter(None, found), "")
+    candidates = [who] if who.machine_id else [who, *_by_folders(clip.path)]
+    found = (keys.get(machine_name(one) + channel) or _only_snr(one, keys) for one in candidates)
+    return next(filter(None, found), "" if machine_name(who) else keys.get(f"{NAMELESS}{channel}", ""))
 
 
-def _only_snr(who: Identity, keys: Mapping[str, str], channel: str) -> str:
+def _only_snr(who: Identity, keys: Mapping[str, str]) -> str:
     """Return the key of the only model of a machine of unknown SNR."""
-    with_snr = re.compile(rf"{re.escape(machine_name(who))}-(min)?[\d.]+dB{re.escape(channel)}")
-    near = [key for name, key in keys.items() if with_snr.fullmatch(name)]
+    near = [key for name, key in keys.items() if _SNR.fullmatch(name.removeprefix(machine_name(who)))]
     return near[0] if len(near) == 1 and math.isnan(who.snr_db) else ""
 
 
@@ -329,7 +335,7 @@ def version_of(clip: Clip) -> str:
 
 
 def _describe_detector(one: DetectorScore | None, start_s: float, rule: Rule | None, prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = dict.fromkeys(("score", "threshold", "rank", "verdict", "peak", "peak_s"), math.nan)
+    values: dict[str, Any] = dict.fromkeys(_OF_KIND, math.nan)
     values["verdict"] = ""
     if one:
         threshold = choose_threshold(rule, one.normal_scores) if rule else one.threshold

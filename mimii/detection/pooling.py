@@ -4,7 +4,6 @@ A recording that is much longer than the clips that a model was learned from is 
 maximum over an hour is another number than one over ten seconds: its statistics are the means of its pieces'.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,10 +75,20 @@ def pool_pieces(frames: FloatArray, pooling: Pooling) -> ClipFeatures:
 
 
 def stored_frames(decibel: FloatArray, spec: FeatureSpec) -> FloatArray:
-    """Return the frames of a clip as they come back from a table: those that are in a row, as its type rounds them."""
+    """Return the frames of a clip as they come back from a table: those that are in a row, as its type rounds them.
+
+    Where rows leave frames out between them, these are as the one before.
+    """
     n_rows = (len(decibel) - spec.frames) // spec.stride + 1
     kept = decibel[: (n_rows - 1) * spec.stride + spec.frames]
+    if spec.stride > spec.frames:
+        kept = fill_frames(kept, np.arange(len(kept)) % spec.stride < spec.frames)
     return kept.astype(spec.dtype).astype(np.float32, copy=False)
+
+
+def fill_frames(frames: FloatArray, known: NDArray[np.bool_]) -> FloatArray:
+    """Return frames with the last known one before it in the place of each that is not known; the first one is."""
+    return frames[np.maximum.accumulate(np.where(known, np.arange(len(frames)), 0))]
 
 
 def window_frames(spec: FeatureSpec) -> int:
@@ -129,7 +138,7 @@ def _cut(frames: FloatArray, pooling: Pooling) -> Iterator[FloatArray]:
     """Yield pieces of about the length of a training clip, each of whole windows but for the last one."""
     n_frames, unit = len(frames), window_frames(pooling.spec)
     wanted = n_frames / max(1, round(n_frames / pooling.most_frames))
-    length = max(unit * math.ceil(wanted / unit), pooling.spec.frames)
+    length = max(unit * max(1, round(wanted / unit)), pooling.spec.frames)
     n_pieces = max(1, (n_frames - pooling.spec.frames) // length + 1)
     for start in range(0, n_pieces * length, length):
         piece = frames[start : start + length if start + length < n_pieces * length else None]

@@ -7,12 +7,18 @@ from typing import Any
 
 from mimii.detection.documents import write_csv
 from mimii.detection.evaluation import average
-from mimii.detection.machines import Machine
+from mimii.detection.machines import NAMELESS, Machine
 from mimii.detection.published import published_auc
 from mimii.detection.study import Outcome, Scores
 from mimii.detection.thresholds import LEAST_CLIPS, rank, verdict
 from mimii.recordings import LABEL_NAMES, Identity, machine_name
 from mimii.table import Columns
+
+CLIP_COLUMNS = (
+    *("path", "channel", "start_s", "recorded_at", "machine", "machine_type", "machine_id", "snr_db", "number"),
+    *("label", "is_training", "score", "threshold", "rank", "verdict"),
+)
+"""What is said of a clip by one detector; that of others comes with its name in front."""
 
 _AVERAGED = ("auc", "partial_auc", "precision", "recall", "f1")
 Results = Sequence[tuple[Machine, Outcome]]
@@ -106,7 +112,7 @@ def _describe_clip(
 
 def scores_document(results: Results, columns: Columns) -> bytes:
     """Write the scores of all clips as CSV, UTF-8."""
-    return write_csv(describe_clips(results, columns))
+    return write_csv(describe_clips(results, columns), CLIP_COLUMNS)
 
 
 def results_document(results: Results) -> bytes:
@@ -131,7 +137,7 @@ def best_channels(results: Results) -> list[BestChannel]:
     by_machine: dict[str, list[tuple[float, int]]] = {}
     for machine, outcome in results:
         if not math.isnan(auc := outcome.evaluation().auc):
-            name = machine_name(Identity(machine.machine_type, machine.machine_id, snr_db=machine.snr_db)) or "all"
+            name = machine_name(Identity(machine.machine_type, machine.machine_id, snr_db=machine.snr_db)) or NAMELESS
             by_machine.setdefault(name, []).append((auc, -machine.channel))  # of two that are equal, the first
     return [
         BestChannel(name, -max(scores)[1], max(scores)[0], min(scores)[0])

@@ -55,9 +55,11 @@ class ScoreLog:
     def add(self, report: ScoreReport) -> "ScoreLog":
         """Write what was found, in place of what was there of the same recordings.
 
-        Clips that could not be read, for which not the recording may be to blame, are left out: the next run tries.
+        Recordings of which something could not be read, for which not they may be to blame, are left out: the next run
+        tries.
         """
-        kept = [line for place, line in enumerate(report.lines) if place not in report.retried]
+        retried = {report.lines[place]["path"] for place in report.retried}
+        kept = [line for line in report.lines if line["path"] not in retried]
         paths = {line["path"] for line in kept}
         before = (line for line in self.event_lines if line["recording"] not in paths)
         of_kept = (line for line in report.event_lines if line["recording"] in paths)
@@ -113,14 +115,18 @@ def open_log(objects: Objects, *, update: bool = False, overwrite: bool = False)
 
 
 def _read(objects: Objects) -> ScoreLog:
-    found = {name: _read_csv(objects.get(name) or b"") for name in (SCORES, EVENTS)}
     needed = {SCORES: ("path", "version", "status"), EVENTS: EVENT_COLUMNS}
-    for name, lines in found.items():
-        if any(line.get(column) is None for line in lines for column in needed[name]):
-            msg = f"{objects.root}/{name}: damaged, or not of jobs.score; replace it with --overwrite"
-            raise StoreError(msg)
-    return ScoreLog(objects, tuple(found[SCORES]), tuple(found[EVENTS]))
+    found = {name: _read_csv(objects.get(name) or b"", columns) for name, columns in needed.items()}
+    if damaged := [name for name, lines in found.items() if lines is None]:
+        msg = f"{objects.root}/{damaged[0]}: damaged, or not of jobs.score; replace it with --overwrite"
+        raise StoreError(msg)
+    return ScoreLog(objects, tuple(found[SCORES] or ()), tuple(found[EVENTS] or ()))
 
 
-def _read_csv(data: bytes) -> list[dict[str, Any]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
+def _read_csv(data: bytes, columns: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Read lines; None where one is damaged."""
+    try:
+        lines = list(csv.DictReader(io.StringIO(data.decode("utf-8"))))
+    except (csv.Error, UnicodeDecodeError):
+        return None
+    return None if any(line.get(column) is None for line in lines for column in columns) else lines

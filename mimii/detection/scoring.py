@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mimii.detection.detectors import Detector, Model, from_bytes, score
+from mimii.detection.detectors import Detector, DetectorError, Model, from_bytes, score
 from mimii.detection.events import Event, Moments, find_moments
 from mimii.detection.kinds import KINDS
 from mimii.detection.pooling import ClipFeatures, Pooling, pool, window_statistics
@@ -118,7 +118,11 @@ def read_model(models: Objects, key: str) -> Model:
     if data is None:
         msg = f"{models.root}/{key}: there is no such model"
         raise FileNotFoundError(msg)
-    return from_bytes(data)
+    try:
+        return from_bytes(data)
+    except DetectorError as error:
+        msg = f"{models.root}/{key}: {error}"
+        raise DetectorError(msg) from error
 
 
 def _score(clip: ClipResult, model: Model, spec: FeatureSpec) -> ClipScore:

@@ -20,7 +20,7 @@ from mimii.detection.evaluation import Evaluation, Interval, bootstrap, evaluate
 from mimii.detection.examples import Examples
 from mimii.detection.kinds import KINDS
 from mimii.detection.machines import Machine
-from mimii.detection.pooling import ClipFeatures, Pooling, pool_pieces, window_statistics
+from mimii.detection.pooling import ClipFeatures, Pooling, fill_frames, pool_pieces, window_statistics
 from mimii.detection.training import Training
 from mimii.engine import Record, Stamp, describe, to_json
 from mimii.features import FeatureSpec, FloatArray, mel_statistics, unstack_rows
@@ -205,7 +205,9 @@ class MachineReader:
         self.pooling = Pooling(study.spec, self.pooling.most_frames, level)
         places, no_windows = tuple(range(len(machine.train))), (None,) * len(machine.train)
         windows = self._sample_windows(statistics) if samples_windows else no_windows
-        self.examples = Examples(self.pooling, statistics, machine.domains, windows, places, self._blocks)
+        self.examples = Examples(
+            self.pooling, statistics, machine.domains, machine.recordings, windows, places, self._blocks
+        )
 
     def _read(self, shard: int) -> FloatArray:
         return read_shard(self.study.table, shard)
@@ -230,10 +232,7 @@ class MachineReader:
         """Read the spectrogram of a clip, in dB; frames that are in no row are as the one before."""
         spec = self.study.spec
         frames = unstack_rows(self._rows(span), spec.frames, spec.stride)
-        if spec.stride > spec.frames:
-            known = np.maximum.accumulate(np.where(np.isnan(frames[:, 0]), 0, np.arange(len(frames))))
-            return frames[known]
-        return frames
+        return fill_frames(frames, ~np.isnan(frames[:, 0])) if spec.stride > spec.frames else frames
 
     def _statistics(self, span: RowSpan) -> FloatArray:
         study = self.study
@@ -298,9 +297,10 @@ def read_outcome(record: Record) -> Outcome | None:
         detectors = {kind: Scores(**_plain(one)) for kind, one in values["detectors"].items()}
         outcome = Outcome(**_plain({**values, "detectors": detectors}))
         lengths = {len(outcome.clips), len(outcome.labels), *(len(one.clips) for one in detectors.values())}
+        are_alike = all(len(one.normal) == len(one.normal_clips) for one in detectors.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return outcome if detectors and len(lengths) == 1 else None
+    return outcome if detectors and are_alike and len(lengths) == 1 else None
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 
     def __str__(self) -> str:
         """Write it as users do."""
-        return f"{self.name} {self.value:g}" if self.name != "value" else f"{self.value!r}"
+        return f"{self.name} {self.value!r}".removesuffix(".0") if self.name != "value" else f"{self.value!r}"
 
 
 def read_rule(text: str) -> Rule:
@@ -103,11 +103,15 @@ def _quantile(scores: NDArray[np.float64], share: float) -> float:
 
 
 def _gamma(scores: NDArray[np.float64], share: float) -> float:
-    from scipy.stats import gamma
+    from scipy.stats import FitError, gamma
 
     if len(np.unique(scores)) < _LEAST_FOR_GAMMA:
         return math.inf
-    return float(gamma.ppf(share, *gamma.fit(scores)))
+    try:
+        limit = float(gamma.ppf(share, *gamma.fit(scores)))
+    except FitError:  # as of scores that are nearly all the same
+        return math.inf
+    return limit if math.isfinite(limit) else math.inf
 
 
 def _value(_scores: NDArray[np.float64], value: float) -> float:

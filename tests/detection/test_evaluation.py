@@ -1,4 +1,4 @@
-"""Evaluation: AUCs against counted pairs, thresholds, precision and recall against their definitions."""
+"""Evaluation: AUCs against counted pairs, intervals against a slow loop, precision and recall by their definitions."""
 
 import math
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from mimii.detection.evaluation import average, choose_threshold, evaluate, published_auc, roc_curve
+from mimii.detection.evaluation import average, bootstrap, evaluate, roc_curve
 
 scored = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=40
+    st.tuples(st.integers(-1, 1), st.integers(0, 6)), min_size=2, max_size=40
 )  # few values, so many are equal
 
 
@@ -34,9 +35,20 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order(clips):
 @given(clips=scored)
 def test_the_area_below_the_curve_is_the_auc(clips):
     labels, scores = zip(*clips, strict=True)
-    if len(set(labels)) == 2:
+    if {*labels} >= {0, 1}:
         area = np.trapezoid(*reversed(roc_curve(labels, scores)))
         assert area == pytest.approx(evaluate(labels, scores, 0).auc)
+
+
+@given(clips=scored, threshold=st.integers(-1, 7))
+def test_clips_without_a_label_do_not_count(clips, threshold):
+    labelled = [clip for clip in clips if clip[0] >= 0]
+    every, known = (
+        evaluate([label for label, _ in some], [score for _, score in some], threshold) for some in (clips, labelled)
+    )
+    assert repr(every) == repr(known)
+    both = [bootstrap([label for label, _ in some], [score for _, score in some]) for some in (clips, labelled)]
+    assert repr(both[0]) == repr(both[1])
 
 
 def test_the_partial_auc_counts_up_to_one_false_alarm_in_ten():
@@ -55,7 +67,7 @@ def test_perfect_inverted_and_constant_scores(scores, auc):
 
 
 def test_alarms_are_counted_above_the_threshold():
-    found = evaluate([0, 0, 0, 1, 1], [1, 2.5, 3, 2.5, 9], 2.5)
+    found = evaluate([0, 0, 0, 1, 1, -1], [1, 2.5, 3, 2.5, 9, 99], 2.5)
     assert (found.n_normal, found.n_abnormal, found.true_alarms, found.false_alarms) == (3, 2, 1, 1)
     assert (found.precision, found.recall, found.f1) == (0.5, 0.5, 0.5)
 
@@ -63,7 +75,7 @@ def test_alarms_are_counted_above_the_threshold():
 @given(clips=scored, threshold=st.integers(-1, 7))
 def test_precision_recall_and_f1_follow_their_definitions(clips, threshold):
     labels, scores = (np.array(values) for values in zip(*clips, strict=True))
-    alarms, abnormal = scores > threshold, labels == 1
+    alarms, abnormal = (scores > threshold) & (labels >= 0), labels == 1
     both = (alarms & abnormal).sum()
     found = evaluate(labels, scores, threshold)
     assert found.precision == pytest.approx(both / alarms.sum() if alarms.any() else math.nan, nan_ok=True)
@@ -72,47 +84,72 @@ def test_precision_recall_and_f1_follow_their_definitions(clips, threshold):
         assert found.f1 == pytest.approx(2 / (1 / found.precision + 1 / found.recall))
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_with_one_label_alone_there_is_no_auc(label):
-    found = evaluate([label] * 3, [1, 2, 3], 2)
-    assert math.isnan(found.auc)
-    assert math.isnan(found.partial_auc)
+@pytest.mark.parametrize("labels", [[0] * 3, [1] * 3, [-1] * 3, [0, -1, -1], []], ids=str)
+def test_with_one_label_alone_there_is_no_auc(labels):
+    scores = [1.0, 2.0, 3.0][: len(labels)]
+    found = evaluate(labels, scores, math.inf)
+    assert (math.isnan(found.auc), math.isnan(found.partial_auc)) == (True, True)
+    assert (found.true_alarms, found.false_alarms) == (0, 0)
+    assert all(map(math.isnan, np.ravel(bootstrap(labels, scores))))
 
 
-def test_no_clip_at_all():
-    found = evaluate([], [], 1)
-    assert (found.n_normal, found.n_abnormal, found.true_alarms) == (0, 0, 0)
-    assert math.isnan(found.auc)
-    assert math.isnan(found.f1)
+def some_clips(n_normal, n_abnormal, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = [0] * n_normal + [1] * n_abnormal
+    return labels, np.concatenate([rng.normal(0, 1, n_normal), rng.normal(1.2, 1, n_abnormal)])
 
 
-def test_a_threshold_is_three_deviations_above_the_mean():
-    assert choose_threshold([1, 2, 3]) == pytest.approx(2 + 3 * 1)
-    assert choose_threshold([7]) == 7
-    assert choose_threshold([]) == math.inf
+@pytest.mark.parametrize(("n_normal", "n_abnormal"), [(40, 12), (7, 60)])
+def test_intervals_are_those_of_a_loop_that_draws_clips_anew(n_normal, n_abnormal):
+    labels, scores = some_clips(n_normal, n_abnormal)
+    rng, wholes, parts = np.random.default_rng(7), [], []
+    for _ in range(300):
+        drawn = [*rng.integers(0, n_normal, n_normal), *(n_normal + rng.integers(0, n_abnormal, n_abnormal))]
+        wholes.append(roc_auc_score(labels, scores[drawn]))
+        parts.append(roc_auc_score(labels, scores[drawn], max_fpr=0.1))
+    for found, values in zip(bootstrap(labels, scores), (wholes, parts), strict=True):
+        assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.05)
 
 
-def test_about_one_normal_clip_in_a_thousand_is_above_the_threshold():
-    scores = np.random.default_rng(0).normal(5, 2, 100_000)
-    assert (scores > choose_threshold(scores)).mean() == pytest.approx(0.00135, abs=0.0005)
+def test_of_clips_that_are_all_drawn_once_the_auc_of_each_draw_is_that_of_scikit_learn(monkeypatch):
+    # With draws that are known, the sums must be the AUCs of scikit-learn, and not only close to these.
+    labels, scores = some_clips(30, 20, 3)
+    rng, drawn = np.random.default_rng(1), []
+
+    class Known:
+        def multinomial(self, n, _shares, size):
+            drawn.append(rng.multinomial(n, [1 / n] * n, size))
+            return drawn[-1]
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _seed: Known())
+    monkeypatch.setattr("mimii.detection.evaluation._DRAWS", 40)
+    intervals = bootstrap(labels, scores)
+    order = np.argsort(-scores[:30])
+    wholes, parts = [], []
+    for normal, abnormal in zip(*drawn, strict=True):
+        clips = [*np.repeat(order, normal), *np.repeat(np.arange(30, 50), abnormal)]
+        of_clips = [labels[clip] for clip in clips], scores[clips]
+        wholes.append(roc_auc_score(*of_clips))
+        parts.append(roc_auc_score(*of_clips, max_fpr=0.1))
+    for found, values in zip(intervals, (wholes, parts), strict=True):
+        assert found == pytest.approx(np.quantile(values, [0.025, 0.975]))
+
+
+def test_about_19_in_20_intervals_have_the_true_auc_in_them():
+    true, n_trials = 0.8019, 100  # of normal distributions 1.2 deviations apart
+    inside = [low < true < high for low, high in (bootstrap(*some_clips(60, 60, seed))[0] for seed in range(n_trials))]
+    assert 0.88 < np.mean(inside) < 0.99
+
+
+def test_the_same_clips_have_the_same_interval():
+    assert bootstrap(*some_clips(20, 9)) == bootstrap(*some_clips(20, 9))
+
+
+def test_clips_that_are_all_separated_have_no_interval_to_speak_of():
+    assert bootstrap([0, 0, 1, 1], [1, 2, 3, 4]) == ((1, 1), pytest.approx((1, 1)))
 
 
 def test_an_average_leaves_nan_out():
     assert average([1.0, math.nan, 2.0]) == 1.5
     assert math.isnan(average([math.nan]))
     assert math.isnan(average([]))
-
-
-@pytest.mark.parametrize(
-    ("machine", "auc"),
-    [(("fan", "id_00", 6.0), 0.745), (("fan", "id_02", -6.0), 0.640), (("fan", "id_06", 0.0), 0.982)],
-)
-def test_published_aucs_are_known(machine, auc):
-    assert published_auc(*machine) == auc
-
-
-@pytest.mark.parametrize(
-    "machine", [("fan", "id_06", 6.0), ("pump", "id_00", 6.0), ("", "", 0.0), ("fan", "id_00", math.nan)]
-)
-def test_other_aucs_are_nan(machine):
-    assert math.isnan(published_auc(*machine))

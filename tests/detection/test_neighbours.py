@@ -11,11 +11,13 @@ from mimii.features import FeatureSpec
 N_MELS = 8
 
 
-def examples(n_clips, seed=0, domains=None, deviation=4.0):
+def examples(n_clips, seed=0, domains=None, deviation=4.0, n_recordings=None):
     values = np.random.default_rng(seed).normal(-60, deviation, (n_clips, 3, N_MELS)).astype(np.float32)
     pooling = Pooling(FeatureSpec(n_mels=N_MELS), 100, -60.0)
     names = domains or ("",) * n_clips
-    return Examples(pooling, values, names, (None,) * n_clips, tuple(range(n_clips)), lambda *_: ())
+    places = tuple(range(n_clips))
+    recordings = tuple(place % (n_recordings or n_clips) for place in places)
+    return Examples(pooling, values, names, recordings, (None,) * n_clips, places, lambda *_: ())
 
 
 def mean_distances(known):
@@ -62,3 +64,10 @@ def test_clips_that_are_there_twice_have_a_density():
     arrays = neighbours.fit(some)
     np.testing.assert_array_equal(arrays["density"], 1)
     assert neighbours.score(some.statistics[0], arrays) == 0
+
+
+def test_segments_of_few_recordings_have_no_density_however_many_they_are():
+    few = neighbours.fit(examples(300, n_recordings=neighbours.LEAST_FOR_DENSITY - 1))
+    many = neighbours.fit(examples(300, n_recordings=neighbours.LEAST_FOR_DENSITY))
+    assert (few["density"] == 1).all()
+    assert not (many["density"] == 1).all()
