@@ -123,7 +123,7 @@ def test_argparse_ends_at_the_commands():
         ("zarr", {"mimii.table.store", "mimii.table.reading"}),
         ("s3fs", {"mimii.storage.s3"}),
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),
-        ("sklearn", {"mimii.detection.autoencoder", "mimii.detection.pca", "mimii.detection.evaluation"}),
+        ("sklearn", {f"mimii.detection.{name}" for name in ("autoencoder", "pca", "precision", "evaluation")}),
         ("jinja2", {"mimii.detection.page"}),
         ("requests", {"mimii.storage.downloads"}),
         ("distributed", {f"mimii.engine.{file}" for file in ("cluster", "elsewhere", "partitions", "runs", "silence")}),
