@@ -134,6 +134,14 @@ def test_of_one_clip_the_mahalanobis_distance_is_that_in_tenths_of_db():
     assert score_of(learn("mahalanobis", [spectrogram(1)]), spectrogram(2)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_of_two_clips_all_directions_count_alike():
+    clips, decibel = spectrograms(2), spectrogram(500)
+    known, scale = scaled(clips)
+    x = statistics_of(decibel).ravel() / scale
+    expected = np.mean((x - known.mean(axis=0)) ** 2) / np.mean(known.var(axis=0))
+    assert score_of(learn("mahalanobis", clips), decibel) == pytest.approx(expected, rel=1e-4)
+
+
 def test_components_reconstruct_as_scikit_learn_does():
     rows = np.concatenate([rows_of(clip) for clip in spectrograms(12)])
     analysis, decibel = PCA(8).fit(rows), spectrogram(500)

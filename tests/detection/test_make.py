@@ -189,6 +189,20 @@ def test_other_results_are_refused_unless_they_are_to_be_overwritten(report, tab
     assert_same_bytes(tmp_path / "out", Path(mimii.detect(table, tmp_path / "new", training=other).output))
 
 
+def test_results_of_another_table_or_of_other_features_are_refused(report, table, raw, tmp_path):
+    shutil.copytree(report.output, tmp_path / "out")
+    shutil.copytree(table, tmp_path / "t.zarr")
+    with pytest.raises(
+        mimii.StoreError, match=r"another run of detection[\s\S]*table: .*features.zarr there, .*t.zarr now"
+    ):
+        mimii.detect(tmp_path / "t.zarr", tmp_path / "out", training=BOTH)
+    mimii.detect(tmp_path / "t.zarr", tmp_path / "out", training=BOTH, overwrite=True)
+    plan = mimii.plan_table(mimii.find_recordings(raw), SPEC.changed(n_mels=8))
+    mimii.featurize(plan, tmp_path / "t.zarr", overwrite=True)
+    with pytest.raises(mimii.StoreError, match=r"another run of detection[\s\S]*n_mels: 16 there, 8 now"):
+        mimii.detect(tmp_path / "t.zarr", tmp_path / "out", training=BOTH)
+
+
 def test_of_a_table_that_has_grown_only_what_changed_is_learned_again(tmp_path):
     for index, name in enumerate(("press7", "press8", "press9")):
         machine(tmp_path / f"raw/{name}", 100 * index, 6, 2)

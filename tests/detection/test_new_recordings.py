@@ -359,6 +359,13 @@ def test_other_features_score_the_same_bits_also_of_long_recordings(tmp_path, ch
     assert_same_as_table(report, mimii.score(tmp_path / "raw", report), KINDS)
 
 
+def test_a_recording_is_long_beside_the_longest_training_clip(tmp_path):
+    machine(tmp_path / "raw/press7", n_abnormal=0)
+    write(tmp_path / "raw/press7/normal/long.wav", hum(60, 32_000))
+    model = model_of(detect(tmp_path, split="none"), "press7")
+    assert model.pooling.most_frames == len(mimii.log_mel(tmp_path / "raw/press7/normal/long.wav", SHORT))
+
+
 def test_a_recording_much_longer_than_the_training_clips_scores_as_its_pieces(report, tmp_path):
     write(tmp_path / "press7" / "a.wav", hum(80, 40_000))
     frame = mimii.score(tmp_path, report).clips
@@ -453,6 +460,13 @@ def test_events_are_in_seconds_of_the_recording_and_joined_across_segments(repor
     assert frame.alarm.tolist() == [
         count > 0 or verdict == "abnormal" for count, verdict in zip(frame.n_events, frame.verdict, strict=True)
     ]
+
+
+def test_an_event_is_an_alarm_whatever_the_whole_recording_counts_as(report, long_recording):
+    frame = mimii.score(long_recording, report, segment=1.0, threshold="1e9").clips
+    assert set(frame.verdict) == {"normal"}
+    assert frame.alarm.tolist() == (frame.n_events > 0).tolist()
+    assert 0 < frame.alarm.sum() < 10
 
 
 def test_overlapping_segments_have_each_event_once(report, long_recording):
