@@ -4,6 +4,8 @@ from .album import make_album as make_album
 from .changes import Changes as Changes
 from .changes import find_changes as find_changes
 from .changes import refusal as refusal
+from .drawings import ABNORMAL_COLOUR as ABNORMAL_COLOUR
+from .drawings import NORMAL_COLOUR as NORMAL_COLOUR
 from .drawings import colour_table as colour_table
 from .drawings import frequency_ticks as frequency_ticks
 from .limits import Image as Image

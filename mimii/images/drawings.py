@@ -33,6 +33,10 @@ _CHARACTERS_A_COLUMN = 55
 _DPI = 80
 
 
+NORMAL_COLOUR, ABNORMAL_COLOUR = "#3a87c8", "#d9622b"
+"""Of normal and abnormal clips in figures: safe for colour-blind readers, visible on white and on black."""
+
+
 @dataclass(frozen=True, slots=True)
 class Panel:
     """One clip of an overview: title and dB, shape (n_frames, n_mels); None shows the title in place of the clip."""
