@@ -1,7 +1,8 @@
 """The clips of a table by machine: which are learned from, and which are scored."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Machine:
     labels : tuple of int
         Of the clips that are scored: 0 normal, 1 abnormal, -1 unknown.
     is_assumed : bool
-        Whether no clip has a label, and all are taken for normal.
+        Whether the clips that are learned from have no label, and are taken for normal.
 
     """
 
@@ -68,7 +69,18 @@ def find_machines(columns: Columns) -> list[Machine]:
         who = (str(columns.machine_type[clip]), str(columns.machine_id[clip]), str(columns.snr_db[clip]))
         key = (*who, int(columns.channel[clip]))
         by_machine.setdefault(key, []).append(clip)
-    return [_machine(columns, clips) for clips in by_machine.values()]
+    return _with_own_names([_machine(columns, clips) for clips in by_machine.values()])
+
+
+def _with_own_names(machines: list[Machine]) -> list[Machine]:
+    """Return machines, those of one name numbered, such as of type fan without an id, and of id fan without a type."""
+    counts = Counter[str]()
+    named = []
+    for machine in machines:
+        counts[machine.name] += 1
+        number = counts[machine.name]
+        named.append(machine if number == 1 else replace(machine, name=f"{machine.name}-{number}"))
+    return named
 
 
 def channel_suffix(channel: int, spec: FeatureSpec) -> str:
@@ -102,11 +114,14 @@ def _machine(columns: Columns, clips: Sequence[int]) -> Machine:
 def _choose_training(columns: Columns, clips: NDArray[np.int_]) -> list[int]:
     """Return the clips to learn from: normal ones for training; where none is, all normal ones that are in no split.
 
-    Where no clip has a label, all that are not for testing.
+    Where no clip is known to be normal, those without a label that are for training; where none has a label, all that
+    are not for testing.
     """
     label, split = columns.label[clips], columns.split[clips]
     is_normal = label == NORMAL
     choices = [is_normal & (split == TRAIN), is_normal & (split == "")]
+    if not (is_normal & (split != TEST)).any():
+        choices.append((label == UNKNOWN) & (split == TRAIN))
     if (label == UNKNOWN).all():
         choices.append(split != TEST)
     chosen: list[int] = next((clips[choice].tolist() for choice in choices if choice.any()), [])

@@ -201,7 +201,7 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
         are = "1 machine has no normal clip to learn from and is" if len(without) == 1 else _MANY.format(len(without))
         _log.warning("%s skipped: %s", are, ", ".join(without))
     if assumed := [machine.name for machine in machines if machine.is_assumed]:
-        _log.warning("no clip of %s has a label: all are taken for normal", _name_some(assumed))
+        _log.warning("no clip has a label, and all are taken for normal: %s", _name_some(assumed))
     if learnable := [machine for machine in machines if machine.train]:
         return learnable
     msg = (
@@ -212,7 +212,7 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names):,} machines, such as {names[0]},"
+    return names[0] if len(names) == 1 else f"{len(names):,} machines, such as {names[0]}"
 
 
 def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:

@@ -36,8 +36,9 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
         distances = np.empty_like(density)
         for domain in range(domains.max() + 1):
             distances[domains == domain] = _mean_distances(known[domains == domain])
-        if (middle := np.median(distances)) > 0:  # else most clips are there twice
-            density = np.maximum(distances / middle, _LEAST_DENSITY)
+        middle = np.nanmedian(distances)
+        if middle > 0:  # else most clips are there twice
+            density = np.maximum(np.nan_to_num(distances / middle, nan=1.0), _LEAST_DENSITY)
     return {**scaled, "domain": domains.astype(np.float32), "density": density}
 
 
@@ -76,8 +77,8 @@ def _nearest(distances: NDArray[np.float64], among: NDArray[np.bool_]) -> int:
 
 
 def _mean_distances(known: FloatArray) -> FloatArray:
-    """Return the mean distance of each clip to its nearest others; of a single one, 0."""
-    means = np.zeros(len(known), np.float32)
+    """Return the mean distance of each clip to its nearest others; of a single one, NaN."""
+    means = np.full(len(known), np.nan, np.float32)
     if not (n_nearest := min(_NEAREST, len(known) - 1)):
         return means
     x = known - known.mean(axis=0, dtype=np.float64)

@@ -251,7 +251,8 @@ def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
     if len(models.keys) == 1:
         return next(iter(models.keys.values()))
     keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
-    candidates = [who] if who.machine_id else [who, *_by_folders(clip.path)]
+    is_known = bool(who.machine_id) and not models.first.meaning.assume  # else its id may be that of a day's folder
+    candidates = [who] if is_known else [who, *_by_folders(clip.path)]
     found = (keys.get(machine_name(one) + channel) or _only_snr(one, keys) for one in candidates)
     return next(filter(None, found), "" if machine_name(who) else keys.get(f"{NAMELESS}{channel}", ""))
 

@@ -140,9 +140,9 @@ class FindingsOutput(InPlace):
         return {self.head.key: head_document(self._about() | {"finished": False})}
 
     def surplus(self, records: Mapping[int, Record], sizes: Mapping[str, int]) -> set[str]:
-        """Return models and outcomes of machines that the table has no more."""
+        """Return models and outcomes of machines that the table has no more, and what was made of earlier results."""
         ours = {key for task, record in records.items() for key in (self.record_key(task), *record.written)}
-        return {key for key in sizes if key.startswith((f"{MODELS}/", f"{OUTCOMES}/"))} - ours
+        return {key for key in sizes if key.startswith((f"{MODELS}/", f"{OUTCOMES}/", f"{OFFICIAL}/"))} - ours
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
         """Return scores, results and the page."""

@@ -148,3 +148,15 @@ def test_names_are_fit_for_files_and_differ(ids):
 def test_hyphens_do_not_make_two_machines_one():
     found = find_machines(columns([("a-b", "c", 0, 0, "train", "ok"), ("a", "b-c", 0, 0, "train", "ok")]))
     assert len({machine.name for machine in found}) == 2
+
+
+def test_two_machines_of_one_name_have_names_of_their_own():
+    clips = [("fan", "", math.nan, 0, "train", "ok"), ("", "fan", math.nan, 0, "train", "ok")]
+    assert [machine.name for machine in find_machines(columns(clips))] == ["fan", "fan-2"]
+
+
+def test_where_none_is_known_to_be_normal_those_for_training_without_a_label_are_learned_from():
+    machine = fans((-1, "train"), (-1, "train"), (0, "test"), (1, "test"))
+    assert roles(machine) == ([0, 1], [2, 3])
+    assert machine.is_assumed
+    assert roles(fans((0, "train"), (-1, "train"), (1, "test"))) == ([0], [1, 2])

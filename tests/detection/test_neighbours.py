@@ -71,3 +71,10 @@ def test_segments_of_few_recordings_have_no_density_however_many_they_are():
     many = neighbours.fit(examples(300, n_recordings=neighbours.LEAST_FOR_DENSITY))
     assert (few["density"] == 1).all()
     assert not (many["density"] == 1).all()
+
+
+def test_a_single_clip_of_a_domain_counts_as_the_others_do():
+    domains = ("target",) + ("source",) * 199
+    density = neighbours.fit(examples(200, domains=domains))["density"]
+    assert density[0] == 1
+    assert np.median(density[1:]) == pytest.approx(1, rel=1e-3)

@@ -401,8 +401,10 @@ def test_what_is_assumed_comes_from_the_models(tmp_path):
     report = detect(tmp_path, assume="normal", split="none")
     assert report.machines.machine.unique().tolist() == ["m0", "m1"]
     assert mimii.score(tmp_path / "raw", report).clips.machine.tolist() == ["m0"] * 4 + ["m1"] * 4
-    write(tmp_path / "night/m0/spare/9.wav", hum(9))  # of a machine called spare, as it would be in the table
-    assert mimii.score(tmp_path / "night", report).clips.status.tolist() == [NO_MODEL]
+    write(tmp_path / "night/m1/2026-11-26/9.wav", hum(9))  # its folder is assumed to be a machine; one above it is one
+    write(tmp_path / "night/spare/8.wav", hum(8))
+    scores = mimii.score(tmp_path / "night", report).clips
+    assert [scores.machine[0], *scores.status] == ["m1", "ok", NO_MODEL]
 
 
 def test_recordings_may_be_in_lists(tmp_path):
