@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mimii
 from jobs import score
@@ -20,11 +21,13 @@ from jobs.options import (
     add_cluster_options,
     add_storage_options,
     count,
+    is_number,
     location,
     open_output,
     output_access,
     scheduler_of,
     source_access,
+    split_words,
 )
 from jobs.process import INTERRUPTED
 from jobs.version import add_version
@@ -87,7 +90,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default=[detection.DEFAULT_KIND],
         help="one kind of detector or several, to be compared; the first one gives the verdicts. A clip is scored by "
-        "its distance from normal clips, or from what is known of their rows. "
+        "its distance from normal clips, or, by the last four, by how well its rows fit those of normal clips. "
         + "; ".join(f"{name}: {kind.summary}" for name, kind in detection.KINDS.items())
         + f". Default: {detection.DEFAULT_KIND}",
     )
@@ -131,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    options.model, more = _split(options.model, lambda name: name in detection.KINDS)
-    options.threshold, others = _split(options.threshold, _is_of_rule)
+    options.model, more = split_words(options.model, lambda word: word in detection.KINDS or not _may_be_table(word))
+    options.threshold, others = split_words(options.threshold, is_number)
     options.places += [*more, *others]
     if options.score_only:
         return _score(options, parser)
@@ -143,18 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command("detect", options, _detect)
 
 
-def _split(words: Sequence[str], is_value: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """Split the words behind an option into its values and the table that may follow; the first is always a value."""
-    n_values = 1 + next((index for index, word in enumerate(words[1:]) if not is_value(word)), len(words[1:]))
-    return list(words[:n_values]), list(words[n_values:])
-
-
-def _is_of_rule(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+def _may_be_table(word: str) -> bool:
+    return "/" in word or os.path.exists(word)
 
 
 def _detect(options: argparse.Namespace) -> int:
@@ -289,9 +282,10 @@ def _score(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not options.places:
         parser.error("--score-only: name the recordings, such as a folder")
     print("detect: --score-only is python -m jobs.score MODELS SOURCE ... now, which can do more", file=sys.stderr)
-    known = score.make_parser().parse_args([options.score_only, *options.places])
-    for name in vars(known).keys() & vars(options).keys() - {"models", "sources", "threshold"}:
+    known = score.make_parser().parse_args([])
+    for name in vars(known).keys() & vars(options).keys():
         setattr(known, name, getattr(options, name))
+    known.models, known.sources = options.score_only, options.places
     return score.run(known)
 
 

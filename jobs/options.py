@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
@@ -23,6 +23,21 @@ def count(text: str) -> int:
         msg = f"must be a whole number of at least 1, not {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def split_words(words: Sequence[str], is_value: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Split the words behind an option into its values and the places that follow; the first is always a value."""
+    n_values = 1 + next((index for index, word in enumerate(words[1:]) if not is_value(word)), len(words[1:]))
+    return list(words[:n_values]), list(words[n_values:])
+
+
+def is_number(text: str) -> bool:
+    """Say whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def location(text: str) -> str:

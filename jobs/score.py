@@ -12,6 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import mimii
@@ -22,16 +23,19 @@ from jobs.options import (
     add_meaning_options,
     add_segment_options,
     add_storage_options,
+    is_number,
     location,
     output_access,
     scheduler_of,
     source_access,
+    split_words,
 )
 from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from mimii import detection
 
 _MOST_ALARMS = 20
+_SHORT = "no score of {:,} clips: much shorter than those that were learned from"
 _EPILOG = f"""
 exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
 {ALARM} an alarm; {INTERRUPTED} interrupted.
@@ -47,24 +51,20 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.score",
+        usage="%(prog)s MODELS SOURCE ... [option ...]",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "models",
-        type=location,
-        metavar="MODELS",
-        help="an --output of jobs.detect, or one model of it, an .npz file: then of all recordings",
-    )
-    group = parser.add_argument_group("recordings")
-    group.add_argument(
-        "sources",
+        "places",
         nargs="*",
         type=location,
-        metavar="SOURCE",
-        help="folders, archives and recordings, or s3://bucket/prefix",
+        metavar="MODELS|SOURCE",
+        help="first an --output of jobs.detect, or one .npz file of it, which then scores all recordings; then "
+        "folders, archives and recordings, or s3://bucket/prefix",
     )
+    group = parser.add_argument_group("recordings")
     add_meaning_options(group)
     add_segment_options(group, "as in the table")
     _add_output_options(parser)
@@ -99,8 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    if not options.sources and not options.list:
-        parser.error("name the recordings: a folder, an archive, a recording, or --list FILE.csv")
+    options.threshold, more = split_words(options.threshold, is_number)
+    options.models, *options.sources = [*options.places, *more] or [""]
+    if not options.models or (not options.sources and not options.list):
+        parser.error("name the models, and the recordings: a folder, an archive, a recording, or --list FILE.csv")
     if (options.update or options.overwrite) and not options.output:
         parser.error("--update and --overwrite are for an --output")
     if options.update and options.overwrite:
@@ -141,7 +143,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def _print_report(options: argparse.Namespace, report: mimii.ScoreReport) -> None:
     """Print lines of JSON, a summary of what was written, alarms alone, or the scores as CSV."""
-    alarms = [_describe_alarm(line) for line in report.lines if line["alarm"]]
+    alarms = [_describe_alarm(line, report) for line in report.lines if line["alarm"]]
     if options.json:
         sys.stdout.writelines(f"{json.dumps(one)}\n" for one in _as_json(report))
     elif options.quiet:
@@ -156,7 +158,7 @@ def _conclude(report: mimii.ScoreReport) -> int:
     from jobs.report import describe_bad
     from jobs.words import numbered
 
-    bad = {line["path"]: line["status"] for line in report.lines if line["status"] != "ok"}
+    bad = {_name(line, report): line["status"] for line in report.lines if line["status"] != "ok"}
     if bad:
         print("\n".join(describe_bad(bad)), file=sys.stderr)
         fail("score", BAD_CLIPS, f"{len(bad):,} of {numbered(len(report.lines), 'clip')} could not be scored")
@@ -187,21 +189,29 @@ def _more(alarms: Sequence[str]) -> list[str]:
 def _describe_trust(report: mimii.ScoreReport) -> list[str]:
     few = {line["machine"]: line["n_normal"] for line in report.lines if line["status"] == "ok"}
     named = [f"{machine} ({n})" for machine, n in few.items() if n < detection.LEAST_CLIPS]
+    n_short = sum(line["status"] == "ok" and math.isnan(line["score"]) for line in report.lines)
+    short = [_SHORT.format(n_short)] if n_short else []
     what = "not to be trusted, as their thresholds come from too few normal clips"
-    return [f"{what}: {', '.join(named)}"] if named else []
+    return [*short, *([f"{what}: {', '.join(named)}"] if named else [])]
 
 
-def _describe_alarm(line: dict[str, Any]) -> str:
+def _describe_alarm(line: dict[str, Any], report: mimii.ScoreReport) -> str:
     """Say which machine, when, and how surely."""
-    part = f" channel {line['channel']}" if line["channel"] else ""
-    start = f" from {line['start_s']:g} s" if line["start_s"] else ""
-    above = f", higher than {_share(line['rank'], line['n_normal'])}" if line["n_normal"] else ""
-    threshold = f" (threshold {line['threshold']:.3g})" if math.isfinite(line["threshold"]) else " (no threshold)"
-    events = f", {line['n_events']} event{'' if line['n_events'] == 1 else 's'}" if line["n_events"] else ""
-    return (
-        f"ALARM {line['machine']}  {line['path']}{part}{start}: score {line['score']:.3g}{threshold}{above}{events}; "
-        f"{_describe_peak(line)}"
-    )
+    said = []
+    if line["verdict"] == detection.ABNORMAL_VERDICT:
+        above = f", higher than {_share(line['rank'], line['n_normal'])}" if line["n_normal"] else ""
+        said.append(f"score {line['score']:.3g} (threshold {line['threshold']:.3g}){above}")
+    if line["n_events"]:
+        events = f"{line['n_events']} event{'' if line['n_events'] == 1 else 's'}"
+        said.append(f"{events}, peak {line['peak']:.3g} (threshold for moments {line['peak_threshold']:.3g})")
+    return f"ALARM {line['machine']}  {_name(line, report)}: {', '.join(said)}; {_describe_peak(line)}"
+
+
+def _name(line: dict[str, Any], report: mimii.ScoreReport) -> str:
+    """Return the path of a clip, and which part of the recording it is, where others are clips, too."""
+    is_one_of_several = any(other["channel"] > 0 for other in report.lines) and line["channel"] >= 0
+    channel = f" channel {line['channel']}" if is_one_of_several else ""
+    return f"{line['path']}{channel}{' from {:g} s'.format(line['start_s']) if line['start_s'] else ''}"
 
 
 def _share(rank: float, n_normal: int) -> str:
@@ -225,16 +235,19 @@ def _as_json(report: mimii.ScoreReport) -> list[dict[str, Any]]:
 
 
 def _within(line: dict[str, Any], events: dict[tuple[str, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the events of a clip that begin in it."""
+    """Return the events of a recording that are in a clip of it, or in part."""
     stop_s = line["start_s"] + (math.inf if math.isnan(line["duration_s"]) else line["duration_s"])
     of_recording = events.get((line["path"], line["channel"]), [])
-    return [_nulls(event) for event in of_recording if line["start_s"] <= event["start_s"] < stop_s]
+    return [_nulls(one) for one in of_recording if line["start_s"] < one["stop_s"] and one["start_s"] < stop_s]
 
 
 def _nulls(values: dict[str, Any]) -> dict[str, Any]:
-    return {
+    plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
+    if plain.get("recorded_at") is not None:
+        plain["recorded_at"] = datetime.fromtimestamp(values["recorded_at"], UTC).isoformat()
+    return plain
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from .score_new import score as score
 from .scoring import read_model as read_model
 from .study import Outcome as Outcome
 from .study import Scores as Scores
+from .thresholds import ABNORMAL_VERDICT as ABNORMAL_VERDICT
 from .thresholds import LEAST_CLIPS as LEAST_CLIPS
 from .training import LearningError as LearningError
 from .training import Training as Training

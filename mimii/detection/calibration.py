@@ -1,5 +1,6 @@
 """Learn a detector, and score normal clips by detectors that have not learned from them, for the thresholds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,7 @@ ENOUGH_CLIPS = 20
 """Below, each training clip is left out once: with a tenth left out at a time, that would be one clip, or two."""
 
 ENOUGH_FOR_NETWORK = 40
-"""From so many clips on, a network is trained once: a quarter of them, held back, is enough for a threshold."""
+"""From so many clips on, a network is trained once: a tenth of the clips, at least 10, are for the threshold."""
 
 _PARTS, _PARTS_OF_NETWORK = 10, 5
 _HELD_BACK = 0.1
@@ -62,7 +63,7 @@ def calibrate(kind: str, examples: Examples, machine: Machine, training: Trainin
     parts, is_held_back = choose_parts(kind, machine.recordings, every_clip=machine.is_assumed)
     arrays, scores, moments = {}, dict[int, float](), list[np.ndarray]()
     for part in parts:
-        rest = examples.select(sorted({*range(len(examples.places))} - {*part}))
+        rest = examples.select(_rest(examples, part))
         arrays = fit(kind, rest, training)
         detector = Detector(kind, arrays)
         for place in part:
@@ -80,10 +81,20 @@ def calibrate(kind: str, examples: Examples, machine: Machine, training: Trainin
     return Calibration(Detector(kind, arrays, *thresholds, tuple(sorted(values))), tuple(normal), values)
 
 
+def _rest(examples: Examples, part: Sequence[int]) -> list[int]:
+    """Return the clips that a detector learns from for a part: not its clips, nor segments that overlap with them."""
+    spec, others = examples.pooling.spec, {*range(len(examples.places))} - {*part}
+    beside = math.ceil(spec.segment / (spec.segment - spec.overlap)) - 1 if spec.segment else 0
+    if beside and len({*examples.recordings}) == 1:
+        near = {clip + step for clip in part for step in range(-beside, beside + 1)}
+        others = others - near or others
+    return sorted(others)
+
+
 def choose_parts(kind: str, recordings: Sequence[int], *, every_clip: bool = False) -> tuple[list[list[int]], bool]:
     """Return the parts of the training clips that are left out in turn, and whether there is but one, held back.
 
-    Of clips that are all of one recording, neighbours are in the same part. With `every_clip`, none is only held back:
+    Clips of one recording are in the same part, unless all are. With `every_clip`, none is only held back:
     each has to be scored.
     """
     groups = np.unique(recordings, return_inverse=True)[1]

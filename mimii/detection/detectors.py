@@ -19,7 +19,7 @@ from mimii.detection.examples import Examples, Rows, scale_of_rows
 from mimii.detection.kinds import KINDS, load_kind
 from mimii.detection.pooling import ClipFeatures, Pooling, levelled, window_frames, window_starts, window_statistics
 from mimii.detection.training import Training
-from mimii.features import FeatureSpec, FloatArray, stack_frames
+from mimii.features import FeatureSpec, FloatArray, mel_statistics, stack_frames
 from mimii.recordings import PLAIN, Meaning
 
 _ROWS_AT_ONCE = 4096
@@ -100,11 +100,19 @@ def fit(kind: str, examples: Examples, training: Training) -> dict[str, FloatArr
 
 
 def score(clip: ClipFeatures, detector: Detector, pooling: Pooling) -> float:
-    """Score a clip: higher is less normal. Of a detector of rows, the mean over the rows; with domains, the least."""
+    """Score a clip: higher is less normal. Of a detector of rows, the mean over the rows; with domains, the least.
+
+    Of a long clip, the median of its pieces' scores; NaN for a clip that is too short to be compared.
+    """
+    if clip.is_short:
+        return math.nan
+    if len(clip.pieces) > 1:
+        pieces = (ClipFeatures(mel_statistics(piece), (piece,)) for piece in clip.pieces)
+        return float(np.median([score(piece, detector, pooling) for piece in pieces]))
     if not KINDS[detector.kind].reads_rows:
         return float(load_kind(detector.kind).score(clip.statistics, detector.arrays))
-    scores = np.concatenate([_score_rows(piece, detector, pooling.spec) for piece in clip.pieces], axis=1)
-    return float(scores.mean(axis=1).min())
+    [frames] = clip.pieces
+    return float(_score_rows(frames, detector, pooling.spec).mean(axis=1).min())
 
 
 def score_windows(clip: ClipFeatures, detector: Detector, pooling: Pooling) -> NDArray[np.float64]:
@@ -145,6 +153,7 @@ def to_bytes(model: Model) -> bytes:
         "machine": model.machine,
         "spec": model.spec.as_dict(),
         "most_frames": model.pooling.most_frames,
+        "least_frames": model.pooling.least_frames,
         "level": model.pooling.level,
         **model.meaning._asdict(),
         "detectors": [
@@ -158,7 +167,8 @@ def to_bytes(model: Model) -> bytes:
         for name, array in {**one.arrays, "normal_scores": np.array(one.normal_scores, float)}.items()
     }
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **{_ABOUT: np.array(json.dumps(about)), **arrays})
+    members: dict[str, Any] = {_ABOUT: np.array(json.dumps(about)), **arrays}
+    np.savez(file, **members)
     return file.getvalue()
 
 
@@ -178,7 +188,9 @@ def _read(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model
         raise ValueError(about["format"])
     return Model(
         machine=str(about["machine"]),
-        pooling=Pooling(FeatureSpec(**about["spec"]), int(about["most_frames"]), float(about["level"])),
+        pooling=Pooling(
+            FeatureSpec(**about["spec"]), int(about["most_frames"]), float(about["level"]), int(about["least_frames"])
+        ),
         detectors=tuple(_read_detector(one, arrays) for one in about["detectors"]),
         meaning=Meaning(str(about["layout"]), str(about["assume"])),
     )

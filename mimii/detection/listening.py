@@ -12,7 +12,7 @@ from mimii.storage import Access, AudioError, StorageError, archive_of, open_par
 SECONDS = 4.0
 """Seconds of sound around a moment, at most."""
 
-_BITS = 12  # noise 74 dB below the loudest sample is not heard in the noise of a machine, and files are a third smaller
+_BITS = 12  # noise 74 dB below the loudest sample is masked by the machine, and files are a third smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Sound:
 
 
 class Excerpt(NamedTuple):
-    """What is to be heard: which part of which recording a clip is, and around which second of the clip."""
+    """What to play: which part of which recording a clip is, and around which second of the clip."""
 
     path: str
     part: Part
@@ -52,7 +52,7 @@ class _Samples(NamedTuple):
 
 @dataclass(slots=True)
 class Listener:
-    """Reads sounds; each archive is looked through once, for all recordings of it that are to be heard.
+    """Reads sounds; each archive is looked through once, for all recordings of it that are to be played.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Listener:
     _found: dict[str, Clip] = field(default_factory=dict)
 
     def read(self, excerpts: Iterable[Excerpt]) -> list[Sound]:
-        """Read some seconds of clips, all with one gain: which one is louder can be heard."""
+        """Read some seconds of clips, all with one gain: the louder one stays louder."""
         read = [self._read(excerpt) for excerpt in excerpts]
         peak = max((float(abs(one.samples).max(initial=0)) for one in read if not isinstance(one, str)), default=0.0)
         return [Sound(b"", one) if isinstance(one, str) else _encode(one, peak) for one in read]
@@ -104,7 +104,7 @@ def read_sounds(excerpts: Sequence[Excerpt], access: Access) -> list[Sound]:
 
 
 def _cut(excerpt: Excerpt, n_samples: int, sample_rate: int) -> tuple[int, Segment]:
-    """Return the first sample of a clip in its recording, and the samples that are to be heard."""
+    """Return the first sample of a clip in its recording, and the samples to be played."""
     part = excerpt.part
     begin = 0 if math.isnan(part.start_s) else int(part.start_s * sample_rate)
     count = max(0, n_samples - begin) if math.isnan(part.duration_s) else int(part.duration_s * sample_rate)

@@ -1,5 +1,6 @@
 """The clips of a table by machine: which are learned from, and which are scored."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,14 +74,14 @@ def find_machines(columns: Columns) -> list[Machine]:
 
 
 def _with_own_names(machines: list[Machine]) -> list[Machine]:
-    """Return machines, those of one name numbered, such as of type fan without an id, and of id fan without a type."""
-    counts = Counter[str]()
-    named = []
-    for machine in machines:
-        counts[machine.name] += 1
-        number = counts[machine.name]
-        named.append(machine if number == 1 else replace(machine, name=f"{machine.name}-{number}"))
-    return named
+    """Return machines with a hash behind names that several have, as type fan without id and id fan without type."""
+    counts = Counter(machine.name for machine in machines)
+    return [replace(one, name=f"{one.name}-{_hash(one)}") if counts[one.name] > 1 else one for one in machines]
+
+
+def _hash(machine: Machine) -> str:
+    who = (machine.machine_type, machine.machine_id, str(machine.snr_db), machine.channel)
+    return hashlib.sha256(repr(who).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def channel_suffix(channel: int, spec: FeatureSpec) -> str:

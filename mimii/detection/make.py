@@ -2,10 +2,13 @@
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mimii.detection.documents import OFFICIAL
 from mimii.detection.machines import Machine, find_machines
@@ -20,6 +23,7 @@ from mimii.detection.published import YEARS
 from mimii.detection.results import CLIP_COLUMNS, Results, describe_clips, describe_machines
 from mimii.detection.store import FindingsOutput, digest_machine
 from mimii.detection.study import Outcome, Study
+from mimii.detection.thresholds import LEAST_CLIPS
 from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
 from mimii.features import ALL
@@ -34,6 +38,12 @@ _DEAF = (
     "%s: its features do not say how loud a clip is (scale %s), so a machine that is only louder or quieter than usual "
     "counts as normal. Features of --preset mimii-baseline or dcase do"
 )
+_ODD = 25.0
+_ODD_CLIPS = (
+    "%s: %d of %d clips taken for normal are unlike the others, such as %s: if they are not normal, leave them out, "
+    "since they make the threshold too high"
+)
+_NAMELESS = "%d clips of which no machine is known are taken for one machine; --layout or --list says which they are of"
 _MANY = "{:,} machines have no normal clip to learn from and are"
 _log = logging.getLogger(__name__)
 
@@ -139,10 +149,12 @@ def detect(  # noqa: PLR0913  each is a choice that users have
         _log.warning(_DEAF, table, columns.spec.scale)
     study = _study(columns, objects, open_objects(output, output_access or access), training)
     digests = _digest_machines(machines, study, columns)
-    study = replace(study, fingerprint=hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16])
+    study = replace(study, fingerprint=_digest_all(digests, columns))
     findings = FindingsOutput(study, tuple(machines), columns, digests, table, access)
     done = run(findings, client, overwrite=overwrite, progress=progress)
-    return Report(output, findings.results(done.records), columns, done)
+    results = findings.results(done.records)
+    _warn_of_odd_clips(results, columns)
+    return Report(output, results, columns, done)
 
 
 def write_official(report: Report, year: str, access: Access = DEFAULT_ACCESS) -> Official:
@@ -202,6 +214,8 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
         _log.warning("%s skipped: %s", are, ", ".join(without))
     if assumed := [machine.name for machine in machines if machine.is_assumed]:
         _log.warning("no clip has a label, and all are taken for normal: %s", _name_some(assumed))
+    if nameless := sum(machine.n_clips for machine in machines if not (machine.machine_type or machine.machine_id)):
+        _log.warning(_NAMELESS, nameless)
     if learnable := [machine for machine in machines if machine.train]:
         return learnable
     msg = (
@@ -215,11 +229,29 @@ def _name_some(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names):,} machines, such as {names[0]}"
 
 
+def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
+    """Warn of training clips that are far from all others of their machine: they make its threshold too high."""
+    for machine, outcome in results:
+        scores = np.array(outcome.scores.normal)
+        median = np.median(scores) if len(scores) else math.nan
+        spread = np.median(np.abs(scores - median)) if len(scores) else math.nan
+        odd = np.flatnonzero(scores > median + _ODD * spread)
+        if len(odd) and len(scores) >= LEAST_CLIPS and spread > 0:
+            worst = outcome.scores.normal_clips[int(odd[np.argmax(scores[odd])])]
+            _log.warning(_ODD_CLIPS, machine.name, len(odd), len(scores), columns.path[worst])
+
+
 def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:
     """Digest what decides what comes of each machine: where none of it has changed, it is not learned again."""
     origins = read_origins(study.table, columns.parts)
     content = "" if origins.version.any() else digest_written(study.table, RECORDS)  # as earlier versions made tables
     return tuple(digest_machine(machine, study, origins.version, content) for machine in machines)
+
+
+def _digest_all(digests: Sequence[str], columns: Columns) -> str:
+    """Digest what all documents are made of: the machines, and what is said of clips besides."""
+    shown = (columns.recorded_at.tobytes(), columns.number.tobytes(), columns.label.tobytes())
+    return hashlib.sha256(b" ".join([*(one.encode() for one in digests), *shown])).hexdigest()[:16]
 
 
 def _study(columns: Columns, table: Objects, output: Objects, training: Training) -> Study:

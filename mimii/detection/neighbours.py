@@ -15,6 +15,7 @@ Segments of one recording are near each other, so that their number says nothing
 """
 
 _FLOOR_DB = 0.3
+_MOST_KNOWN = 8192
 _NEAREST = 4
 _LEAST_DENSITY = 0.1
 _AT_ONCE = 256
@@ -26,9 +27,11 @@ def fit(examples: Examples) -> dict[str, FloatArray]:
 
     ``known[k] = x[k] / scale`` with ``scale = std(x over clips) + 0.3 dB`` for each of the 3 * n_mels statistics x;
     ``density[k]`` is the mean distance of clip k to its 4 nearest ones of the same domain, divided by the median of all
-    clips; for clips of fewer than 128 recordings, 1. So the unit of scores is the same below and above: a threshold may
-    be of both.
+    clips; for clips of fewer than 128 recordings, 1. Scores with and without density have one unit, so
+    that a threshold may be made of both. Of more than 8,192 clips, so many are taken, spread evenly.
     """
+    if len(examples.places) > _MOST_KNOWN:  # scoring takes as long as there are many
+        examples = examples.select(np.linspace(0, len(examples.places) - 1, _MOST_KNOWN).round().astype(int).tolist())
     scaled = scale_clips(examples.statistics)
     known, domains = scaled["known"], np.unique(np.array(examples.domains), return_inverse=True)[1]
     density = np.ones(len(known), np.float32)

@@ -26,11 +26,13 @@ from mimii.detection.thresholds import (
 )
 from mimii.detection.training import LearningError
 from mimii.engine import (
+    HERE,
     SILENT,
     Pipeline,
     Progress,
     Scheduler,
     StoreError,
+    Where,
     Work,
     clips_to_partitions,
     digest_version,
@@ -83,13 +85,16 @@ class Models:
     keys : dict of str to str
         The key of the model of each machine, by its name.
     first : Model
-        One of them: all were learned from features of one kind.
+        One of them: all were learned from features of one kind, by the same detectors.
+    is_one : bool
+        Whether it is a single model, named to score whatever comes.
 
     """
 
     root: Objects
     keys: dict[str, str]
     first: Model
+    is_one: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class ScoreReport:
         return pd.DataFrame(list(self.event_lines), columns=list(EVENT_COLUMNS))
 
 
-_OF_KIND = ("score", "threshold", "rank", "verdict", "peak", "peak_s")
+_OF_KIND = ("score", "threshold", "rank", "verdict", "peak", "peak_threshold", "peak_s")
 CLIP_COLUMNS = (
     *("path", "channel", "start_s", "duration_s", "recorded_at", "machine", *_OF_KIND),
     *("peak_hz", "peak_db", "n_events", "n_normal", "alarm", "status", "version"),
@@ -210,9 +215,10 @@ def score_found(clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: S
     catalogue = make_catalogue(clips, no_split(clips), spec, resample=True)
     chosen = [choose_model(clip, models, spec) for clip in catalogue.clips]
     problems = [bad or ("" if key else NO_MODEL) for key, bad in zip(chosen, catalogue.problems, strict=True)]
-    tasks = list(_tasks(models.root, how.read_options, catalogue, chosen, problems))
+    tasks = list(_tasks(models, how.read_options, catalogue, chosen, problems))
+    is_local = isinstance(how.client, Where) and how.client.scheduler in HERE
     work = Work(tasks.__getitem__, _SCORE, catalogue.is_remote, lambda task: len(tasks[task].inputs), _bad_clips)
-    where = None if len(tasks) <= 1 else how.client  # one task takes no longer here, and workers take time to start
+    where = None if len(tasks) <= 1 and is_local else how.client  # one task is done before workers are there
     found = {one.clip: one for _, scores in do_tasks(work, range(len(tasks)), where, how.progress) for one in scores}
     scores = [found.get(index, ClipScore(index, problem=problem)) for index, problem in enumerate(problems)]
     names = [PurePosixPath(key).stem for key in chosen]
@@ -224,7 +230,7 @@ def score_found(clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: S
 
 
 def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
-    """Look which models there are: one, or all of an output of `detect`; StoreError where there is none."""
+    """List the models at a place: one, or all of an output of `detect`; StoreError where there is none."""
     folder, _, name = place.rpartition("/")
     is_one = name.endswith(_MODEL)
     root = open_objects((folder or ".") if is_one else place, access)
@@ -233,25 +239,32 @@ def read_models(place: str, access: Access = DEFAULT_ACCESS) -> Models:
     if not keys:
         msg = f"{place}: no model there; name an .npz file, or an --output of jobs.detect"
         raise StoreError(msg)
-    try:
-        first = read_model(near, keys[0])
-    except (DetectorError, FileNotFoundError) as error:
-        raise StoreError(str(error)) from error
-    return Models(root, {PurePosixPath(key).stem: key for key in keys}, first)
+    first = _read_first(near, keys)
+    return Models(root, {PurePosixPath(key).stem: key for key in keys}, first, is_one)
+
+
+def _read_first(models: Objects, keys: Sequence[str]) -> Model:
+    """Read the first model that is not damaged; StoreError where all are."""
+    for key in keys:
+        try:
+            return read_model(models, key)
+        except (DetectorError, FileNotFoundError) as error:
+            problem = error
+    raise StoreError(str(problem)) from problem
 
 
 def choose_model(clip: Clip, models: Models, spec: FeatureSpec) -> str:
-    """Return the key of the only model, or of that of the clip's machine; empty where there is none.
+    """Return the key of a single model, or of that of the clip's machine; empty where there is none.
 
     The machine is that of the clip, with its SNR or, where the clip has none and only one model is of the machine,
     without. Where the clip's is unknown, it is the one that folders above are named after, else the one without a name.
     Where each channel has a model, it is that of its own.
     """
     who, channel = clip.identity, channel_suffix(clip.channel, spec)
-    if len(models.keys) == 1:
-        return next(iter(models.keys.values()))
-    keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
     is_known = bool(who.machine_id) and not models.first.meaning.assume  # else its id may be that of a day's folder
+    keys = {name: key for name, key in models.keys.items() if name.endswith(channel)}
+    if len(models.keys) == 1 and (models.is_one or not is_known):
+        return next(iter(keys.values()), "")
     candidates = [who] if is_known else [who, *_by_folders(clip.path)]
     found = (keys.get(machine_name(one) + channel) or _only_snr(one, keys) for one in candidates)
     return next(filter(None, found), "" if machine_name(who) else keys.get(f"{NAMELESS}{channel}", ""))
@@ -273,13 +286,14 @@ def _by_folders(path: str) -> Iterator[Identity]:
 
 
 def _tasks(
-    models: Objects, read_options: ReadOptions, catalogue: Catalogue, chosen: Sequence[str], problems: Sequence[str]
+    models: Models, read_options: ReadOptions, catalogue: Catalogue, chosen: Sequence[str], problems: Sequence[str]
 ) -> Iterator[ScoreTask]:
     """Yield tasks of some clips each, and of some minutes: so that progress shows."""
     good = [clip for clip, problem in enumerate(problems) if not problem]
+    kinds = tuple(one.kind for one in models.first.detectors)
     for batch in _batches(good, [clip.duration_s for clip in catalogue.clips]):
         inputs, keys = tuple(map(catalogue.input, batch)), tuple(chosen[clip] for clip in batch)
-        yield ScoreTask(models, read_options, catalogue.spec, inputs, keys)
+        yield ScoreTask(models.root, read_options, catalogue.spec, inputs, keys, kinds)
 
 
 def _batches(clips: Sequence[int], durations: Sequence[float]) -> Iterator[list[int]]:
@@ -340,14 +354,15 @@ def _describe_detector(one: DetectorScore | None, start_s: float, rule: Rule | N
     values["verdict"] = ""
     if one:
         threshold = choose_threshold(rule, one.normal_scores) if rule else one.threshold
-        values["score"], values["threshold"], values["rank"] = one.score, threshold, rank(one.score, one.normal_scores)
+        values["score"], values["threshold"] = one.score, threshold
+        values["rank"] = math.nan if math.isnan(one.score) else rank(one.score, one.normal_scores)
         values["verdict"] = verdict(one.score, threshold)
-        values["peak"], values["peak_s"] = one.peak, start_s + one.peak_s
+        values["peak"], values["peak_threshold"], values["peak_s"] = one.peak, one.peak_threshold, start_s + one.peak_s
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def _join_events(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield events in the order of time; those that go on in the next segment of a recording are one."""
+    """Yield events in the order of time; those that continue in the next segment of a recording are one."""
     last: dict[str, Any] = {}
     for line in sorted(lines, key=itemgetter(*_WHERE, "start_s")):
         is_same = bool(last) and all(last[name] == line[name] for name in _WHERE)

@@ -27,6 +27,7 @@ has no clips of one kind; here its values are NaN, and means leave them out and 
 import csv
 import io
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -177,10 +178,10 @@ def result_files(sections: Sequence[Section], year: str) -> dict[str, bytes]:
     for section in sections:
         for ending, clips in _files(section, year):
             scores = [(name, repr(score)) for name, score in clips]
-            files[f"anomaly_score_{section.machine_type}_{ending}.csv"] = _csv(scores)
+            files[f"anomaly_score_{_as_name(section.machine_type)}_{ending}.csv"] = _csv(scores)
             if year != "dcase2020":
                 decisions = [(name, int(score > section.threshold)) for name, score in clips]
-                files[f"decision_result_{section.machine_type}_{ending}.csv"] = _csv(decisions)
+                files[f"decision_result_{_as_name(section.machine_type)}_{ending}.csv"] = _csv(decisions)
     return files
 
 
@@ -297,11 +298,17 @@ def _files(section: Section, year: str) -> Iterator[tuple[str, list[tuple[str, f
     names = (path.rpartition("/")[2] for path in section.paths)
     clips = sorted(zip(names, section.scores, section.domains, strict=True), key=lambda clip: clip[0])
     if year != "dcase2021":
-        yield section.name if year == "dcase2020" else f"{section.name}_test", [clip[:2] for clip in clips]
+        name = _as_name(section.name)
+        yield name if year == "dcase2020" else f"{name}_test", [clip[:2] for clip in clips]
         return
     for domain in sorted(set(section.domains)):
         fold = f"{domain}_test" if domain else "test"
-        yield f"{section.name}_{fold}", [(name, score) for name, score, own in clips if own == domain]
+        yield f"{_as_name(section.name)}_{fold}", [(name, score) for name, score, own in clips if own == domain]
+
+
+def _as_name(text: str) -> str:
+    """Return a text as a part of the name of a file."""
+    return re.sub(r"[^\w.-]|^\.+", "_", text)
 
 
 def _section_row(line: Line, year: str) -> _Row:

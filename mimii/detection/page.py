@@ -61,7 +61,7 @@ class Line:
 
     @property
     def has_sound(self) -> bool:
-        """Whether its most alarming moment can be heard."""
+        """Whether its most alarming moment can be played."""
         return bool(self.cases) and bool(self.cases[0].alarming.sound.flac)
 
 

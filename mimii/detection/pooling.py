@@ -1,7 +1,7 @@
-"""A clip as detectors take it: the statistics of its mel bands, its frames, and the windows that time is told by.
+"""A clip as detectors take it: statistics of its mel bands, its frames, the windows that scores over time are of.
 
-A recording that is much longer than the clips that a model was learned from is cut into pieces of their length, since a
-maximum over an hour is another number than one over ten seconds: its statistics are the means of its pieces'.
+A maximum over an hour is another number than one over ten seconds. So a recording that is much longer than the clips
+that a model was learned from is cut into pieces of their length, and one that is much shorter has no score.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,20 @@ class Pooling:
     most_frames : int
         Of a training clip: a clip of more than 1.5 times as many is cut into pieces.
     level : float
-        dB, the mean of the training clips over all frames and bands.
+        dB, the mean of the means of the bands of the training clips.
+    least_frames : int
+        Of a training clip: of a clip with fewer than two thirds of them, there is no score.
 
     """
 
     spec: FeatureSpec
     most_frames: int
     level: float
+    least_frames: int = 0
+
+    def is_short(self, n_frames: int) -> bool:
+        """Say whether a clip is too short to be compared."""
+        return n_frames * _LONG < self.least_frames
 
     def is_long(self, n_frames: int) -> bool:
         """Say whether a clip is cut into pieces."""
@@ -52,11 +59,14 @@ class ClipFeatures:
         dB: mean, standard deviation and maximum of each mel band; of a long clip, the means of its pieces'.
     pieces : tuple of ndarray of float32, shape (n_frames, n_mels)
         dB; empty where no detector needs them.
+    is_short : bool
+        Whether it is too short to be compared.
 
     """
 
     statistics: FloatArray
     pieces: tuple[FloatArray, ...] = ()
+    is_short: bool = False
 
 
 def pool(decibel: FloatArray, pooling: Pooling) -> ClipFeatures:
@@ -64,7 +74,7 @@ def pool(decibel: FloatArray, pooling: Pooling) -> ClipFeatures:
     frames = stored_frames(decibel, pooling.spec)
     if pooling.is_long(len(frames)):
         return pool_pieces(frames, pooling)
-    return ClipFeatures(mel_statistics(decibel), (frames,))
+    return ClipFeatures(mel_statistics(decibel), (frames,), pooling.is_short(len(frames)))
 
 
 def pool_pieces(frames: FloatArray, pooling: Pooling) -> ClipFeatures:
@@ -97,7 +107,7 @@ def window_frames(spec: FeatureSpec) -> int:
 
 
 def window_starts(n_frames: int, spec: FeatureSpec) -> NDArray[np.intp]:
-    """Return the first frame of each window of a piece; the last window is from half as long to half as long again."""
+    """Return the first frame of each window of a piece; the last one is 0.5 to 1.5 windows long."""
     length = window_frames(spec)
     return np.arange(max(1, round(n_frames / length))) * length
 

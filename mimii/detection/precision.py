@@ -11,8 +11,8 @@ _LEAST_SHARE = 1e-6
 def precision_factor(values: NDArray[np.float64], *, assume_centered: bool = False) -> NDArray[np.float64]:
     """Return the factor F of the precision ``F @ F.T``, of Ledoit-Wolf's estimate of the covariance.
 
-    Less than three values, or many that are the same, say nothing of how others are spread, and the estimate is
-    singular: then all directions count alike. In none is the variance less than a millionth of their mean.
+    Fewer than three distinct samples say nothing of how others are spread, and the estimate is singular: then all
+    directions count alike. Every direction gets at least a millionth of the mean variance.
     """
     from sklearn.covariance import LedoitWolf
 

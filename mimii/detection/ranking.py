@@ -15,6 +15,7 @@ from mimii.table import Columns
 LATEST = 10
 """How many clips say how a machine is now."""
 
+_HIGHEST, _LEAST_HIGHEST = 0.1, 3
 _USUAL = Rule("sigma", 3.0)
 
 
@@ -49,13 +50,15 @@ class History:
         """Return the places of the clips that say how the machine is now, the highest score first.
 
         These are the last 10 by time. Where no time is known, the order of the table says nothing about age: then, the
-        10 highest scores of all clips but training clips; of training clips where there are no others.
+        highest tenth of the scores of all clips but training clips, and at least 3; of training clips where there are
+        no others. So a machine is alarming when one clip in twenty is, however many clips there are.
         """
         if self.is_timed:
-            chosen = np.flatnonzero(np.isfinite(self.times))[-LATEST:]
+            chosen, count = np.flatnonzero(np.isfinite(self.times))[-LATEST:], LATEST
         else:
             chosen = np.flatnonzero(~self.is_training | self.is_training.all())
-        highest: NDArray[np.intp] = chosen[np.argsort(-self.scores[chosen], kind="stable")][:LATEST]
+            count = max(_LEAST_HIGHEST, round(_HIGHEST * len(chosen)))
+        highest: NDArray[np.intp] = chosen[np.argsort(-self.scores[chosen], kind="stable")][:count]
         return highest
 
     def alarm_began(self, threshold: float) -> float:

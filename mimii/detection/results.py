@@ -25,8 +25,8 @@ Results = Sequence[tuple[Machine, Outcome]]
 
 
 def is_trusted(scores: Scores) -> bool:
-    """Say whether a threshold comes from enough normal clips."""
-    return len(scores.normal) >= LEAST_CLIPS
+    """Say whether there is a threshold, and it comes from enough normal clips."""
+    return len(scores.normal) >= LEAST_CLIPS and math.isfinite(scores.threshold)
 
 
 def untrusted(results: Results) -> list[str]:

@@ -22,10 +22,10 @@ from mimii.detection.new_recordings import (
     score_found,
     version_of,
 )
-from mimii.engine import StoreError, hold
+from mimii.engine import LEASE, LeaseHolder, StoreError, hold
 from mimii.features import FeatureSpec
 from mimii.recordings import Clip
-from mimii.storage import Objects, as_unicode
+from mimii.storage import Objects, absolute, as_unicode
 
 _MOST_CLIPS, _MOST_SECONDS = 5000, 50 * 3600.0
 
@@ -38,36 +38,45 @@ class ScoreLog:
     ----------
     objects : Objects
         Where they are.
+    lease : LeaseHolder
+        That of this run.
     lines, event_lines : tuple of dict
         What is there: a line for each clip, and for each event.
 
     """
 
     objects: Objects
+    lease: LeaseHolder
     lines: tuple[Mapping[str, Any], ...] = ()
     event_lines: tuple[Mapping[str, Any], ...] = ()
 
     def left(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips that have not been scored in their version; those without a model are tried again."""
-        done = {(line["path"], line["version"]) for line in self.lines if line["status"] != NO_MODEL}
-        return [clip for clip in clips if (as_unicode(clip.path), version_of(clip)) not in done]
+        done = {_key(line) for line in self.lines if line["status"] != NO_MODEL}
+        return [clip for clip in clips if (absolute(as_unicode(clip.path)), version_of(clip)) not in done]
+
+    def news(self, report: ScoreReport) -> ScoreReport:
+        """Return a report without recordings that had no model before, either."""
+        known = {_key(line) for line in self.lines}
+        lines = tuple(line for line in report.lines if line["status"] != NO_MODEL or _key(line) not in known)
+        return ScoreReport(lines, report.event_lines)
 
     def add(self, report: ScoreReport) -> "ScoreLog":
         """Write what was found, in place of what was there of the same recordings.
 
-        Recordings of which something could not be read, for which not they may be to blame, are left out: the next run
-        tries.
+        Recordings that the disk or the network kept from being read are left out; the next run tries them again.
         """
         retried = {report.lines[place]["path"] for place in report.retried}
         kept = [line for line in report.lines if line["path"] not in retried]
-        paths = {line["path"] for line in kept}
-        before = (line for line in self.event_lines if line["recording"] not in paths)
-        of_kept = (line for line in report.event_lines if line["recording"] in paths)
+        paths = {absolute(line["path"]) for line in kept}
+        before = (line for line in self.event_lines if absolute(line["recording"]) not in paths)
+        of_kept = (line for line in report.event_lines if absolute(line["recording"]) in paths)
         events = (*before, *of_kept)
-        lines = (*(line for line in self.lines if line["path"] not in paths), *kept)
+        lines = (*(line for line in self.lines if absolute(line["path"]) not in paths), *kept)
+        self.lease.check()
         self.objects.put(EVENTS, write_csv(events, EVENT_COLUMNS))
         self.objects.put(SCORES, write_csv(lines))
-        return ScoreLog(self.objects, lines, events)
+        return ScoreLog(self.objects, self.lease, lines, events)
 
 
 def score_into(log: ScoreLog, clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: Scoring) -> ScoreReport:
@@ -75,10 +84,21 @@ def score_into(log: ScoreLog, clips: Sequence[Clip], models: Models, spec: Featu
     lines, event_lines = list[dict[str, Any]](), list[dict[str, Any]]()
     for some in _some_at_a_time(log.left(clips)):
         report = score_found(some, models, spec, how)
-        log = log.add(report)
-        lines += report.lines
-        event_lines += report.event_lines
+        news, log = log.news(report), log.add(report)
+        lines += news.lines
+        event_lines += news.event_lines
     return ScoreReport(tuple(lines), tuple(event_lines))
+
+
+def score_anew(log: ScoreLog, clips: Sequence[Clip], models: Models, spec: FeatureSpec, how: Scoring) -> ScoreReport:
+    """Score all clips and write that in the end: until then, what was there stays."""
+    report = score_found(clips, models, spec, how)
+    log.add(report)
+    return report
+
+
+def _key(line: Mapping[str, Any]) -> tuple[str, str]:
+    return absolute(line["path"]), line["version"]
 
 
 def _some_at_a_time(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
@@ -102,25 +122,34 @@ def open_log(objects: Objects, *, update: bool = False, overwrite: bool = False)
     Raises StoreError where scores are there and are neither to be added to nor to be replaced, where something else is
     there, and where another run adds to them at the moment.
     """
-    names = objects.names()
+    _refuse(objects, may_have_scores=update or overwrite)
+    objects.check()
+    with hold(objects, uuid4().hex) as lease:
+        _refuse(objects, may_have_scores=update or overwrite)  # another run may have ended since
+        yield _read(objects, lease) if update else ScoreLog(objects, lease)
+
+
+def _refuse(objects: Objects, *, may_have_scores: bool) -> None:
+    """Raise StoreError where something else is there, or scores that are neither added to nor replaced."""
+    names = [name for name in objects.names() if not name.startswith((LEASE, "."))]
     if FINDINGS_HEAD.key in names:
         msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
         raise StoreError(msg)
-    if SCORES in names and not update and not overwrite:
+    if names and SCORES not in names and EVENTS not in names:
+        msg = f"{objects.root} holds something else ({names[0]}), which stays; choose another --output"
+        raise StoreError(msg)
+    if SCORES in names and not may_have_scores:
         msg = f"{objects.root} holds scores already; add to them with --update, or replace them with --overwrite"
         raise StoreError(msg)
-    objects.check()
-    with hold(objects, uuid4().hex):
-        yield _read(objects) if update else ScoreLog(objects)
 
 
-def _read(objects: Objects) -> ScoreLog:
+def _read(objects: Objects, lease: LeaseHolder) -> ScoreLog:
     needed = {SCORES: ("path", "version", "status"), EVENTS: EVENT_COLUMNS}
     found = {name: _read_csv(objects.get(name) or b"", columns) for name, columns in needed.items()}
     if damaged := [name for name, lines in found.items() if lines is None]:
         msg = f"{objects.root}/{damaged[0]}: damaged, or not of jobs.score; replace it with --overwrite"
         raise StoreError(msg)
-    return ScoreLog(objects, tuple(found[SCORES] or ()), tuple(found[EVENTS] or ()))
+    return ScoreLog(objects, lease, tuple(found[SCORES] or ()), tuple(found[EVENTS] or ()))
 
 
 def _read_csv(data: bytes, columns: Sequence[str]) -> list[dict[str, Any]] | None:

@@ -13,7 +13,7 @@ from mimii.detection.new_recordings import (
     score_found,
     segmented,
 )
-from mimii.detection.score_log import open_log, score_into
+from mimii.detection.score_log import open_log, score_anew, score_into
 from mimii.engine import SILENT, Progress, Scheduler
 from mimii.recordings import Clip, SourceError
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, open_objects
@@ -106,4 +106,5 @@ def score(  # noqa: PLR0913  each is a choice that users have
         return score_found(clips, found_models, spec, how)
     objects = open_objects(os.fspath(output), output_access or access)
     with open_log(objects, update=update, overwrite=overwrite) as log:
-        return score_into(log, clips, found_models, spec, how)
+        scoring = score_anew if overwrite else score_into
+        return scoring(log, clips, found_models, spec, how)

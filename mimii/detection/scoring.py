@@ -14,6 +14,7 @@ from mimii.features import ClipResult, Fault, FeatureSpec, FloatArray, Input, ba
 from mimii.storage import Objects, ReadOptions
 
 _OTHER_FEATURES = "its model was learned from other features than the first model here; name it alone"
+_OTHER_DETECTORS = "its model has other detectors than the first model here; name it alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class ScoreTask:
         The recordings.
     keys : tuple of str
         The key of the model for each of them.
+    kinds : tuple of str
+        The detectors of the models.
     faults : mapping of int to Fault
         Clips that are known not to be readable.
 
@@ -42,6 +45,7 @@ class ScoreTask:
     spec: FeatureSpec
     inputs: tuple[Input, ...]
     keys: tuple[str, ...]
+    kinds: tuple[str, ...]
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -61,6 +65,8 @@ class DetectorScore:
         Of the machine's normal clips.
     peak, peak_s : float
         The highest score over time, and when it was, in seconds from the start of the clip; NaN where there is none.
+    peak_threshold : float
+        Above it, a moment is an event.
 
     """
 
@@ -69,6 +75,7 @@ class DetectorScore:
     normal_scores: tuple[float, ...]
     peak: float
     peak_s: float
+    peak_threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +110,21 @@ class ClipScore:
 
 def score_clips(partition: Iterable[ClipResult]) -> list[list[ClipScore]]:
     """Return what was found of the clips of a partition."""
-    models, scores = dict[str, Model](), list[ClipScore]()
+    models, scores = dict[str, Model | str](), list[ClipScore]()
     for index, clip in enumerate(partition):
         task: ScoreTask = clip.task
         key = task.keys[index]
-        models[key] = models.get(key) or read_model(task.models, key)
-        scores.append(_score(clip, models[key], task.spec))
+        models[key] = models.get(key) or _model_or_problem(task.models, key)
+        scores.append(_score(clip, models[key], task))
     return [scores]
+
+
+def _model_or_problem(models: Objects, key: str) -> Model | str:
+    """Read a model; one that is damaged stops no other machine."""
+    try:
+        return read_model(models, key)
+    except (DetectorError, FileNotFoundError) as error:
+        return str(error)
 
 
 def read_model(models: Objects, key: str) -> Model:
@@ -125,12 +140,16 @@ def read_model(models: Objects, key: str) -> Model:
         raise DetectorError(msg) from error
 
 
-def _score(clip: ClipResult, model: Model, spec: FeatureSpec) -> ClipScore:
+def _score(clip: ClipResult, model: Model | str, task: ScoreTask) -> ClipScore:
     number = clip.input.clip
+    if isinstance(model, str):
+        return ClipScore(number, problem=model, unread=True)
     if clip.fault:
         return ClipScore(number, problem=clip.fault.problem, unread=clip.fault.unread)
-    if model.spec != spec.changed(segment=model.spec.segment, overlap=model.spec.overlap):
+    if model.spec != task.spec.changed(segment=model.spec.segment, overlap=model.spec.overlap):
         return ClipScore(number, problem=_OTHER_FEATURES)
+    if tuple(one.kind for one in model.detectors) != task.kinds:
+        return ClipScore(number, problem=_OTHER_DETECTORS)
     return score_spectrogram(clip.value, model, number)
 
 
@@ -145,6 +164,7 @@ def score_spectrogram(decibel: FloatArray, model: Model, clip: int = 0) -> ClipS
             one.normal_scores,
             moments[one.kind].peak,
             moments[one.kind].peak_s,
+            one.peak_threshold,
         )
         for one in model.detectors
     }

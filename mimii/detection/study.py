@@ -198,11 +198,10 @@ class MachineReader:
         self.machine, self.study = machine, study
         shard_bytes = 4 * study.shard_rows * study.spec.n_features
         self._read_shard = lru_cache(maxsize=max(2, _BYTES_KEPT // shard_bytes))(self._read)
-        most = max(span.n_rows for span in machine.train)
-        self.pooling = Pooling(study.spec, (most - 1) * study.spec.stride + study.spec.frames, 0.0)
         statistics = np.stack([self._statistics(span) for span in machine.train])
         level = float(statistics[:, 0].mean(dtype=np.float64))
-        self.pooling = Pooling(study.spec, self.pooling.most_frames, level)
+        lengths = [self._n_frames(span) for span in machine.train]
+        self.pooling = Pooling(study.spec, max(lengths), level, min(lengths))
         places, no_windows = tuple(range(len(machine.train))), (None,) * len(machine.train)
         windows = self._sample_windows(statistics) if samples_windows else no_windows
         self.examples = Examples(
@@ -223,10 +222,14 @@ class MachineReader:
 
     def clip(self, span: RowSpan, *, with_frames: bool) -> ClipFeatures:
         """Return a clip; one that is much longer than the training clips is cut into pieces."""
-        n_frames = (span.n_rows - 1) * self.study.spec.stride + self.study.spec.frames
+        n_frames = self._n_frames(span)
         if self.pooling.is_long(n_frames):
             return pool_pieces(self.frames(span), self.pooling)
-        return ClipFeatures(self._statistics(span), (self.frames(span),) if with_frames else ())
+        pieces = (self.frames(span),) if with_frames else ()
+        return ClipFeatures(self._statistics(span), pieces, self.pooling.is_short(n_frames))
+
+    def _n_frames(self, span: RowSpan) -> int:
+        return (span.n_rows - 1) * self.study.spec.stride + self.study.spec.frames
 
     def frames(self, span: RowSpan) -> FloatArray:
         """Read the spectrogram of a clip, in dB; frames that are in no row are as the one before."""
@@ -236,12 +239,9 @@ class MachineReader:
 
     def _statistics(self, span: RowSpan) -> FloatArray:
         study = self.study
-        try:
-            chunk = _read_statistics(cast("Hashable", study.table), span.clip // CLIPS_A_CHUNK, study.fingerprint)
-            of_clip: FloatArray = chunk[span.clip % CLIPS_A_CHUNK]
-        except KeyError:  # a table of an earlier version
-            return mel_statistics(self.frames(span))
-        return of_clip if np.isfinite(of_clip).all() else mel_statistics(self.frames(span))
+        chunk = _read_statistics(cast("Hashable", study.table), span.clip // CLIPS_A_CHUNK, study.fingerprint)
+        of_clip = None if chunk is None else chunk[span.clip % CLIPS_A_CHUNK]
+        return of_clip if of_clip is not None and np.isfinite(of_clip).all() else mel_statistics(self.frames(span))
 
     def _sample_windows(self, statistics: FloatArray) -> tuple[FloatArray | None, ...]:
         """Return the windows of some training clips that lie in few shards."""
@@ -282,12 +282,15 @@ class MachineReader:
 
 
 @lru_cache(maxsize=2)
-def _read_statistics(table: Hashable, chunk: int, _fingerprint: str) -> FloatArray:
-    """Read the statistics of a chunk of clips, once for all machines; a table that has changed has another fingerprint.
+def _read_statistics(table: Hashable, chunk: int, _fingerprint: str) -> FloatArray | None:
+    """Read the statistics of a chunk of clips, once for all machines; None for tables of earlier versions.
 
-    Raises KeyError for a table without.
+    A table that has changed has another fingerprint.
     """
-    return read_mel_statistics(cast("Objects", table), chunk)
+    try:
+        return read_mel_statistics(cast("Objects", table), chunk)
+    except KeyError:
+        return None
 
 
 def read_outcome(record: Record) -> Outcome | None:

@@ -50,8 +50,8 @@ def read_rule(text: str) -> Rule:
 def choose_threshold(rule: Rule, normal_scores: ArrayLike) -> float:
     """Return the threshold; infinite where there are too few scores for one.
 
-    ``sigma k``: a new normal clip scores higher as seldom as a normal distribution exceeds its mean by k standard
-    deviations. Mean and deviation are known from n scores alone, so that it is the prediction limit
+    ``sigma k``: if scores are normally distributed, a new normal clip exceeds it as rarely as mean + k standard
+    deviations. Mean and deviation are known from n scores alone, so it is the prediction limit
     ``mean + t * s * sqrt(1 + 1 / n)``, where t is the quantile of Student's distribution with n - 1 degrees of freedom:
     for 5 clips 7.3 deviations, for 20 clips 3.5, for 1,000 clips 3.0. ``quantile q``: the smallest score that at least
     ``q * (n + 1)`` scores do not exceed. ``gamma q``: the quantile of a gamma distribution fitted to the scores, as in
@@ -92,6 +92,8 @@ def _sigma(scores: NDArray[np.float64], deviations: float) -> float:
 
     n = len(scores)
     if n < _LEAST_FOR_SIGMA:
+        return math.inf
+    if not scores.std() > 0:  # the same recording many times, or silence
         return math.inf
     quantile = float(t.isf(norm.sf(deviations), n - 1))
     return float(scores.mean() + quantile * scores.std(ddof=1) * math.sqrt(1 + 1 / n))

@@ -77,7 +77,7 @@ def try_detectors(
     content = digest_written(objects, RECORDS)
     study = Study(objects, objects, columns.spec, columns.shard_rows, training, fingerprint=content)  # writes nothing
     for machine in machines:
-        reader = MachineReader(machine, study)
+        reader = MachineReader(machine, study, samples_windows=False)
         for kind, n_draws in draws.items():
             for draw in range(n_draws):
                 yield _try(kind, reader, draw, n_learn)

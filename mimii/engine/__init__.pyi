@@ -8,6 +8,7 @@ from .early import ONE_THREAD as ONE_THREAD
 from .early import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
 from .early import start_early as start_early
 from .lease import BusyError as BusyError
+from .lease import LeaseHolder as LeaseHolder
 from .lease import hold as hold
 from .outputs import LEASE as LEASE
 from .outputs import ChangedError as ChangedError

@@ -1,6 +1,7 @@
 """Calibration: no clip is scored by a detector that has learned from it; what is left out together, and how often."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,14 @@ def test_frames_are_read_only_where_they_are_needed():
 
     calibrate("neighbours", examples, machine_of(range(6)), TRAINING, read)
     assert asked == [(place, place in (0, 3)) for place in range(6)]
+
+
+@pytest.mark.parametrize(("overlap", "n_beside"), [(0.0, 0), (5.0, 1), (8.0, 4)])
+def test_segments_that_overlap_with_what_is_left_out_are_not_learned_from(overlap, n_beside):
+    examples = examples_of(spectrograms(30, n_frames=20))
+    spec = examples.pooling.spec.changed(segment=10.0, overlap=overlap)
+    one_recording = replace(examples, recordings=(0,) * 30, pooling=replace(examples.pooling, spec=spec))
+    learned_from = calibration._rest(one_recording, [10, 11])
+    assert learned_from == [*range(10 - n_beside), *range(12 + n_beside, 30)]
+    several = replace(one_recording, recordings=tuple(range(30)))
+    assert calibration._rest(several, [10, 11]) == [*range(10), *range(12, 30)]

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPRegressor
 
 from mimii.detection import KINDS, Detector, DetectorError, LearningError, Model, Training, autoencoder, neighbours
 from mimii.detection.detectors import fit, from_bytes, score, score_windows, to_bytes
-from mimii.detection.pooling import ClipFeatures, Pooling
+from mimii.detection.pooling import ClipFeatures, Pooling, pool
 from mimii.features.spec import PRESETS
 from mimii.recordings.find import Meaning
 from tests.helpers.detection import (
@@ -306,12 +306,21 @@ def test_a_clip_of_any_length_is_scored_by_all_of_its_rows(kind, n_frames):
         assert score_of(detector, decibel) == pytest.approx(np.average(means, weights=counts), rel=1e-5)
 
 
-def test_pieces_of_a_long_clip_count_by_their_rows():
-    detector, decibel = learn("knn", spectrograms(3)), spectrogram(500, 100)
-    pieces = (decibel[:30], decibel[30:])
+@pytest.mark.parametrize("kind", ["neighbours", "knn"])
+def test_the_score_of_a_long_clip_is_the_median_of_its_pieces(kind):
+    detector, decibel = learn(kind, spectrograms(3)), spectrogram(500, 100)
+    pieces = (decibel[:30], decibel[30:60], decibel[60:])
     scores = [score_of(detector, piece) for piece in pieces]
-    found = score(ClipFeatures(statistics_of(decibel), pieces), detector, POOLING)
-    assert found == pytest.approx(np.average(scores, weights=[28, 68]))
+    assert score(ClipFeatures(statistics_of(decibel), pieces), detector, POOLING) == np.median(scores)
+
+
+@pytest.mark.parametrize("kind", ["neighbours", "knn"])
+def test_a_clip_that_is_too_short_has_no_score(kind):
+    detector, decibel = learn(kind, spectrograms(3)), spectrogram(500, 100)
+    pooling = replace(POOLING, most_frames=200, least_frames=151)
+    assert math.isnan(score(pool(decibel, pooling), detector, pooling))
+    enough = replace(pooling, least_frames=150)
+    assert score(pool(decibel, enough), detector, enough) == score_of(detector, decibel)
 
 
 @pytest.mark.parametrize("kind", CLIP_KINDS)

@@ -123,10 +123,12 @@ def test_of_clips_that_are_all_drawn_once_the_auc_of_each_draw_is_that_of_scikit
 
     monkeypatch.setattr(np.random, "default_rng", lambda _seed: Known())
     monkeypatch.setattr("mimii.detection.evaluation._DRAWS", 40)
+    monkeypatch.setattr("mimii.detection.evaluation._DRAWS_AT_ONCE", 20)
     intervals = bootstrap(labels, scores)
     order = np.argsort(-scores[:30])
     wholes, parts = [], []
-    for normal, abnormal in zip(*drawn, strict=True):
+    assert [len(one) for one in drawn] == [20] * 4
+    for abnormal, normal in zip(np.concatenate(drawn[::2]), np.concatenate(drawn[1::2]), strict=True):
         clips = [*np.repeat(order, normal), *np.repeat(np.arange(30, 50), abnormal)]
         of_clips = [labels[clip] for clip in clips], scores[clips]
         wholes.append(roc_auc_score(*of_clips))

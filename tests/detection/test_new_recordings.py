@@ -121,7 +121,7 @@ def test_neither_their_order_nor_their_company_matters(report, raw, order):
 
 def test_a_line_says_what_is_known_of_a_clip(report, raw):
     frame = mimii.score(raw / "press7/abnormal", report).clips
-    of_kind = ["score", "threshold", "rank", "verdict", "peak", "peak_s"]
+    of_kind = ["score", "threshold", "rank", "verdict", "peak", "peak_threshold", "peak_s"]
     others = [f"{kind}_{name}" for kind in list(KINDS)[1:] for name in of_kind]
     before = ["path", "channel", "start_s", "duration_s", "recorded_at", "machine"]
     after = ["peak_hz", "peak_db", "n_events", "n_normal", "alarm", "status", "version"]
@@ -181,7 +181,7 @@ def test_models_may_be_a_report_its_output_or_one_file(report, raw):
 
 
 def test_more_clips_than_a_task_takes_are_scored_in_their_order(report, tmp_path):
-    paths = [write(tmp_path / f"press7/normal/{seed:03d}.wav", hum(seed, 2000)) for seed in range(200, 270)]
+    paths = [write(tmp_path / f"press7/normal/{seed:03d}.wav", hum(seed, 6000)) for seed in range(200, 270)]
     frame = mimii.score(tmp_path, report).clips
     assert frame.path.tolist() == list(map(str, paths))
     model = model_of(report, "press7")
@@ -272,7 +272,7 @@ MODEL = Model("one", None, ())
     ("names", "channel", "who", "path", "expected"),
     [
         (("fan-id_00-6dB",), 0, Identity(), "a.wav", "fan-id_00-6dB"),
-        (("fan-id_00-6dB",), 0, Identity("pump", "id_02", snr_db=0.0), "a.wav", "fan-id_00-6dB"),
+        (("fan-id_00-6dB",), 0, Identity("pump", "id_02", snr_db=0.0), "a.wav", ""),
         (("fan-id_00-6dB", "fan-id_00-min6dB"), 0, Identity("fan", "id_00", snr_db=-6.0), "", "fan-id_00-min6dB"),
         (("fan-id_00-6dB", "fan-id_00-min6dB"), 0, Identity("fan", "id_00", snr_db=0.0), "", ""),
         (("fan-id_00-6dB", "fan-id_00-min6dB"), 0, Identity("fan", "id_00"), "", ""),
@@ -504,10 +504,15 @@ def test_of_one_training_clip_scores_are_unknown_and_no_alarm(tmp_path):
     assert frame["rank"].isna().all()
 
 
-def test_a_damaged_model_is_an_error_that_names_it(report, raw, tmp_path):
+def test_a_damaged_model_is_named_and_stops_no_other_machine(report, raw, tmp_path):
     shutil.copytree(Path(report.output, "models"), tmp_path / "out/models")
     (tmp_path / "out/models/press8.npz").write_bytes(b"PK")
-    with pytest.raises((mimii.StoreError, mimii.WorkError, OSError, ValueError), match=r"press8"):
+    found = mimii.score(raw, tmp_path / "out")
+    status = dict(zip(found.clips.machine, found.clips.status, strict=True))
+    assert status["press7"] == "ok"
+    assert "press8.npz: not a model of jobs.detect" in status["press8"]
+    (tmp_path / "out/models/press7.npz").write_bytes(b"PK")
+    with pytest.raises(mimii.StoreError, match=r"not a model of jobs\.detect"):
         mimii.score(raw, tmp_path / "out")
 
 
@@ -536,3 +541,31 @@ def test_recordings_table_models_and_scores_may_be_on_s3(moto, use, report, raw)
     for line, values in scores_of(found).items():
         assert values == near[line[0].replace("s3://detect/raw", str(raw)), 0, 0.0]
     assert mimii.score("s3://detect/raw", far, output="s3://detect/scores", update=True).lines == ()
+
+
+def test_a_single_model_scores_whatever_comes_and_that_of_a_channel_its_channel_alone():
+    one = Models(None, {"press7-ch2": "press7-ch2.npz"}, MODEL, is_one=True)
+    spec = SHORT.changed(channel="all")
+    clips = [Clip("a.wav", Place("a.wav"), Identity("pump", "id_02"), channel=channel) for channel in range(4)]
+    assert [choose_model(clip, one, spec) for clip in clips] == ["", "", "press7-ch2.npz", ""]
+
+
+def test_a_model_of_other_detectors_is_not_applied(report, raw, tmp_path):
+    shutil.copytree(Path(report.output, "models"), tmp_path / "out/models")
+    model = model_of(report, "press8")
+    (tmp_path / "out/models/press8.npz").write_bytes(to_bytes(replace(model, detectors=model.detectors[:1])))
+    found = mimii.score(raw, tmp_path / "out").clips
+    assert set(found.status[found.machine == "press7"]) == {"ok"}
+    assert set(found.status[found.machine == "press8"]) == {
+        "its model has other detectors than the first model here; name it alone"
+    }
+
+
+def test_clips_much_shorter_than_those_learned_from_have_no_verdict_and_may_have_events(report, tmp_path):
+    write(tmp_path / "press7/normal/0.wav", hum(300, 2000))
+    write(tmp_path / "press7/normal/1.wav", hum(301, 6000))
+    found = mimii.score(tmp_path, report).clips
+    assert found.verdict.tolist() == ["unknown", "normal"]
+    assert found.score.isna().tolist() == [True, False]
+    assert found["rank"].isna().tolist() == [True, False]
+    assert set(found.status) == {"ok"}

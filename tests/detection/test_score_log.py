@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -208,7 +209,7 @@ def test_what_could_not_be_read_is_tried_again(report, night):
 
 
 def test_a_recording_of_which_a_segment_could_not_be_read_is_tried_again_as_a_whole(report, night):
-    log = ScoreLog(DiskObjects(str(night.parent / "scores")))
+    log = ScoreLog(DiskObjects(str(night.parent / "scores")), SimpleNamespace(check=lambda: None))
     [clip] = mimii.find_recordings(night / "press7/0.wav")
     whole = mimii.score([clip], report, segment=1.0)
     assert len(whole.lines) == 2
@@ -232,7 +233,7 @@ def test_recordings_without_a_model_are_tried_again(report, night, tmp_path):
     shutil.copy(tmp_path / "models/models/press7.npz", tmp_path / "models/models/press9.npz")
     found = update(night, tmp_path / "models")
     assert [line["status"] for line in found.lines] == ["ok"] * 3 + [NO_MODEL] * 3
-    assert stems(update(night, tmp_path / "models")) == ["1", "3", "5"]
+    assert stems(update(night, tmp_path / "models")) == []  # said once, and tried each time
     (tmp_path / "press8.npz").rename(tmp_path / "models/models/press8.npz")
     found = update(night, tmp_path / "models")
     assert [(Path(line["path"]).stem, line["status"]) for line in found.lines] == [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from sklearn.metrics import roc_auc_score
 
 from jobs import synthesize
@@ -282,6 +283,7 @@ def test_a_machine_without_normal_clips_for_training_is_a_warning(raw, tmp_path,
         (("one.zarr", "two.zarr"), "one table at a time"),
         (("--model", "oracle"), "no kind of detector 'oracle'; there are neighbours,"),
         (("--model", "pca", "pca"), "each once"),
+        (("--model", "neighbours", "pac"), "no kind of detector 'pac'"),
         (("--threshold", "sigma"), "a threshold is 'sigma 3'"),
         (("--threshold", "quantile", "7"), "a threshold is 'sigma 3'"),
         (("--official", "dcase1999"), "invalid choice"),
@@ -413,3 +415,29 @@ def test_score_only_is_jobs_score_and_says_so(found, raw, capsys):
     assert "--score-only is python -m jobs.score MODELS SOURCE ... now" in old.err
     assert call("score", "--scheduler", "sync", found, raw) in (0, 4)
     assert capsys.readouterr().out == old.out
+
+
+def test_a_new_time_of_a_recording_is_in_the_results(raw, tmp_path):
+    paths = sorted(raw.rglob("fan/id_00/normal/*.wav"))
+
+    def run(month):
+        lines = [f"{path},press,2026-{month:02d}-{day + 1:02d}" for day, path in enumerate(paths)]
+        (tmp_path / "list.csv").write_text("\n".join(["path,machine_id,recorded_at", *lines]) + "\n")
+        how = ("--list", tmp_path / "list.csv", "--split", "none", "--output", tmp_path / "table", "--update")
+        assert featurize_here(*how) == 0
+        assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
+        return {line["recorded_at"][:7] for line in read_csv((tmp_path / "out/scores.csv").read_text())}
+
+    assert [run(1), run(5)] == [{"2026-01"}, {"2026-05"}]
+
+
+def test_clips_that_are_unlike_all_others_of_a_machine_are_warned_of(tmp_path, caplog):
+    for number in range(14):
+        write_clip(tmp_path / f"press/{number:02d}.wav", number)
+    samples, rate = soundfile.read(tmp_path / "press/07.wav", always_2d=True)
+    soundfile.write(tmp_path / "press/07.wav", samples * 0.001, rate)
+    how = ("--assume", "normal", "--split", "none", "--preset", "mimii-baseline", "--output", tmp_path / "table")
+    assert featurize_here(tmp_path / "press", *how) == 0
+    assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
+    assert "1 of 14 clips taken for normal are unlike the others, such as " in caplog.text
+    assert "07.wav: if they are not normal, leave them out" in caplog.text

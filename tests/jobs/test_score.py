@@ -96,7 +96,9 @@ def test_an_alarm_says_which_machine_when_and_how_surely_and_ends_with_4(models,
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("ALARM press1  ")
     assert "2.wav: score " in line
-    assert "higher than all 12 normal clips, 1 event; least normal at 1." in line
+    assert "higher than all 12 normal clips, 1 event, peak " in line
+    assert "(threshold for moments " in line
+    assert "; least normal at 1." in line
     hertz = int(line.split(" Hz ")[0].split()[-1])
     assert abs(hertz - 3000) < 150
     assert line.endswith("dB louder")
@@ -238,7 +240,7 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("models",), "name the recordings"),
+        (("models",), "name the models, and the recordings"),
         (("nowhere", "."), "no model there"),
         (("pyproject.toml.npz", "."), "there is no such model"),
         (("nowhere", ".", "--update"), "are for an --output"),
@@ -295,3 +297,41 @@ def test_on_workers_the_scores_are_the_same(machines, tmp_path):
     done = run("score", machines / "detect", tmp_path / "raw", "--output", there, "--workers", 2)
     assert done.returncode in (0, 4), done.stderr
     assert contents(here) == contents(there)
+
+
+def test_places_may_come_behind_a_threshold_of_two_words(models, incoming, capsys):
+    assert score_here("--threshold", "sigma", "4", models, incoming) == 4
+    one = capsys.readouterr().out
+    assert score_here(models, "--threshold", "sigma", "4", incoming) == 4
+    assert capsys.readouterr().out == one != ""
+
+
+def test_json_has_an_event_for_each_segment_that_it_is_in(models, tmp_path, capsys):
+    path = write_noise(tmp_path / "long/press1/a.wav", 300, seconds=12)
+    samples, _ = soundfile.read(path)
+    samples[4 * RATE : 9 * RATE] += 0.3 * np.sin(2 * np.pi * 3000 * np.arange(5 * RATE) / RATE)
+    soundfile.write(path, samples.clip(-1, 1), RATE)
+    assert score_here(models, tmp_path / "long", "--segment", 3, "--json") == 4
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line["events"]) for line in lines] == [0, 1, 1, 0]
+
+
+def test_what_has_no_model_is_said_once(machines, tmp_path):
+    write_noise(tmp_path / "new/press9/normal/a.wav", 5)
+    update = (machines / "detect", tmp_path / "new", "--output", tmp_path / "out", "--update")
+    assert [score_here(*update), score_here(*update)] == [3, 0]
+
+
+def test_another_folder_is_the_same_place(models, incoming, tmp_path, monkeypatch):
+    update = ("--output", tmp_path / "out", "--update", "--quiet")
+    assert score_here(models, incoming, *update) == 4
+    monkeypatch.chdir(incoming.parent)
+    assert score_here(models, incoming.name, *update) == 0
+    assert len(read_csv((tmp_path / "out/scores.csv").read_text())) == 3
+
+
+def test_scores_are_not_put_among_other_things(models, incoming, tmp_path, capsys):
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table/zarr.json").write_text("{}")
+    assert score_here(models, incoming, "--output", tmp_path / "table", "--update") == 2
+    assert "holds something else (zarr.json), which stays" in capsys.readouterr().err
