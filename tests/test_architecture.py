@@ -126,6 +126,7 @@ def test_argparse_ends_at_the_commands():
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),
         ("sklearn", {f"mimii.detection.{file}" for file in SCIKIT_LEARN}),
         ("jinja2", {"mimii.detection.page"}),
+        ("torch", {"mimii.table.torch_data"}),
         ("requests", {"mimii.storage.downloads"}),
         ("distributed", {f"mimii.engine.{file}" for file in ("cluster", "elsewhere", "partitions", "runs", "silence")}),
         ("PIL", {"mimii.images.pixels", "jobs.benchmark.image_baselines"}),
