@@ -24,6 +24,8 @@ from .storage import Access as Access
 from .storage import AudioError as AudioError
 from .storage import ReadOptions as ReadOptions
 from .storage import StorageError as StorageError
+from .table import Batch as Batch
+from .table import Batches as Batches
 from .table import batches as batches
 from .table import featurize as featurize
 from .table import frames as frames

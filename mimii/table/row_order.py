@@ -127,11 +127,13 @@ class Epoch:
     def steps(self, n_blocks: int, depth: int, items_of: Callable[[int], Numbers]) -> Iterator[tuple[int, Numbers]]:
         """Yield steps, and the items that leave in each: those of this block and of the `depth` - 1 before it.
 
-        The first step waits until the pool is full, and the last one empties it: both have more items than others.
+        The first step waits until the pool is half full, or has all that there is, and the last one empties it: both
+        have more items than others.
         """
         if not n_blocks:
             return
-        first, last = min(depth, n_blocks) - 1, n_blocks - 1
+        last = n_blocks - 1
+        first = last if n_blocks <= depth else depth // 2
         waiting: dict[int, list[Numbers]] = defaultdict(list)
         for block in range(n_blocks):
             items, rng = items_of(block), self.random(self.share.number, block)

@@ -57,6 +57,17 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
         return min(count_batches(self._source, self._drawing, epoch, share) for share in shares)
 
 
+class TensorBatch(Batch):
+    """A batch as tensors. From a worker it comes as plain bytes: in shared memory, each tensor is a new file."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        features, label, clip, columns = self
+        arrays = {name: np.asarray(column) for name, column in columns.items()}
+        return _as_tensors, (Batch(np.asarray(features), np.asarray(label), np.asarray(clip), arrays),)
+
+
 class TensorBatches(Iterator[Batch]):
     """Batches as tensors; torchdata's StatefulDataLoader saves and loads where it is."""
 
@@ -64,10 +75,7 @@ class TensorBatches(Iterator[Batch]):
         self._found, self._epochs, self._worker = found, epochs, worker
 
     def __next__(self) -> Batch:
-        batch = next(self._found)
-        columns = {name: _as_tensor(column) for name, column in batch.columns.items()}
-        features, label, clip = map(torch.from_numpy, batch[:3])
-        return Batch(features, label, clip, columns)
+        return _as_tensors(next(self._found))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iterator is."""
@@ -79,8 +87,13 @@ class TensorBatches(Iterator[Batch]):
         self._epochs[self._worker] = int(state["epoch"]) + 1
 
 
-def _as_tensor(column: np.ndarray[Any, Any]) -> Any:  # noqa: ANN401  of any type; text stays what it is
-    return column if column.dtype == object else torch.from_numpy(column)
+def _as_tensors(batch: Batch) -> TensorBatch:
+    """Return a batch with tensors that have the memory of its arrays; columns of text stay arrays."""
+    features, label, clip = map(torch.from_numpy, batch[:3])
+    columns = batch.columns.items()
+    return TensorBatch(
+        features, label, clip, {name: one if one.dtype == object else torch.from_numpy(one) for name, one in columns}
+    )
 
 
 def _worker() -> tuple[int, int]:
