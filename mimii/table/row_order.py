@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 SHARDS_MIXED = 16
 """Shards of which chunks are taken at a time."""
 
-_MOST_CHUNKS_A_BLOCK = 8
 _BLOCKS = 16
+_LEAST_BYTES = 1 << 20  # of a chunk: frames have fewer, but all of the chunk is decoded for them
 _BLOCKS_AHEAD = 2
 
 Numbers = NDArray[np.intp]
@@ -77,7 +77,7 @@ class Mixing:
 
 def choose_mixing(chunk_bytes: int, pool_bytes: int, *, shuffle: bool) -> Mixing:
     """Return what fits into the memory of a pool, where a decoded chunk has so many bytes; at least one chunk does."""
-    block_chunks = min(max(1, pool_bytes // (_BLOCKS * chunk_bytes)), _MOST_CHUNKS_A_BLOCK)
+    block_chunks = max(1, pool_bytes // (_BLOCKS * max(chunk_bytes, _LEAST_BYTES)))
     if not shuffle:
         return Mixing(block_chunks, depth=1, shards=1)
     n_blocks = min(pool_bytes // (block_chunks * chunk_bytes), _BLOCKS)

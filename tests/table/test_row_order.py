@@ -83,6 +83,7 @@ def test_the_pool_holds_what_it_may():
         assert mixing.depth >= 1
         assert mixing.n_slots * mixing.block_chunks * chunk_bytes <= max(pool_mib * MIB, 3 * chunk_bytes)
     assert choose_mixing(1_186_560, 160 * MIB, shuffle=True) == Mixing(8, 14)
+    assert choose_mixing(1_186_560, 640 * MIB, shuffle=True) == Mixing(35, 14)
     assert choose_mixing(1_186_560, 160 * MIB, shuffle=False) == Mixing(8, 1, 1)
 
 
