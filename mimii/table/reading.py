@@ -128,7 +128,11 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
     if not -n_clips <= clip < n_clips:
         msg = f"no clip {clip}: there are {n_clips:,}"
         raise IndexError(msg)
-    return stored.read(clip % n_clips)
+    try:
+        return stored.read(clip % n_clips)
+    except OSError:  # another table with the same clips may have taken its place
+        _open_stored.cache_clear()
+        return _Stored.open(stored.url, access).read(clip % n_clips)
 
 
 def _source_of(table: "xarray.Dataset") -> str:

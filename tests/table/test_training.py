@@ -478,7 +478,13 @@ def test_tables_of_earlier_formats_are_read(url, table, tmp_path, numbers, versi
 
 def test_a_table_that_took_the_place_of_another_is_read(url, plan, table, tmp_path):
     shutil.copytree(url, tmp_path / "out")
+    np.testing.assert_array_equal(
+        mimii.read_clip(mimii.open_table(tmp_path / "out"), 1), table.features.values[497:994]
+    )
     mimii.featurize(plan, tmp_path / "out", overwrite=True)
+    np.testing.assert_array_equal(
+        mimii.read_clip(mimii.open_table(tmp_path / "out"), 1), table.features.values[497:994]
+    )
     whole = np.concatenate([batch.features for batch in mimii.batches(tmp_path / "out", split=None, shuffle=False)])
     np.testing.assert_array_equal(whole, table.features.values[rows_of(table, True)])  # noqa: FBT003
 
