@@ -24,9 +24,14 @@ from .storage import Access as Access
 from .storage import AudioError as AudioError
 from .storage import ReadOptions as ReadOptions
 from .storage import StorageError as StorageError
+from .table import Batch as Batch
+from .table import Batches as Batches
 from .table import batches as batches
 from .table import featurize as featurize
+from .table import frames as frames
 from .table import open_table as open_table
 from .table import plan_table as plan_table
+from .table import read_clip as read_clip
+from .table import torch_dataset as torch_dataset
 from .verification import Verdict as Verdict
 from .verification import verify as verify

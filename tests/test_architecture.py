@@ -120,11 +120,12 @@ def test_argparse_ends_at_the_commands():
     ("package", "only"),
     [
         ("soundfile", {"mimii.features.sndfile"}),
-        ("zarr", {"mimii.table.store", "mimii.table.reading"}),
+        ("zarr", {"mimii.table.store", "mimii.table.reading", "jobs.benchmark.loaders"}),
         ("s3fs", {"mimii.storage.s3"}),
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),
         ("sklearn", {f"mimii.detection.{name}" for name in ("autoencoder", "pca", "precision", "evaluation")}),
         ("jinja2", {"mimii.detection.page"}),
+        ("torch", {"mimii.table.torch_data", "jobs.benchmark.loaders"}),
         ("requests", {"mimii.storage.downloads"}),
         ("distributed", {f"mimii.engine.{file}" for file in ("cluster", "elsewhere", "partitions", "runs", "silence")}),
         ("PIL", {"mimii.images.pixels", "jobs.benchmark.image_baselines"}),

@@ -167,13 +167,22 @@ def test_the_attributes_are_those_of_the_store(table):
     assert set(xarray.open_zarr(table).attrs) == set(named)
 
 
-def test_the_code_that_reads_a_store_runs(table, capsys):
+def run_code(page: str, table: Path) -> int:
+    """Run the code of a page, but what needs packages that are not installed; return how many pieces have run."""
     names = {"STORE": os.fspath(table)}
-    missing = [name for name in ("torch", "keras") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "keras", "tensorflow") if importlib.util.find_spec(name) is None]
     n_run = 0
-    for code in re.findall(r"```python\n(.*?)```", PAGES["store"], re.DOTALL):
+    for code in re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL):
         if not any(re.search(rf"import .*\b{name}\b", code) for name in missing):
             exec(code, names)  # noqa: S102  a page of this project
             n_run += 1
-    assert n_run >= 5
+    return n_run
+
+
+def test_the_code_that_reads_a_store_runs(table, capsys):
+    assert run_code("store", table) >= 5
     assert "(309, 320)" in capsys.readouterr().out
+
+
+def test_the_code_that_reads_for_training_runs(table):
+    assert run_code("train", table) >= 3

@@ -5,8 +5,9 @@ and pickles; the same over a pool of processes; and python -m jobs.featurize. Al
 library, which is faster for each of them. Then what jobs.featurize takes around its tasks, and the cost of a clip when
 all is warm: in a plain process, in Dask workers, and with --floor in a program in C that does no more than it must.
 
-With --job scale: what a job costs by its number of clips. See docs/scale.md. With --job detect: how well each detector
-tells the abnormal clips of a table from its normal ones, from few clips to learn from, and what that costs.
+With --job scale: what a job costs by its number of clips. See docs/scale.md. With --job train: how fast a table, the
+SOURCE, is read for training. See docs/train.md. With --job detect: how well each detector tells the abnormal clips of a
+table from its normal ones, from few clips to learn from, and what that costs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mimii import detection, engine, recordings, storage
 OK, FAILED, USAGE = 0, 1, 2
 _LEAST_CLIPS = 32
 _OF_FILES = ("render", "parts")
+_WITHOUT_CLIPS = ("scale", "train", "detect")
 _SAMPLE_RATE = 16_000
 
 
@@ -47,10 +49,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
     add(
         "--job",
-        choices=("featurize", "render", "parts", "scale", "detect"),
+        choices=("featurize", "render", "parts", "scale", "detect", "train"),
         default="featurize",
         help="parts: recordings that are resampled, all of their channels, and their segments; scale: what a job costs "
-        "by its number of clips, with nothing to compute where no SOURCE is named; "
+        "by its number of clips, with nothing to compute where no SOURCE is named; train: reading a table; "
         "default: featurize",
     )
     add("--clips", type=count, nargs="+", metavar="N", help="use the first N; default: all. Of scale: each size to try")
@@ -106,10 +108,8 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     """Run the benchmark that fits to the job, and to where the recordings are."""
     n_workers = options.workers or engine.default_workers()
     sources = [*options.sources, *options.source]
-    if options.job == "scale":
-        return _compare_sizes(options, sources, n_workers, scratch)
-    if options.job == "detect":
-        return _compare_detectors(options, sources or [DEFAULT_TABLE])
+    if options.job in _WITHOUT_CLIPS:
+        return _run_without_clips(options, sources, n_workers, scratch)
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
@@ -132,7 +132,16 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     return compare_files(clips, n_workers, options.rounds, options.floor, scratch)
 
 
-def _compare_sizes(options: argparse.Namespace, sources: Sequence[str], n_workers: int, scratch: Path) -> None:
+def _run_without_clips(options: argparse.Namespace, sources: Sequence[str], n_workers: int, scratch: Path) -> None:
+    if options.job == "detect":
+        return _compare_detectors(options, sources or [DEFAULT_TABLE])
+    if options.job == "train":
+        from jobs.benchmark.train import compare_train
+
+        if len(sources) != 1:
+            msg = "--job train reads a table: name one that jobs.featurize has made"
+            raise recordings.SourceError(msg)
+        return compare_train(sources[0], n_workers, options.rounds)
     from jobs.benchmark.scale import compare_real, compare_simulated
 
     if sources:

@@ -9,6 +9,7 @@ s3fs takes half a second to import, and most workers never use it: it is importe
 import asyncio
 import errno
 import logging
+import os
 import random
 import threading
 import time
@@ -89,13 +90,16 @@ class Found:
 
 
 def filesystem(options: Options) -> "s3fs.S3FileSystem":
-    """Return the file system of these options, one for a process: one that is dropped would leave open connections."""
+    """Return the file system of these options, one for a process: one that is dropped would leave open connections.
+
+    A process that was forked has its own: that of its parent does not work in it.
+    """
     with _opening:
-        return open_filesystem(options)
+        return open_filesystem(options, os.getpid())
 
 
 @lru_cache(maxsize=8)
-def open_filesystem(options: Options) -> "s3fs.S3FileSystem":
+def open_filesystem(options: Options, _process: int) -> "s3fs.S3FileSystem":
     """Open a file system; called by `filesystem` alone."""
     import s3fs
 

@@ -8,6 +8,8 @@ from .columns import SCHEMA as SCHEMA
 from .columns import Columns as Columns
 from .columns import digest_column as digest_column
 from .columns import schema_of as schema_of
+from .drawing import Batch as Batch
+from .drawing import Batches as Batches
 from .encoding import decode_chunk as decode_chunk
 from .encoding import decode_shard as decode_shard
 from .encoding import encode_chunk as encode_chunk
@@ -36,11 +38,10 @@ from .plan import Layout as Layout
 from .plan import RowPlan as RowPlan
 from .plan import RowSpan as RowSpan
 from .plan import plan_rows as plan_rows
-from .reading import Batch as Batch
-from .reading import batches as batches
 from .reading import open_array as open_array
 from .reading import open_store as open_store
 from .reading import open_table as open_table
+from .reading import read_clip as read_clip
 from .reading import read_column as read_column
 from .reading import read_columns as read_columns
 from .reading import read_mel_statistics as read_mel_statistics
@@ -70,3 +71,6 @@ from .table import fingerprint as fingerprint
 from .table import make_table_plan as make_table_plan
 from .table import read_attributes as read_attributes
 from .table import shard_task as shard_task
+from .training import batches as batches
+from .training import frames as frames
+from .training import torch_dataset as torch_dataset

@@ -10,6 +10,7 @@ Zarr v3 ``sharding_indexed`` codec, version 1.0; ``zstd``, ``crc32c`` and ``byte
 
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 
 import google_crc32c
@@ -23,6 +24,8 @@ ZSTD_LEVEL = 1
 _ZSTD = Zstd(level=ZSTD_LEVEL)
 _EMPTY = 2**64 - 1
 _CHECKSUM_BYTES = 4
+_NOT_WRITTEN = 0xFFABCDEF
+"""A NaN that no computation yields."""
 
 
 def encode_chunk(values: NDArray[np.floating] | NDArray[np.int32]) -> bytes:
@@ -81,13 +84,53 @@ def decode_shard(data: bytes, layout: Layout) -> NDArray[np.float32]:
         If a checksum or a length is wrong.
 
     """
-    n_chunks = layout.shard_rows // layout.chunk_rows
-    index = np.frombuffer(_without_checksum(data[-(16 * n_chunks + _CHECKSUM_BYTES) :]), "<u8").reshape(n_chunks, 2)
-    rows = np.full((n_chunks, layout.chunk_rows, layout.n_features), np.nan, np.float32)
-    for chunk, (offset, length) in enumerate(index.tolist()):
-        if length != _EMPTY:
-            rows[chunk] = decode_chunk(data[offset : offset + length], rows.shape[1:], layout.dtype)
+    rows = np.empty((layout.shard_rows // layout.chunk_rows, layout.chunk_rows, layout.n_features), np.float32)
+    for chunk, place in zip(rows, read_index(data, layout), strict=True):
+        decode_chunk_of(data, place, chunk, layout.dtype)
     return rows.reshape(layout.shard_rows, layout.n_features)
+
+
+def read_index(data: bytes, layout: Layout) -> list[tuple[int, int]]:
+    """Return offset and length of each chunk of a shard; ValueError where the checksum is wrong."""
+    n_chunks = layout.shard_rows // layout.chunk_rows
+    index = _without_checksum(data[-(16 * n_chunks + _CHECKSUM_BYTES) :])
+    return [(offset, length) for offset, length in np.frombuffer(index, "<u8").reshape(n_chunks, 2).tolist()]
+
+
+def decode_chunk_of(data: bytes, place: tuple[int, int], out: NDArray[np.float32], dtype: str = "float32") -> None:
+    """Decode one chunk of a shard into an array, without a copy where it has its type; NaN where there is none.
+
+    Parameters
+    ----------
+    data : bytes
+        The shard.
+    place : tuple of int
+        Offset and length, of `read_index`.
+    out : ndarray of float32, C-contiguous
+        A whole chunk.
+    dtype : str
+        Of the values that are stored.
+
+    Raises
+    ------
+    ValueError
+        If a checksum or a length is wrong.
+
+    """
+    offset, length = place
+    if length == _EMPTY:
+        out.fill(np.nan)
+        return
+    chunk = data[offset : offset + length]
+    if dtype != "float32" or sys.byteorder != "little":
+        np.copyto(out, decode_chunk(chunk, out.shape, dtype))
+        return
+    last = out.reshape(-1)[-1:].view(np.uint32)
+    last[0] = _NOT_WRITTEN
+    _ZSTD.decode(_without_checksum(chunk), out=out)
+    if last[0] == _NOT_WRITTEN:
+        msg = f"a chunk has fewer than {out.size:,} values"
+        raise ValueError(msg)
 
 
 def _chunks(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> Iterator[NDArray[np.floating]]:
@@ -115,7 +158,7 @@ def _with_checksum(data: bytes) -> bytes:
 
 def _without_checksum(data: bytes) -> bytes:
     content = data[:-_CHECKSUM_BYTES]
-    if _with_checksum(content) != data:
+    if google_crc32c.value(content) != int.from_bytes(data[-_CHECKSUM_BYTES:], "little"):
         msg = "its checksum is not that of its bytes"
         raise ValueError(msg)
     return content

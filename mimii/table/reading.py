@@ -1,21 +1,22 @@
-"""Read a table: its columns, its shards, all of it as a Dataset, or its rows in batches.
+"""Read a table: its columns, its shards, a clip of it, or all of it as a Dataset. `training` reads it in batches.
 
 zarr and xarray are imported where they are used: workers do not need them.
 """
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import StoreError, look
-from mimii.recordings import GOOD, TEST, TRAIN
+from mimii.recordings import GOOD
 from mimii.storage import (
     DEFAULT_ACCESS,
     SHORT_TIMEOUT,
@@ -30,7 +31,7 @@ from mimii.storage import (
 from mimii.table.columns import CLIPS_A_CHUNK, MEL_STATISTICS, Columns
 from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
-from mimii.table.plan import Layout, RowPlan
+from mimii.table.plan import Layout
 from mimii.table.second_keys import by_keys, has_second_keys
 from mimii.table.spans import FORMAT
 from mimii.table.table import HEAD
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import xarray
 
 _GROUP = HEAD.key
-_SHARDS_MIXED = 4
+_COLUMNS_AT_A_TIME = 8
 _LATER: Mapping[str, np.generic] = MappingProxyType(
     {
         "channel": np.int16(0),
@@ -50,25 +51,6 @@ _LATER: Mapping[str, np.generic] = MappingProxyType(
     }
 )
 """Columns that tables of earlier formats do not have, and what stands for them."""
-
-
-class Batch(NamedTuple):
-    """Some rows of a table, in random order.
-
-    Attributes
-    ----------
-    features : ndarray of float32, shape (n, n_features)
-        dB.
-    label : ndarray of int8, shape (n,)
-        0 normal, 1 abnormal, -1 unknown.
-    clip : ndarray of int32, shape (n,)
-        Index of the clip that each row is from.
-
-    """
-
-    features: NDArray[np.float32]
-    label: NDArray[np.int8]
-    clip: NDArray[np.int32]
 
 
 def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
@@ -96,103 +78,107 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     import xarray
 
     url = os.fspath(url)
-    _check_finished(open_objects(url, access))
+    read_finished_attributes(open_objects(url, access))
     options = nest_options(access.options) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
+    table.encoding["source"] = url
     return table
 
 
-def batches(
-    url: Location, *, split: str = "train", batch_size: int = 512, seed: int = 0, access: Access = DEFAULT_ACCESS
-) -> Iterator[Batch]:
-    """Yield all rows of a split once, shuffled, from a table that may be larger than memory.
+def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access = DEFAULT_ACCESS) -> NDArray[np.float32]:
+    """Return the rows of one clip.
 
-    Shards are read in random order, and the rows of 4 of them are shuffled among each other: at most as many shards
-    are in memory. Use another seed for each epoch.
+    Of an opened table, only the chunks that hold them are read, in the time that zarr takes: its columns are kept. Of a
+    URL, the columns are read each time.
 
     Parameters
     ----------
-    url : str or path
-        A folder, or ``s3://bucket/prefix``.
-    split : str
-        ``"train"``, ``"test"``, or empty for clips that are in neither.
-    batch_size : int
-        Rows in a batch; the last one may have fewer.
-    seed : int
-        Another one is another order.
+    table : xarray.Dataset, str or path
+        What `open_table` returned; or a folder, or ``s3://bucket/prefix``.
+    clip : int
+        Index of the clip in the table; from its end where it is negative.
     access : Access
         How to connect to S3.
 
     Returns
     -------
-    iterator of Batch
-        Rows in dB, their labels, and the clips that they are from; rows of bad clips are left out.
+    ndarray of float32, shape (n_rows, n_features)
+        dB; NaN where the clip could not be read, and no rows where that was known before.
 
     Raises
     ------
+    IndexError
+        If there is no such clip.
     StoreError
         If there is no table, or it is not finished.
-    ValueError
-        If there is no such split, no good clip is in it, or a batch is to have no rows.
+    OSError
+        If a shard is missing or damaged; the message names the clip.
 
     """
-    if split not in (TRAIN, TEST, ""):
-        msg = f"split must be train, test or empty, not {split!r}"
-        raise ValueError(msg)
-    if batch_size < 1:
-        msg = f"batch_size must be at least 1, not {batch_size}"
-        raise ValueError(msg)
-    table = open_store(os.fspath(url), access)
-    columns = read_columns(table)
-    wanted = (columns.split == split) & (columns.status == GOOD)
-    if not wanted.any():
-        there = Counter(columns.split[columns.status == GOOD].tolist())
-        found = ", ".join(f"{count:,} with {name!r}" for name, count in sorted(there.items())) or "none at all"
-        msg = f"{table.root}: no clip that can be used has the split {split!r}; there are {found}"
-        raise ValueError(msg)
-    return _batches(table, columns, wanted, batch_size, np.random.default_rng(seed))
+    import xarray
+
+    if isinstance(table, xarray.Dataset):
+        stored = _open_stored(_source_of(table), access, str(table.attrs.get("fingerprint")))
+        if table.sizes["clip"] != len(stored.n_rows):
+            msg = f"it has {table.sizes['clip']:,} of {len(stored.n_rows):,} clips: give what open_table returned"
+            raise ValueError(msg)
+    else:
+        stored = _Stored.open(os.fspath(table), access)
+    n_clips = len(stored.n_rows)
+    if not -n_clips <= clip < n_clips:
+        msg = f"no clip {clip}: there are {n_clips:,}"
+        raise IndexError(msg)
+    try:
+        return stored.read(clip % n_clips)
+    except OSError:  # another table with the same clips may have taken its place
+        _open_stored.cache_clear()
+        return _Stored.open(stored.url, access).read(clip % n_clips)
 
 
-def _batches(
-    table: Objects, columns: Columns, wanted: NDArray[np.bool_], batch_size: int, rng: np.random.Generator
-) -> Iterator[Batch]:
-    plan = RowPlan(Layout(columns.spec.n_features, 1, columns.shard_rows), columns.first_row, columns.n_rows)
-    shards = [shard for shard in rng.permutation(plan.n_shards).tolist() if wanted[plan.clips_of(shard)].any()]
-    left = Batch(np.empty((0, columns.spec.n_features), np.float32), np.empty(0, np.int8), np.empty(0, np.int32))
-    for start in range(0, len(shards), _SHARDS_MIXED):
-        mixed = _read_rows(table, plan, columns, wanted, shards[start : start + _SHARDS_MIXED], left)
-        order = rng.permutation(len(mixed.label))
-        is_last = start + _SHARDS_MIXED >= len(shards)
-        n_full = len(order) if is_last else len(order) - len(order) % batch_size
-        for first in range(0, n_full, batch_size):
-            yield _take(mixed, order[first : min(first + batch_size, n_full)])
-        left = _take(mixed, order[n_full:])
-        del mixed  # before the next shards are read
+def _source_of(table: "xarray.Dataset") -> str:
+    url = table.encoding.get("source")
+    if not isinstance(url, str):
+        msg = "it is not known where this Dataset is from: open it with mimii.open_table, or give its URL"
+        raise TypeError(msg)
+    return url
 
 
-def _take(rows: Batch, order: NDArray[np.intp]) -> Batch:
-    return Batch(rows.features[order], rows.label[order], rows.clip[order])
+class _Stored(NamedTuple):
+    """The rows of a table, opened by zarr, and where those of each clip are."""
+
+    url: str
+    features: Any
+    first_row: NDArray[np.int64]
+    n_rows: NDArray[np.int32]
+    status: NDArray[Any]
+
+    @classmethod
+    def open(cls, url: str, access: Access) -> Self:
+        """Open a finished table."""
+        import zarr
+
+        columns = read_clip_columns(open_store(url, access), ("first_row", "n_rows", "status"))
+        options = nest_options(access.options) if is_remote(url) else None
+        return cls(url, zarr.open_array(url, path=FEATURES, mode="r", storage_options=options), **columns)
+
+    def read(self, clip: int) -> NDArray[np.float32]:
+        """Read the rows of a clip."""
+        first = int(self.first_row[clip])
+        try:
+            rows = np.asarray(self.features[first : first + int(self.n_rows[clip])], np.float32)
+        except (ValueError, TypeError, RuntimeError) as error:
+            msg = f"{self.url}: the rows of clip {clip} are damaged: {error}; python -m jobs.verify says more"
+            raise OSError(msg) from error
+        if self.status[clip] == GOOD and np.isnan(rows[:, 0]).any():  # zarr reads a shard that is missing as NaN
+            msg = f"{self.url}: the rows of clip {clip} are missing; python -m jobs.verify says more"
+            raise FileNotFoundError(msg)
+        return rows
 
 
-def _read_rows(
-    table: Objects, plan: RowPlan, columns: Columns, wanted: NDArray[np.bool_], shards: Sequence[int], left: Batch
-) -> Batch:
-    """Read the rows of wanted clips in some shards, one after the other, behind the rows that are left."""
-    row_clips = [_row_clip(plan, shard) for shard in shards]
-    clip = np.concatenate([left.clip, *(row_clip[wanted[row_clip]] for row_clip in row_clips)])
-    features = np.empty((len(clip), columns.spec.n_features), np.float32)
-    done = len(left.clip)
-    features[:done] = left.features
-    for shard, row_clip in zip(shards, row_clips, strict=True):
-        stop = done + int(np.count_nonzero(wanted[row_clip]))
-        np.compress(wanted[row_clip], read_shard(table, shard), axis=0, out=features[done:stop])
-        done = stop
-    return Batch(features, columns.label[clip], clip)
-
-
-def _row_clip(plan: RowPlan, shard: int) -> NDArray[np.int32]:
-    spans = plan.spans(shard)
-    return np.repeat(np.array([span.clip for span in spans], np.int32), [span.n_rows for span in spans])
+@lru_cache(maxsize=4)
+def _open_stored(url: str, access: Access, _fingerprint: str) -> _Stored:
+    """Open a table once; one that has changed has another fingerprint."""
+    return _Stored.open(url, access)
 
 
 def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:
@@ -203,7 +189,7 @@ def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:
 
 def read_columns(objects: Objects) -> Columns:
     """Read all of a finished table but its rows."""
-    attributes = _check_finished(objects)
+    attributes = read_finished_attributes(objects)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
         there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= FORMAT]
@@ -215,7 +201,27 @@ def read_columns(objects: Objects) -> Columns:
         raise StoreError(msg) from error
 
 
-def _check_finished(objects: Objects) -> Mapping[str, Any]:
+def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read columns of the clips of a finished table, several at a time; by default all that have a value for each clip.
+
+    Text is in arrays of objects. KeyError where there is no such column.
+    """
+    read_finished_attributes(objects)
+    document = json.loads(objects.get(_GROUP) or b"{}")
+    arrays = document.get("consolidated_metadata", {}).get("metadata", {})
+    sizes = {name: array.get("dimension_names") for name, array in arrays.items()}
+    wanted = [name for name, size in sizes.items() if size == ["clip"]] if names is None else list(names)
+    for name in wanted:
+        if (sizes.get(name) or [""])[0] != "clip":
+            there = ", ".join(sorted(one for one, size in sizes.items() if size and size[0] == "clip"))
+            msg = f"{objects.root}: no column of the clips is named {name!r}; there are {there}"
+            raise KeyError(msg)
+    with ThreadPoolExecutor(_COLUMNS_AT_A_TIME) as pool:
+        columns = dict(zip(wanted, pool.map(partial(read_column, objects), wanted), strict=True))
+    return {name: column if column.dtype.kind in "biuf" else column.astype(object) for name, column in columns.items()}
+
+
+def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
     """Return the attributes of a finished table."""
     existing = look(objects, HEAD)
     if existing is None or not existing.finished:
@@ -239,6 +245,15 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
+
+
+def read_table_layout(objects: Objects) -> Layout:
+    """Read how the features of a table are cut up."""
+    document = objects.get(metadata_key(FEATURES))
+    if document is None:
+        msg = f"{objects.root}/{metadata_key(FEATURES)}: this is missing"
+        raise StoreError(msg)
+    return read_layout(document)
 
 
 def read_layout(document: bytes) -> Layout:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mimii
-from jobs.benchmark import files
+from jobs.benchmark import files, loaders
 from jobs.benchmark.baselines import librosa_parts
 from jobs.benchmark.timing import Timing, time_around, time_featurize, time_process
 from tests.helpers.archives import pack_folder
@@ -191,3 +191,35 @@ def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
     assert float(alone[-2]) == 1
     assert abs(float(job[-1]) - float(job[1]) / allowed) < 0.02
     assert float(job[1]) > float(alone[-4])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    write_machines(folder / "raw", 24)
+    mimii.featurize(mimii.plan_table(mimii.find_recordings(folder / "raw"), split="stratified"), folder / "out")
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_reading_for_training_is_compared(table):
+    done = run_here("benchmark", "--job", "train", table, "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("24 clips, 672 rows, ")
+    found = numbers(done.stdout)
+    for name in ("whole shards through zarr, 2 threads", "mimii.batches, 2 threads", "mimii.read_clip"):
+        assert len(found[name]) == 4, name
+
+
+def test_training_without_a_table_is_a_usage_error():
+    done = run_here("benchmark", "--job", "train")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "benchmark: --job train reads a table: name one that jobs.featurize has made\n",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(loaders.READERS.keys() - loaders.NEED_TORCH))
+def test_every_reader_reads_each_row_once(table, name):
+    n_rows = mimii.frames(table, split=None).n_items if name == "frames" else 24 * 28
+    assert sum(loaders.READERS[name](str(table), 2)) == n_rows

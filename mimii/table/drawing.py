@@ -1,0 +1,231 @@
+"""Batches of a table, drawn in an order that a seed decides, and resumed in the middle of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimii.table.read_ahead import Pool, Reader, Threads, start_threads
+from mimii.table.row_order import ALL_SHARDS, SHARDS_MIXED, Epoch, Mixing, Numbers, Share, choose_mixing
+from mimii.table.row_source import RowSource
+
+POOL_MIB = 160
+"""Decoded rows of which batches are drawn, MiB."""
+
+N_THREADS = 2
+
+
+class Batch(NamedTuple):
+    """Some rows of a table, or some of its single frames.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (n, n_features), or (n, n_mels) of frames
+        dB, or without unit where they are normalized.
+    label : ndarray of int8, shape (n,)
+        0 normal, 1 abnormal, -1 unknown.
+    clip : ndarray of int32, shape (n,)
+        Index of the clip that each row is from.
+    columns : dict of ndarray, each of shape (n, ...)
+        The columns asked for, by name: the value of each row's clip.
+
+    """
+
+    features: NDArray[np.float32]
+    label: NDArray[np.int8]
+    clip: NDArray[np.int32]
+    columns: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How batches are drawn.
+
+    Attributes
+    ----------
+    batch_size : int
+        Items in a batch; the last one of an epoch may have fewer.
+    shuffle, seed, epochs
+        As in `batches`.
+    share : Share
+        Which shards are read.
+    most : int or None
+        Batches of an epoch, at most.
+    pool_bytes, n_threads : int
+        Memory for decoded items, and threads that decode.
+
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    seed: int = 0
+    epochs: int | None = 1
+    share: Share = ALL_SHARDS
+    most: int | None = None
+    pool_bytes: int = POOL_MIB << 20
+    n_threads: int = N_THREADS
+
+
+class Place(NamedTuple):
+    """Where in its order an iterator is: which epoch, and how many of its batches have been given out."""
+
+    epoch: int
+    batch: int
+
+
+class Batches(Iterator[Batch]):
+    """Batches of a table, one after the other; what `batches` and `frames` return.
+
+    Iterating reads ahead in threads, which end with the last batch, with `close`, or when the iterator is no longer
+    used.
+
+    Attributes
+    ----------
+    n_items : int
+        Rows, or frames, of an epoch: those of all shares.
+
+    """
+
+    def __init__(self, source: RowSource, drawing: Drawing, epoch: int = 0, n_done: int = 0) -> None:
+        self._source, self._drawing, self._place = source, drawing, Place(epoch, n_done)
+        self._counts = source.count_items()
+        self.n_items = int(self._counts.sum())
+        self._found: Iterator[tuple[Place, Batch]] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._found is None:
+            self._found = _draw(self._source, self._counts, self._drawing, self._place)
+        self._place, batch = next(self._found)
+        return batch
+
+    def __len__(self) -> int:
+        """Return the batches of one epoch, where it is read by one process."""
+        return math.ceil(self.n_items / self._drawing.batch_size)
+
+    def close(self) -> None:
+        """End the threads; iterating again goes on behind the last batch."""
+        self._found = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iterator is: small values, which JSON and pickle can keep."""
+        drawing = self._drawing
+        settings = {"batch_size": drawing.batch_size, "shuffle": drawing.shuffle, "seed": drawing.seed}
+        more = {"share": list(drawing.share), "pool_bytes": drawing.pool_bytes, "content": self._source.digest()}
+        return {**self._place._asdict(), **settings, **more}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume where another iterator was, bit for bit; ValueError where it had other rows or another order."""
+        now = self.state_dict()
+        if missing := sorted(now.keys() - state.keys()):
+            msg = f"not a state of batches: it lacks {', '.join(missing)}"
+            raise ValueError(msg)
+        for name in now.keys() - set(Place._fields):
+            there = list(state[name]) if name == "share" else state[name]
+            if there != now[name]:
+                what = "other rows are read, or the table has changed" if name == "content" else f"{name} differs"
+                msg = f"the state is of other batches: {what} ({there} there, {now[name]} here)"
+                raise ValueError(msg)
+        self.close()
+        self._place = Place(int(state["epoch"]), int(state["batch"]))
+
+
+def _draw(source: RowSource, counts: Numbers, drawing: Drawing, place: Place) -> Iterator[tuple[Place, Batch]]:
+    """Yield batches behind a place, with where each of them ends. It knows no iterator, and so ends with it."""
+    capacity = int(counts.max()) if source.single_frames else source.layout.chunk_rows
+    mixing = choose_mixing(4 * capacity * source.width, drawing.pool_bytes, shuffle=drawing.shuffle)
+    pool = Pool(mixing, int(np.count_nonzero(counts)), capacity, source.width)
+    epochs = count(place.epoch) if drawing.epochs is None else range(place.epoch, drawing.epochs)
+    threads = start_threads(source, drawing.n_threads)
+    try:
+        run = _Run(source, counts, drawing, mixing, pool, threads)
+        for epoch in epochs:
+            done = place.batch if epoch == place.epoch else 0
+            yield from ((Place(epoch, number), batch) for number, batch in enumerate(run.draw(epoch, done), done + 1))
+    finally:
+        threads.close()
+
+
+class _Run(NamedTuple):
+    """What all epochs of an iterator have in common."""
+
+    source: RowSource
+    counts: Numbers
+    drawing: Drawing
+    mixing: Mixing
+    pool: Pool
+    threads: Threads
+
+    def draw(self, number: int, n_done: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch but the first ones."""
+        source, drawing = self.source, self.drawing
+        epoch = Epoch(drawing.seed, number, drawing.share, drawing.shuffle)
+        chunks = choose_chunks(self.counts, source.chunks_a_shard, epoch, self.mixing.shards)
+        reader = Reader(source, chunks, self.pool, self.threads, self.mixing.depth)
+        try:
+            found = self._gather(self._steps(epoch, reader, n_done * drawing.batch_size))
+            yield from islice(found, None if drawing.most is None else max(0, drawing.most - n_done))
+        finally:
+            reader.finish()
+
+    def _steps(self, epoch: Epoch, reader: Reader, n_skipped: int) -> Iterator[Numbers]:
+        """Yield the items of each step when they are decoded; of those that are skipped, nothing is read."""
+        for step, items in epoch.steps(reader.n_blocks, self.mixing.depth, reader.open):
+            if n_skipped >= len(items):
+                n_skipped -= len(items)
+            else:
+                reader.wait(step)
+                yield items[n_skipped:]
+                n_skipped = 0
+
+    def _gather(self, steps: Iterator[Numbers]) -> Iterator[Batch]:
+        """Copy items out of the pool before the next step, which may overwrite them."""
+        size, filled = self.drawing.batch_size, 0
+        features, clip = self._new()
+        for items in steps:
+            for some in _pieces(items, size - filled, size):
+                stop = filled + len(some)
+                np.take(self.pool.values, some, axis=0, out=features[filled:stop], mode="clip")
+                np.take(self.pool.clip, some, out=clip[filled:stop], mode="clip")
+                filled = stop
+                if filled == size:
+                    yield self._finished(features, clip)
+                    (features, clip), filled = self._new(), 0
+        if filled:
+            yield self._finished(features[:filled].copy(), clip[:filled].copy())
+
+    def _new(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        size = min(self.drawing.batch_size, int(self.counts.sum()))
+        return np.empty((size, self.source.width), np.float32), np.empty(size, np.int32)
+
+    def _finished(self, features: NDArray[np.float32], clip: NDArray[np.int32]) -> Batch:
+        columns = {name: column[clip] for name, column in self.source.columns.items()}
+        return Batch(features, self.source.label[clip], clip, columns)
+
+
+def count_batches(source: RowSource, drawing: Drawing, epoch: int, share: Share) -> int:
+    """Return how many batches a share has in an epoch."""
+    counts = source.count_items()
+    order = Epoch(drawing.seed, epoch, share, drawing.shuffle)
+    chunks = choose_chunks(counts, source.chunks_a_shard, order, SHARDS_MIXED)
+    return math.ceil(int(counts[chunks].sum()) / drawing.batch_size)
+
+
+def choose_chunks(counts: Numbers, chunks_a_shard: int, epoch: Epoch, n_mixed: int) -> Numbers:
+    """Return the chunks of an epoch, in order, of which any item is wanted."""
+    wanted = np.flatnonzero(counts)
+    return wanted[epoch.order_chunks(wanted // chunks_a_shard, n_mixed)]
+
+
+def _pieces(items: Numbers, first: int, size: int) -> Iterator[Numbers]:
+    """Cut items into a piece that has at most `first`, and others that have at most `size`."""
+    begin, stop = 0, first
+    while begin < len(items):
+        yield items[begin:stop]
+        begin, stop = stop, stop + size
