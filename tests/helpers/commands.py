@@ -149,8 +149,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def assert_same_bytes(one: Path, other: Path) -> None:
     ours, theirs = contents(one), contents(other)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in sorted(ours) if ours[name] != theirs[name]] == []
+    assert not ours.keys() ^ theirs.keys(), f"only in one of {one} and {other}: {sorted(ours.keys() ^ theirs.keys())}"
+    others = [name for name in sorted(ours) if ours[name] != theirs[name]]
+    assert not others, f"other bytes in {one} and {other}: {others}"
 
 
 def assert_same_table(one: Path, other: Path) -> None:
