@@ -103,6 +103,22 @@ class Album:
     scored: tuple[Scored | None, ...] = ()
     label_by: str = ""
 
+    def __repr__(self) -> str:
+        n_images = sum(len(self.pictures(clip)) for clip in range(len(self.names)))
+        n_bad = sum(map(bool, self.catalogue.problems))
+        about = f", {self.describe(int(self.usable[0]))}" if len(self.usable) else ""
+        return f"<Album: {len(self.names):,} clips ({n_bad:,} cannot be used), {n_images:,} images{about}>"
+
+    def describe(self, clip: int) -> str:
+        """Say how large the first image of a clip is, and what its axes and its colours stand for."""
+        picture = self.pictures(clip)[0]
+        spec, (width, height) = self.catalogue.spec, self.size(picture)
+        start_s, stop_s = self.times(clip, picture.start, picture.stop)
+        bands = f"{spec.n_mels} mel bands from {spec.fmin:,.6g} to {spec.highest_frequency:,.6g} Hz"
+        low_high = self.style.db_range
+        scale = f"from {low_high[0]:g} to {low_high[1]:g} dB" if low_high else "each on its own dB scale"
+        return f"{width} x {height} pixels: {stop_s - start_s:.4g} s to the right, {bands} upwards, {scale}"
+
     @property
     def n_tasks(self) -> int:
         """How many tasks there are."""

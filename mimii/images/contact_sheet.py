@@ -116,6 +116,7 @@ def _title(album: Album, shown: _Shown) -> str:
 def _caption(album: Album, good: Sequence[int]) -> str:
     spec, style = album.catalogue.spec, album.style
     n_images = sum(len(album.pictures(clip)) for clip in good)
-    width, height = album.size(album.pictures(good[0])[0])
-    details = f"n_fft {spec.n_fft}, hop_length {spec.hop_length}, {spec.n_mels} mel bands"
-    return f"{n_images:,} images like these, {width} x {height} pixels, {style.format.upper()}; {details}"
+    one_scale = "" if style.db_range else " (here all on one)"
+    frame_ms, window_ms = (1000 * n_samples / spec.sample_rate for n_samples in (spec.hop_length, spec.n_fft))
+    frames = f"frames of {window_ms:.4g} ms, one each {frame_ms:.4g} ms"
+    return f"{n_images:,} {style.format.upper()} images of {album.describe(good[0])}{one_scale}; {frames}"
