@@ -51,6 +51,7 @@ examples:
   python -m jobs.render data/raw/6_dB_fan.zip --style colormap --cmap magma --size 224x224
   python -m jobs.render recordings --window 10 --output my_images --check
   python -m jobs.render --output s3://bucket/images      with manifests for Amazon Rekognition
+  python -m jobs.render recordings --window 10 --label-by scores/events.csv
   python -m jobs.render recordings --update              render what is new or has changed
 """
 
@@ -154,6 +155,15 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--window", type=float, metavar="S", help="cut long recordings: an image each S seconds; default: one a clip"
     )
+    group.add_argument(
+        "--label-by",
+        type=location,
+        metavar="FILE",
+        help="label each image by what it shows: an events.csv of jobs.score, with the scores.csv beside it. One that "
+        "overlaps an event of its recording and channel is abnormal; any other is normal where it was scored. Where it "
+        "was not, images of a normal recording are normal, and parts of an abnormal one have no label. Default: each "
+        "has the label of its recording",
+    )
     group.add_argument("--format", choices=("png", "jpeg"), default="png", help="of the files; default: png")
 
 
@@ -206,6 +216,8 @@ def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
         train_fraction=options.train_fraction,
         seed=options.seed,
         manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
+        label_by=options.label_by or "",
+        access=output_access(options),
     )
 
 
@@ -252,6 +264,7 @@ def _show_plan(
 
 def _describe_plan(album: images.Album) -> dict[str, str]:
     from jobs.described import describe_parts, describe_spec
+    from jobs.labels import describe_labels
 
     spec, style = album.catalogue.spec, album.style
     pictures = [picture for clip in range(len(album.names)) for picture in album.pictures(clip)]
@@ -261,17 +274,20 @@ def _describe_plan(album: images.Album) -> dict[str, str]:
         **describe_parts(album.catalogue),
         "spectrogram": describe_spec(spec, without=("frames",)),
         "images": f"{len(pictures):,} {style.format.upper()}{size}",
+        **describe_labels(album),
         "batches": f"{album.n_tasks:,}, a task each",
     }
 
 
 def _describe_run(album: images.Album, run: mimii.Run) -> dict[str, str]:
     from jobs.described import describe_parts
+    from jobs.labels import describe_labels
 
     n_images = sum(len(album.pictures(clip)) for clip in range(len(album.names)) if clip not in run.bad)
     return {
         **describe_parts(album.catalogue),
         "images": f"{n_images:,} {album.style.format.upper()}",
+        **describe_labels(album, run.bad),
         "batches": f"{len(run.computed):,} rendered, {album.n_tasks - len(run.computed):,} there already",
     }
 

@@ -74,7 +74,6 @@ def _pictures(album: Album, problems: Sequence[str]) -> Iterator[tuple[int, Pict
 
 
 def _image(album: Album, clip: int, picture: Picture, measured: tuple[str, int, int], size: int) -> Image:
-    label = album.catalogue.clips[clip].identity.label
-    name = "" if label == UNKNOWN else LABEL_NAMES[label]
+    name = "" if picture.label == UNKNOWN else LABEL_NAMES[picture.label]
     kind, width, height = measured
     return Image(picture.key, name, album.catalogue.splits[clip], width, height, size, kind)

@@ -128,7 +128,7 @@ def moments_chart(moments: Moments, mark: Interval) -> str:
 
 def spectrogram(png: bytes, shown_s: Interval, spec: FeatureSpec, mark: Interval | None) -> str:
     """Draw a picture of a mel spectrogram with axes in seconds and Hz, and a box around the interval that is marked."""
-    frame = Frame(shown_s, (0.0, float(spec.n_mels)), 440, 210)
+    frame = Frame(shown_s, (0.0, float(spec.n_mels)), 440, 210, left=60)
     width, height = frame.width - frame.left - frame.right, frame.height - frame.top - frame.bottom
     place = f'x="{frame.left}" y="{frame.top}" width="{width}" height="{height}"'
     data = base64.b64encode(png).decode()

@@ -26,6 +26,7 @@ from mimii.detection.results import (
 from mimii.detection.shown import Case, choose_cases, name_clip
 from mimii.detection.study import Outcome, Study
 from mimii.detection.thresholds import ABNORMAL_VERDICT, LEAST_CLIPS, NO_VERDICT
+from mimii.features import describe_axes
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL
 from mimii.storage import Access
 from mimii.table import Columns
@@ -73,6 +74,7 @@ def write_page(columns: Columns, study: Study, results: Results, access: Access)
     text = _template().render(
         columns=columns,
         spec=study.spec,
+        axes=describe_axes(study.spec),
         training=study.training,
         kinds=KINDS,
         lines=lines,

@@ -1,3 +1,6 @@
+from .axes import describe_feature as describe_feature
+from .axes import feature_frequencies as feature_frequencies
+from .axes import feature_offsets as feature_offsets
 from .children import Report as Report
 from .children import serve as serve
 from .children import start_child as start_child
@@ -50,5 +53,7 @@ from .spec import SPEC_EXPECTED as SPEC_EXPECTED
 from .spec import FeatureSpec as FeatureSpec
 from .spec import SpecError as SpecError
 from .spec import complete_spec as complete_spec
+from .spec import describe_axes as describe_axes
+from .spec import frame_seconds as frame_seconds
 from .spec import n_frames as n_frames
 from .spec import n_rows as n_rows

@@ -181,6 +181,15 @@ class FeatureSpec:
         """Whether the rows of a clip hold all of its frames as they were computed."""
         return self.stride == 1 and self.dtype == "float32"
 
+    def _repr_html_(self) -> str:
+        """Return the parameters as a table for notebooks, with what they are in seconds and Hz."""
+        values = {name: "none" if value is None else str(value) for name, value in self.as_dict().items()}
+        rows = "".join(
+            f"<tr><th style='text-align: left'>{name}</th><td style='text-align: left'>{text}</td></tr>"
+            for name, text in (values | describe_axes(self)).items()
+        )
+        return f"<table>{rows}</table>"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters by name, as JSON takes them."""
         return dataclasses.asdict(self)
@@ -282,3 +291,32 @@ def n_rows(n_samples: int, spec: FeatureSpec) -> int:
 
     """
     return max(0, (n_frames(n_samples, spec) - spec.frames) // spec.stride + 1)
+
+
+def frame_seconds(spec: FeatureSpec) -> float:
+    """Return the time from one frame to the next, in s: ``hop_length / sample_rate``."""
+    return spec.hop_length / spec.sample_rate
+
+
+def describe_axes(spec: FeatureSpec) -> dict[str, str]:
+    """Say of parameters what they are in seconds and Hz, by name."""
+    frame_ms, rate = 1000 * frame_seconds(spec), spec.sample_rate
+    row_ms = 1000 * (spec.n_fft + (spec.frames - 1) * spec.hop_length) / rate
+    window = spec.win_length
+    return {
+        "sample_rate": f"{rate:,} Hz",
+        "segment": "whole recordings" if spec.segment is None else f"{spec.segment:g} s",
+        "overlap": f"{spec.overlap:g} s",
+        "n_fft": f"{spec.n_fft:,} samples: {_ms(spec.n_fft, rate)}, bins {rate / spec.n_fft:.3g} Hz apart",
+        "win_length": "as n_fft" if window is None else f"{window:,} samples: {_ms(window, rate)}",
+        "hop_length": f"{spec.hop_length:,} samples: a frame each {frame_ms:.4g} ms",
+        "n_mels": f"{spec.n_mels} bands from {spec.fmin:,.6g} to {spec.highest_frequency:,.6g} Hz",
+        "fmin": f"{spec.fmin:,.6g} Hz",
+        "fmax": f"{spec.highest_frequency:,.6g} Hz",
+        "frames": f"{spec.frames} in a row: {row_ms:.4g} ms of sound",
+        "stride": f"{spec.stride}: a row each {spec.stride * frame_ms:.4g} ms",
+    }
+
+
+def _ms(n_samples: int, rate: int) -> str:
+    return f"{1000 * n_samples / rate:.4g} ms"

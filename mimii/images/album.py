@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mimii.engine import Stamp, Written, find_origins, make_stamp
 from mimii.features import Fault, FeatureSpec, Input, SpecError
 from mimii.images.pixels import SUFFIXES, Style
-from mimii.recordings import Catalogue, digest_clips, image_names
+from mimii.images.scored import Scored
+from mimii.recordings import ABNORMAL, UNKNOWN, Catalogue, Clip, digest_clips, image_names, labelled_name
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions
 
 FORMAT = 2
@@ -38,12 +39,15 @@ class Picture:
         Its file, below the output.
     start, stop : int
         Which frames of the clip it shows.
+    label : int
+        That of the clip or, where the album is labelled by moments, of what it shows: 0 normal, 1 abnormal, -1 unknown.
 
     """
 
     key: str
     start: int
     stop: int
+    label: int
 
 
 class Origin(NamedTuple):
@@ -79,6 +83,11 @@ class Album:
         Of all that decides a pixel or a name.
     sources : tuple of str
         Where the recordings were found.
+    scored : tuple of Scored or None
+        Of each clip, where it is unlike normal, to label what each image shows; None where it was not scored. Empty
+        where images have the labels of their clips.
+    label_by : str
+        Where that was read.
 
     """
 
@@ -91,6 +100,24 @@ class Album:
     firsts: NDArray[np.int64]
     fingerprint: str
     sources: tuple[str, ...] = ()
+    scored: tuple[Scored | None, ...] = ()
+    label_by: str = ""
+
+    def __repr__(self) -> str:
+        n_images = sum(len(self.pictures(clip)) for clip in range(len(self.names)))
+        n_bad = sum(map(bool, self.catalogue.problems))
+        about = f", {self.describe(int(self.usable[0]))}" if len(self.usable) else ""
+        return f"<Album: {len(self.names):,} clips ({n_bad:,} cannot be used), {n_images:,} images{about}>"
+
+    def describe(self, clip: int) -> str:
+        """Say how large the first image of a clip is, and what its axes and its colours stand for."""
+        picture = self.pictures(clip)[0]
+        spec, (width, height) = self.catalogue.spec, self.size(picture)
+        start_s, stop_s = self.times(clip, picture.start, picture.stop)
+        bands = f"{spec.n_mels} mel bands from {spec.fmin:,.6g} to {spec.highest_frequency:,.6g} Hz"
+        low_high = self.style.db_range
+        scale = f"from {low_high[0]:g} to {low_high[1]:g} dB" if low_high else "each on its own dB scale"
+        return f"{width} x {height} pixels: {stop_s - start_s:.4g} s to the right, {bands} upwards, {scale}"
 
     @property
     def n_tasks(self) -> int:
@@ -109,17 +136,54 @@ class Album:
 
     def pictures(self, clip: int) -> list[Picture]:
         """Say which images there will be of a clip."""
-        total, suffix = int(self.catalogue.n_rows[clip]), SUFFIXES[self.style.format]
+        suffix, pictures = SUFFIXES[self.style.format], []
+        for index, (start, stop) in enumerate(self._blocks(clip)):
+            label = self._label(clip, start, stop)
+            window = "" if self.window is None else f"-w{index:04d}"
+            pictures.append(Picture(f"{self._name(clip, label)}{window}{suffix}", start, stop, label))
+        return pictures
+
+    def times(self, clip: int, start: int, stop: int) -> tuple[float, float]:
+        """Return from when to when some frames of a clip are, in seconds of its recording."""
+        spec, start_s = self.catalogue.spec, self.catalogue.clips[clip].start_s
+        end = int(self.catalogue.n_samples[clip]) / spec.sample_rate
+        second = spec.hop_length / spec.sample_rate
+        return start_s + start * second, start_s + min(stop * second, end)
+
+    def _blocks(self, clip: int) -> list[tuple[int, int]]:
+        """Say which frames of a clip each of its images shows."""
+        total = int(self.catalogue.n_rows[clip])
         if self.window is None or not total:
-            return [Picture(self.names[clip] + suffix, 0, total)] if total else []
+            return [(0, total)] if total else []
         hops = self.window * self.catalogue.spec.sample_rate / self.catalogue.spec.hop_length
         count = max(1, math.ceil(int(self.catalogue.n_samples[clip]) / (hops * self.catalogue.spec.hop_length) - 1e-9))
         width = min(round(hops), total)
         starts = sorted({min(round(index * hops), total - width) for index in range(count)})
-        return [
-            Picture(f"{self.names[clip]}-w{index:04d}{suffix}", start, start + width)
-            for index, start in enumerate(starts)
-        ]
+        return [(start, start + width) for start in starts]
+
+    def _name(self, clip: int, label: int) -> str:
+        name = self.names[clip]
+        return labelled_name(name, label, self.catalogue.splits[clip]) if self.scored else name
+
+    def _label(self, clip: int, start: int, stop: int) -> int:
+        """Return the label of what an image shows.
+
+        Where that is not scored, it is the clip's, unless the clip is abnormal and the image shows a part: a recording
+        is normal when all of it is, and abnormal when some of it is.
+        """
+        own = self.catalogue.clips[clip].identity.label
+        if not self.scored:
+            return own
+        scored = self.scored[clip]
+        found = scored.label(*self.times(clip, start, stop)) if scored else UNKNOWN
+        is_part = self.is_part(clip, start, stop)
+        return (UNKNOWN if own == ABNORMAL and is_part else own) if found == UNKNOWN else found
+
+    def is_part(self, clip: int, start: int, stop: int) -> bool:
+        """Say whether some frames of a clip are not all of its recording."""
+        one = self.catalogue.clips[clip]
+        is_segment = one.header is not None and one.segment is not None and one.segment.n_samples < one.header.n_samples
+        return is_segment or stop - start < int(self.catalogue.n_rows[clip])
 
     def size(self, picture: Picture) -> tuple[int, int]:
         """Return the width and the height of an image in pixels."""
@@ -174,8 +238,15 @@ class RenderTask:
         return f"batch {self.stamp.task}, recordings {self.inputs[0].place} to {self.inputs[-1].place}"
 
 
-def make_album(
-    catalogue: Catalogue, style: Style, window: float | None = None, base: str = "", sources: Sequence[str] = ()
+def make_album(  # noqa: PLR0913  what an album is made of
+    catalogue: Catalogue,
+    style: Style,
+    window: float | None = None,
+    base: str = "",
+    sources: Sequence[str] = (),
+    *,
+    scored: Sequence[Scored | None] = (),
+    label_by: str = "",
 ) -> Album:
     """Plan a set of images; SpecError where a window is too short."""
     spec = catalogue.spec
@@ -183,16 +254,26 @@ def make_album(
         least = 2 * spec.hop_length / spec.sample_rate
         msg = f"a window must be at least two frames, which are {least:g} s, not {window:g} s"
         raise SpecError(msg)
-    names = tuple(image_names(catalogue.clips, catalogue.splits, spec))
+    clips = list(map(_without_label, catalogue.clips)) if scored else catalogue.clips
+    names = tuple(image_names(clips, catalogue.splits, spec))
     usable, firsts = np.flatnonzero(catalogue.n_rows), _firsts(catalogue)
-    album = Album(catalogue, style, window, base, names, usable, firsts, "", tuple(sources))
+    album = Album(catalogue, style, window, base, names, usable, firsts, "", tuple(sources), tuple(scored), label_by)
     return replace(album, fingerprint=fingerprint_of(album, FORMAT))
 
 
 def fingerprint_of(album: Album, format_: int) -> str:
     """Digest all that decides a pixel or a name, as a version with this format did."""
     spec, style = album.catalogue.spec.as_dict(), style_as_dict(album.style)
-    return _digest((format_, spec, style, album.window, digest_clips(album.catalogue), album.names))
+    values = (format_, spec, style, album.window, digest_clips(album.catalogue), album.names)
+    return _digest((*values, _labels(album)) if album.scored else values)
+
+
+def _labels(album: Album) -> list[list[int]]:
+    return [[picture.label for picture in album.pictures(clip)] for clip in range(len(album.names))]
+
+
+def _without_label(clip: Clip) -> Clip:
+    return replace(clip, identity=replace(clip.identity, label=UNKNOWN))
 
 
 def digest_recordings(album: Album) -> str:
@@ -230,7 +311,7 @@ def render_stamp(album: Album, task: int) -> Stamp:
     """Return what the record of a task must bear."""
     clips = album.clips_of(task)
     origins = [(clip, one.place, one.n_samples) for clip, one in zip(clips, album_origins(album, clips), strict=True)]
-    pictures = [[astuple(picture) for picture in album.pictures(clip)] for clip in clips]
+    pictures = [[(one.key, one.start, one.stop) for one in album.pictures(clip)] for clip in clips]
     places = [album.catalogue.clips[clip].place for clip in clips]
     return make_stamp(_digest((album.made, origins, pictures)), task, places)
 

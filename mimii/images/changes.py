@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mimii.engine import Existing, StoreError, digest_part, digest_version, name_changes, name_some
@@ -22,7 +23,7 @@ _Key = tuple[str, str, str]
 """Which clip a line of the list is about: path, channel and start."""
 
 _Rows = Mapping[_Key, Mapping[str, str]]
-"""The first line of the list for each clip."""
+"""What the list says of each clip: its first line, with the labels of all of its images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def find_changes(album: Album, objects: Objects, existing: Existing | None) -> C
     added = [clip for clip in range(len(clips)) if clip not in match]
     current = {clip: (_digest(clips[clip]), digest_version(clips[clip].place)) for clip in match}
     replaced = [clip for clip, (place, version) in current.items() if versions.get(place, version) != version]
-    now = {_key(row): row for row in image_rows(album, album.catalogue.problems)}
+    now = _by_clip({name: str(value) for name, value in row.items()} for row in _rows_of(album))
     said = {names[clip]: _relabelled(rows[key], now[_key_of(clips[clip])]) for clip, key in match.items()}
     return Changes(
         sorted(names[clip] for clip in added),
@@ -110,7 +111,7 @@ def _read_rows(objects: Objects, existing: Existing | None) -> _Rows:
         return {}
     try:
         rows = list(csv.DictReader(io.StringIO((data or b"").decode(), newline="")))
-        found = {_key(row): {name: row[name] for name in _IDENTITY} | {"file": row["file"]} for row in reversed(rows)}
+        found = _by_clip(rows)
     except (ValueError, KeyError, csv.Error):
         found = {}
     if not found:
@@ -119,7 +120,26 @@ def _read_rows(objects: Objects, existing: Existing | None) -> _Rows:
             "the command once for the recordings that they were made of, or replace all with --overwrite"
         )
         raise StoreError(msg)
-    return dict(reversed(found.items()))
+    return found
+
+
+def _rows_of(album: Album) -> Iterator[Mapping[str, object]]:
+    """Yield the lines of the list that there will be; a clip without an image has no file."""
+    return ({"file": "", **row} for row in image_rows(album, album.catalogue.problems))
+
+
+def _by_clip(rows: Iterable[Mapping[str, str]]) -> dict[_Key, dict[str, str]]:
+    found, labels = dict[_Key, dict[str, str]](), defaultdict[_Key, list[str]](list)
+    for row in rows:
+        found.setdefault(_key(row), {name: row[name] for name in (*_IDENTITY, "file")})
+        labels[_key(row)].append(row["label"])
+    said = {key: {"label": _count_labels(of_one), "labels": " ".join(of_one)} for key, of_one in labels.items()}
+    return {key: one | said[key] for key, one in found.items()}
+
+
+def _count_labels(labels: Sequence[str]) -> str:
+    counts = sorted(Counter(labels).items())
+    return labels[0] if len(counts) == 1 else " and ".join(f"{count:,} {label}" for label, count in counts)
 
 
 def _read_there(album: Album, objects: Objects) -> There:
@@ -159,7 +179,10 @@ def _names(album: Album, keys: Iterable[_Key]) -> list[str]:
     return sorted(clip_name(clip, album.catalogue.spec) for clip in clips)
 
 
-def _relabelled(before: Mapping[str, str], now: Mapping[str, object]) -> str:
+def _relabelled(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Say what a clip is now, and what it was; empty where it is the same."""
-    pairs = ((name, before[name], str(now[name])) for name in _IDENTITY)
-    return ", ".join(f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in pairs if old != new)
+    pairs = ((name, before[name], now[name]) for name in _IDENTITY)
+    said = [f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in pairs if old != new]
+    if before["label"] == now["label"] and before["labels"] != now["labels"]:
+        said.append(f"label {now['label']}, of other images than before")
+    return ", ".join(said)

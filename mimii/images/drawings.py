@@ -39,10 +39,14 @@ NORMAL_COLOUR, ABNORMAL_COLOUR = "#3a87c8", "#d9622b"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One clip of an overview: title and dB, shape (n_frames, n_mels); None shows the title in place of the clip."""
+    """One clip of an overview: title, dB, shape (n_frames, n_mels), and at how many seconds of the clip they begin.
+
+    Without dB, the title is in place of the clip.
+    """
 
     title: str
     decibel: FloatArray | None
+    start_s: float = 0.0
 
 
 def colour_table(name: str) -> bytes:
@@ -158,6 +162,7 @@ def _draw(axes: "Axes", panel: Panel, spec: FeatureSpec, colours: "ScalarMappabl
     ticks = frequency_ticks(band_centres(spec))
     axes.set_yticks([place for _, place in ticks], [f"{hz:,}" for hz, _ in ticks])
     axes.tick_params(labelsize=8)
-    extent = (0, len(decibel) * spec.hop_length / spec.sample_rate, 0, spec.n_mels)
+    seconds = len(decibel) * spec.hop_length / spec.sample_rate
+    extent = (panel.start_s, panel.start_s + seconds, 0, spec.n_mels)
     image = axes.imshow(decibel.T, colours.cmap, origin="lower", aspect="auto", interpolation="nearest", extent=extent)
     image.set_norm(colours.norm)

@@ -1,15 +1,27 @@
 """Plan images and render them: the front door to this room, for the command and for Python."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, run
 from mimii.features import FeatureSpec
 from mimii.images.album import Album, make_album
+from mimii.images.matching import find_scored, scored_channels
 from mimii.images.pixels import Style
+from mimii.images.scored import read_scored
 from mimii.images.store import AlbumOutput
-from mimii.recordings import Clip, SourceError, Split, catalogue_recordings, choose_spec
+from mimii.recordings import (
+    NORMAL,
+    UNKNOWN,
+    Clip,
+    SourceError,
+    Split,
+    catalogue_recordings,
+    choose_spec,
+    make_catalogue,
+    split_clips,
+)
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
 
 
@@ -23,8 +35,10 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     train_fraction: float = 0.8,
     seed: int = 0,
     manifest_base: str = "",
+    label_by: Location = "",
+    access: Access = DEFAULT_ACCESS,
 ) -> Album:
-    """Decide which images there will be of which clips; nothing is read or written.
+    """Decide which images there will be of which clips; nothing is written, and nothing read but `label_by`.
 
     Parameters
     ----------
@@ -43,6 +57,13 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
         The share for training, and another seed for another choice.
     manifest_base : str
         Where on S3 the images will be, for manifests; no manifests where it is empty.
+    label_by : str or path
+        An ``events.csv`` that `mimii.score` wrote, with ``scores.csv`` beside it: each image is labelled by what it
+        shows. One that overlaps an event of its recording and channel is abnormal; another is normal where its
+        recording was scored. Where it was not, a recording that is normal has normal images, and one that is abnormal
+        has images without a label if each shows a part of it. Clips that have no label and were scored are split, too.
+    access : Access
+        How to access `label_by` on S3.
 
     Returns
     -------
@@ -55,14 +76,36 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
         If a window is shorter than two frames.
     ValueError
         If the split is not one of these.
+    SourceError
+        If `label_by` is not an ``events.csv``, or is of none of the clips.
 
     """
     if split == "baseline":
         msg = "split: baseline trains on normal sound alone, and a classifier has to see both: stratified or none"
         raise ValueError(msg)
     spec = replace(choose_spec(clips, spec, resample=True), frames=1, stride=1)
-    catalogue = catalogue_recordings(clips, spec, Split(split, train_fraction, seed), resample=True)
-    return make_album(catalogue, style or Style(), window, manifest_base, getattr(clips, "sources", ()))
+    by, sources = Split(split, train_fraction, seed), getattr(clips, "sources", ())
+    if not os.fspath(label_by):
+        catalogue = catalogue_recordings(clips, spec, by, resample=True)
+        return make_album(catalogue, style or Style(), window, manifest_base, sources)
+    scored = read_scored(os.fspath(label_by), access)
+    found = find_scored(clips, scored)
+    splits = split_clips([_with_label(clip, found) for clip in clips], *by)
+    catalogue = make_catalogue(clips, splits, spec, resample=True)
+    of_clips = list(scored_channels(catalogue.clips, found, scored.place))
+    return make_album(
+        catalogue, style or Style(), window, manifest_base, sources, scored=of_clips, label_by=scored.place
+    )
+
+
+def _with_label(clip: Clip, found: Container[tuple[str, str]]) -> Clip:
+    """Return a clip as it is split: one without a label as a normal one, where it was scored and its images have some.
+
+    So it is on the same side whatever its events are.
+    """
+    if clip.identity.label != UNKNOWN or clip.recording not in found:
+        return clip
+    return replace(clip, identity=replace(clip.identity, label=NORMAL))
 
 
 def render(  # noqa: PLR0913  as `featurize`

@@ -34,11 +34,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image at an ``s3://`` URL, its label, and when its recording was modified (seconds since 1970)."""
+    """An image at an ``s3://`` URL, its label, and when its recording was modified (seconds since 1970).
+
+    `is_human` says whether people gave the label, not a detector.
+    """
 
     url: str
     label: int
     modified: float
+    is_human: bool = True
 
 
 def manifest(images: Iterable[Labelled]) -> bytes:
@@ -63,7 +67,6 @@ def images_document(rows: Iterable[Mapping[str, object]]) -> bytes:
 def image_rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """Yield the lines of the list: one an image, and one for each clip that has none."""
     catalogue = album.catalogue
-    second = catalogue.spec.hop_length / catalogue.spec.sample_rate
     for index, clip in enumerate(catalogue.clips):
         who = clip.identity
         common = {
@@ -81,12 +84,11 @@ def image_rows(album: Album, problems: Sequence[str]) -> Iterator[Mapping[str, o
         if problems[index]:
             yield common
             continue
-        seconds = int(catalogue.n_samples[index]) / catalogue.spec.sample_rate
         for picture in album.pictures(index):
             width, height = album.size(picture)
-            start, stop = picture.start * second, min(picture.stop * second, seconds)
-            times = {"start_s": f"{clip.start_s + start:.3f}", "stop_s": f"{clip.start_s + stop:.3f}"}
-            yield {"file": picture.key, **common, "width": width, "height": height, **times}
+            start_s, stop_s = album.times(index, picture.start, picture.stop)
+            shown = {"label": LABEL_NAMES[picture.label], "width": width, "height": height}
+            yield {"file": picture.key, **common, **shown, "start_s": f"{start_s:.3f}", "stop_s": f"{stop_s:.3f}"}
 
 
 def _entry(image: Labelled) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _entry(image: Labelled) -> dict[str, Any]:
             "confidence": 1,
             "job-name": f"labeling-job/{LABEL_ATTRIBUTE}",
             "class-name": name,
-            "human-annotated": "yes",
+            "human-annotated": "yes" if image.is_human else "no",
             "creation-date": created.isoformat(timespec="milliseconds"),
             "type": TYPE,
         },

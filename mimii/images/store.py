@@ -309,10 +309,11 @@ def image_url(album: Album, key: str) -> str:
 
 def _labelled(album: Album, problems: Sequence[str], split: str) -> Iterator[Labelled]:
     for index, (clip, problem) in enumerate(zip(album.catalogue.clips, problems, strict=True)):
-        label = clip.identity.label
-        if not problem and label != UNKNOWN and (album.catalogue.splits[index] or ALL) == split:
+        if not problem and (album.catalogue.splits[index] or ALL) == split:
+            is_human = not (album.scored and album.scored[index])
             for picture in album.pictures(index):
-                yield Labelled(image_url(album, picture.key), label, clip.place.modified)
+                if picture.label != UNKNOWN:
+                    yield Labelled(image_url(album, picture.key), picture.label, clip.place.modified, is_human)
 
 
 def _digest_lists(documents: Mapping[str, bytes]) -> str:
@@ -330,6 +331,7 @@ def _about(album: Album) -> dict[str, Any]:
         "spec": {name: value for name, value in catalogue.spec.as_dict().items() if name != "frames"},
         "style": style_as_dict(album.style),
         "window": album.window,
+        **({"label_by": album.label_by} if album.label_by else {}),
         "format": FORMAT,
         "fingerprint": album.fingerprint,
         "clips_digest": digest_clips(catalogue),

@@ -29,6 +29,7 @@ from .lists import read_list as read_list
 from .naming import ALL as ALL
 from .naming import UNLABELLED as UNLABELLED
 from .naming import image_names as image_names
+from .naming import labelled_name as labelled_name
 from .naming import machine_name as machine_name
 from .paths import identify as identify
 from .probing import read_clip_header as read_clip_header

@@ -36,9 +36,25 @@ def image_names(clips: Sequence[Clip], splits: Sequence[str], spec: FeatureSpec)
     stems = _unique(stems, [str(clip.place) for clip in recordings])
     by_recording = {clip.recording: stem for clip, stem in zip(recordings, stems, strict=True)}
     return [
-        "-".join(filter(None, (_folder(clip, split) + by_recording[clip.recording], part_name(clip, spec))))
+        "-".join(
+            filter(None, (_folder_of(clip.identity.label, split) + by_recording[clip.recording], part_name(clip, spec)))
+        )
         for clip, split in zip(clips, splits, strict=True)
     ]
+
+
+def labelled_name(name: str, label: int, split: str) -> str:
+    """Return the name of an image that shows part of a clip, and has a label of its own.
+
+    `name` is that of the image of the same clip without a label: it tells recordings apart, whatever their labels.
+
+    Examples
+    --------
+    >>> labelled_name("unlabelled/unknown-fan-id_00-00000008-1ab2c3d4", 0, "train")
+    'train/normal/normal-fan-id_00-00000008-1ab2c3d4'
+
+    """
+    return _folder_of(label, split) + LABEL_NAMES[label] + name.removeprefix(_folder_of(UNKNOWN) + LABEL_NAMES[UNKNOWN])
 
 
 def machine_name(identity: Identity) -> str:
@@ -87,7 +103,5 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_HASH_CHARACTERS]
 
 
-def _folder(clip: Clip, split: str) -> str:
-    if clip.identity.label == UNKNOWN:
-        return f"{UNLABELLED}/"
-    return f"{split or ALL}/{LABEL_NAMES[clip.identity.label]}/"
+def _folder_of(label: int, split: str = "") -> str:
+    return f"{UNLABELLED}/" if label == UNKNOWN else f"{split or ALL}/{LABEL_NAMES[label]}/"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import StoreError, look
+from mimii.features import FeatureSpec, complete_spec
 from mimii.recordings import GOOD
 from mimii.storage import (
     DEFAULT_ACCESS,
@@ -28,6 +29,7 @@ from mimii.storage import (
     open_objects,
     with_timeout,
 )
+from mimii.table.axes import with_axes
 from mimii.table.columns import CLIPS_A_CHUNK, MEL_STATISTICS, Columns
 from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
@@ -67,7 +69,8 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     -------
     xarray.Dataset
         ``features`` over (row, feature) in dB, ``row_clip`` over row, and a column over clip for all that is known of
-        the clips: docs/store.md lists them.
+        the clips: docs/store.md lists them. The coordinates ``mel`` (Hz), ``feature_frequency`` (Hz) and
+        ``feature_offset_s`` (s) are not in the store: plots have frequencies and units by them.
 
     Raises
     ------
@@ -78,9 +81,10 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     import xarray
 
     url = os.fspath(url)
-    read_finished_attributes(open_objects(url, access))
+    attributes = read_finished_attributes(open_objects(url, access))
     options = nest_options(access.options) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
+    table = with_axes(table, FeatureSpec(**complete_spec(attributes["spec"])))
     table.encoding["source"] = url
     return table
 

@@ -1,6 +1,7 @@
 """What a table will be: its clips, their rows, its fingerprint; and what each task of it needs to know."""
 
 import hashlib
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -126,6 +127,10 @@ class TablePlan:
             f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
             f"{rows.layout.n_features} {dtype} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the same for notebooks, with the features in s and Hz."""
+        return f"<p>{html.escape(repr(self))}</p>{self.catalogue.spec._repr_html_()}"
 
     @property
     def has_grown(self) -> bool:

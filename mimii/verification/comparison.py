@@ -19,6 +19,7 @@ from mimii.features import (
     UNKNOWN_LENGTH,
     FeatureSpec,
     Segment,
+    describe_feature,
     is_seekable,
     logged_messages,
     read_channels,
@@ -224,7 +225,7 @@ def _compare(task: ClipCheck, there: NDArray[np.float32], expected: NDArray[np.f
     rounding = np.abs(expected) * rounding_of(task.store.spec)
     row, feature = divmod(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), task.store.spec.n_features)
     largest, most = float(difference[row, feature]), MOST_DIFFERENCE_DB + float(np.max(rounding, initial=0))
-    where = f"row {row} of the clip, feature {feature}"
+    where = f"{describe_feature(row, feature, task.store.spec)} (row {row} of the clip, feature {feature})"
     values = f"{there[row, feature]:.6g} dB there, {expected[row, feature]:.6g} dB with librosa"
-    problem = "" if largest <= most else f"differs by up to {largest:.3g} dB: in {where}, {values}"
+    problem = "" if largest <= most else f"differs by up to {largest:.3g} dB: at {where}, {values}"
     return task.result(largest, f"{task.path}, {where}", problem, row)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.engine import Record, Written, describe, from_json, record_key
-from mimii.features import FeatureSpec, FloatArray, mel_statistics, unstack_rows
+from mimii.features import FeatureSpec, FloatArray, feature_frequencies, mel_statistics, unstack_rows
 from mimii.table import (
     FEATURES,
     MEL,
@@ -362,7 +362,8 @@ def _range_findings(task: ShardCheck, first: int, values: FloatArray, bounds: tu
         return
     outside = np.argwhere((values > most) | (values < least))
     row, feature = outside[0]
-    where = f"the first in row {first + int(row)}: {values[row, feature]:g}"
+    hz = feature_frequencies(task.store.spec)[feature]
+    where = f"the first in row {first + int(row)} at {hz:.0f} Hz: {values[row, feature]:g}"
     problem = f"{len(outside)} values above {most:g} or below {least:g} dB, {where}"
     yield task.finding("range", shard_keys(task.shard)[0], problem)
 

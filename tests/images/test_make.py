@@ -156,3 +156,13 @@ def test_arguments_of_a_wrong_type_are_refused_with_what_to_give(raw, clips, tmp
     with pytest.raises(mimii.SourceError, match="the album has no clips"):
         mimii.render(mimii.plan_images([]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_album_says_in_a_line_what_its_images_show(clips):
+    album = mimii.plan_images(clips, window=0.5)
+    assert repr(album) == (
+        "<Album: 13 clips (1 cannot be used), 24 images, 16 x 64 pixels: 0.512 s to the right, 64 mel bands from 0 to "
+        "8,000 Hz upwards, each on its own dB scale>"
+    )
+    assert "from -80 to 0 dB>" in repr(mimii.plan_images(clips, style=mimii.Style(db_range=(-80, 0))))
+    assert repr(mimii.plan_images([])) == "<Album: 0 clips (0 cannot be used), 0 images>"

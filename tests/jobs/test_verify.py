@@ -427,7 +427,7 @@ def test_a_wrong_value_is_far_from_librosa(damaged, raw, check):
     assert status == 1
     [finding] = findings(document)["librosa"]
     assert (finding["clip"], finding["shard"]) == (1, 0)
-    assert "in row 12 of the clip, feature 34" in finding["problem"]
+    assert "at 0.048 s, 1904 Hz (row 12 of the clip, feature 34)" in finding["problem"]
     assert document["largest_difference"]["db"] == pytest.approx(0.01, abs=1e-3)
 
 
@@ -654,7 +654,7 @@ def test_what_is_far_from_librosa_is_in_the_shard_that_has_it(odd, tmp_path, che
     assert status == 1
     [finding] = findings(document)["librosa"]
     assert (finding["clip"], finding["shard"]) == (2, row // shard_rows)
-    assert f"in row {count - 1} of the clip, feature 5" in finding["problem"]
+    assert f"(row {count - 1} of the clip, feature 5)" in finding["problem"]
 
 
 def test_an_interrupt_ends_with_130(finished, check, monkeypatch):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray
@@ -43,8 +44,33 @@ def table(url):
 
 def test_the_table_is_what_xarray_opens(url, table):
     opened = mimii.open_table(url)
-    xarray.testing.assert_identical(opened.load(), table)
+    assert opened.attrs == table.attrs
+    xarray.testing.assert_equal(opened.load().drop_vars(opened.coords), table)
     assert mimii.open_table(f"{url}/").sizes["clip"] == N_CLIPS + 1
+
+
+def test_an_opened_table_has_frequencies_times_and_units_for_plots(url, table):
+    opened = mimii.open_table(url)
+    assert set(opened.coords) == {"mel", "feature_frequency", "feature_offset_s"}
+    assert opened.mel.values.tolist() == table.mel_frequency.values.tolist()
+    assert opened.feature_frequency.values.tolist() == table.mel_frequency.values.tolist() * 5
+    assert opened.feature_offset_s.values[[0, 63, 64, 319]].tolist() == [0.0, 0.0, 0.002, 0.008]
+    units = {name: opened[name].attrs.get("units") for name in ("mel", "feature_offset_s", "mel_std", "duration_s")}
+    assert units == {"mel": "Hz", "feature_offset_s": "s", "mel_std": "dB", "duration_s": "s"}
+    [line] = opened.mel_mean[0].plot()
+    assert (line.axes.get_xlabel(), line.axes.get_ylabel()) == ("frequency [Hz]", "mean over the clip [dB]")
+    assert line.get_xdata().tolist() == table.mel_frequency.values.tolist()
+    plt.close(line.figure)
+    assert "16,000 Hz" in mimii.plan_table([], SPEC)._repr_html_()
+
+
+def test_a_column_of_a_list_that_is_named_as_a_coordinate_stays(tmp_path):
+    path = write_clip(tmp_path / "a.wav", 3)
+    (tmp_path / "list.csv").write_text(f"path,feature_offset_s\n{path},7\n")
+    mimii.featurize(mimii.plan_table(mimii.find_recordings(lists=str(tmp_path / "list.csv")), SPEC), tmp_path / "t")
+    opened = mimii.open_table(tmp_path / "t")
+    assert opened.feature_offset_s.values.tolist() == [7.0]
+    assert opened.mel.attrs["units"] == "Hz"
 
 
 def test_rows_are_not_read_before_they_are_asked_for(url, tmp_path):
