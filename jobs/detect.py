@@ -17,7 +17,10 @@ from collections.abc import Sequence
 import mimii
 from jobs import score
 from jobs.command import FAILED, OK, run_command
+from jobs.given import NoEffect, add_old_name, check_effects, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
     add_storage_options,
     count,
@@ -44,6 +47,34 @@ examples:
   python -m jobs.detect dcase.zarr --official dcase2023   the challenge's scores and result files
   python -m jobs.score data/processed/detect new_recordings > scores.csv
 """
+
+
+def _learn_otherwise(options: argparse.Namespace, what: str) -> bool:
+    """Say whether no kind that is named is such; a name that is no kind is refused later."""
+    kinds = [detection.KINDS.get(name) for name in options.model]
+    return all(kind is not None and not getattr(kind, what) for kind in kinds)
+
+
+def _kinds(what: str) -> str:
+    return ", ".join(name for name, kind in detection.KINDS.items() if getattr(kind, what))
+
+
+_RULES = (
+    *STORAGE_RULES,
+    NoEffect(
+        "epochs",
+        lambda options: _learn_otherwise(options, "is_network"),
+        f"only networks are trained in epochs: --model {_kinds('is_network')}",
+    ),
+    *(
+        NoEffect(
+            name,
+            lambda options: _learn_otherwise(options, "reads_rows"),
+            f"has an effect on detectors that learn from rows only: --model {_kinds('reads_rows')}",
+        )
+        for name in ("training_seed", "normalize")
+    ),
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -102,13 +133,14 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         default=50,
         help="how often a network sees all rows; default: %(default)s",
     )
-    group.add_argument(
-        "--seed",
+    seed = group.add_argument(
+        "--training-seed",
         type=int,
         metavar="N",
         default=0,
-        help="of the weights of networks and of what is drawn at random; default: 0",
+        help="random seed of detectors that learn from rows: weights of networks, and which rows they see; default: 0",
     )
+    add_old_name(group, seed, "--seed")
     group.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
@@ -133,7 +165,7 @@ def _add_threshold_option(group: argparse._ArgumentGroup) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, CLUSTER_RULES)
     options.model, more = split_words(options.model, lambda word: word in detection.KINDS or not _may_be_table(word))
     options.threshold, others = split_words(options.threshold, is_number)
     options.places += [*more, *others]
@@ -143,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"one table at a time, not {len(options.places)}: {' '.join(options.places)}")
     options.output = options.output or DEFAULT_OUTPUT
     options.places = options.places or [DEFAULT_TABLE]
+    check_effects(parser, options, _RULES)
     return run_command("detect", options, _detect)
 
 
@@ -155,7 +188,7 @@ def _detect(options: argparse.Namespace) -> int:
 
     where = scheduler_of(options)
     rule = " ".join(options.threshold) or detection.DEFAULT_RULE
-    training = mimii.Training(options.model, options.epochs, options.seed, options.normalize, rule)
+    training = mimii.Training(options.model, options.epochs, options.training_seed, options.normalize, rule)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), detection.FINDINGS_HEAD)  # a refusal comes first
     if where.scheduler == "local":
         engine.start_early()

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
+from jobs.given import add_old_name, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    GROWING_RULES,
+    SPLIT_RULES,
+    STORAGE_RULES,
     add_growing_options,
     add_run_options,
     add_source_options,
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "data/processed/features.zarr"
 DEFAULT_SPLIT = "baseline"
 _COMPRESSION = 6
+_RULES = (*SPLIT_RULES, *GROWING_RULES, *CLUSTER_RULES, *STORAGE_RULES)
+_SPLIT_OPTIONS = {"policy": "split", "train_fraction": "train_fraction", "seed": "split_seed"}
 _EPILOG = f"""
 {EXIT_STATUS}
 
@@ -84,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=32,
         help="uncompressed size of what one task writes; default: 32",
     )
-    add_run_options(parser, "--window")
+    add_old_name(parser, add_run_options(parser), "--window")
     _add_growing_options(parser)
     add_storage_options(parser)
     parser.set_defaults(split=None)
@@ -115,11 +122,7 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.prune and not options.update:
-        parser.error("argument --prune: needs --update")
-    if options.update and options.overwrite:
-        parser.error("argument --overwrite: not with --update, which keeps what is there; take one of them")
+    options = read_options(parser, arguments, _RULES)
     return run_command("featurize", options, _featurize)
 
 
@@ -163,15 +166,23 @@ def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tupl
 
     there = existing if options.update else None
     clips = find_any(options) if there else find_sources(options)
-    policy = there.attributes.get("split") if there else None
-    split, train_fraction, seed = policy or (DEFAULT_SPLIT, options.train_fraction, options.seed)
     make_plan = table.plan_recordings if there else _plan_table
-    by = recordings.Split(options.split or split, train_fraction, seed)
+    by = _split(options, there)
     resample = options.sample_rate is not None or bool(there and there.attributes.get("resamples"))
     plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20, resample=resample)
     if not there:
         return table.Growth(replace(plan, grown_from=table.NOTHING) if options.update else plan), clips
     return table.plan_update(plan, options.output, prune=options.prune, access=output_access(options)), clips
+
+
+def _split(options: argparse.Namespace, there: engine.Existing | None) -> recordings.Split:
+    """Return which clips are for training: of a table that grows as before, but for what an option says."""
+    asked = recordings.Split(options.split or DEFAULT_SPLIT, options.train_fraction, options.split_seed)
+    policy = there.attributes.get("split") if there else None
+    if policy is None:
+        return asked
+    given = {field: getattr(asked, field) for field, name in _SPLIT_OPTIONS.items() if name in options.given}
+    return recordings.Split(*policy)._replace(**given)
 
 
 def _plan_table(

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
+from jobs.given import NoEffect, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    GROWING_RULES,
+    SPLIT_RULES,
+    STORAGE_RULES,
     add_growing_options,
     add_run_options,
     add_source_options,
@@ -43,6 +48,11 @@ if TYPE_CHECKING:
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"
 _DEFAULT_COLORMAP = "viridis"
+_RULES = (
+    *(*SPLIT_RULES, *GROWING_RULES, *CLUSTER_RULES, *STORAGE_RULES),
+    NoEffect("cmap", lambda options: options.style != "colormap", "needs --style colormap"),
+    NoEffect("resample", lambda options: options.size is None, "needs --size"),
+)
 _EPILOG = f"""
 {EXIT_STATUS} With --check: 4 a limit is broken.
 
@@ -113,16 +123,12 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     if options.split == "baseline":
         parser.error(
             "argument --split: baseline trains on normal sound alone, and a classifier has to see both: take "
             "stratified, or none"
         )
-    if options.cmap and options.style != "colormap":
-        parser.error("argument --cmap: needs --style colormap")
-    if options.prune and not options.update:
-        parser.error("argument --prune: needs --update")
     return run_command("render", options, _render)
 
 
@@ -204,7 +210,7 @@ def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
         window=options.window,
         split=options.split,
         train_fraction=options.train_fraction,
-        seed=options.seed,
+        seed=options.split_seed,
         manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
     )
 

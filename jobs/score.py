@@ -17,7 +17,10 @@ from typing import Any
 
 import mimii
 from jobs.command import ALARM, BAD_CLIPS, OK, fail, run_command
+from jobs.given import NoEffect, check_effects, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
     add_fetch_option,
     add_meaning_options,
@@ -35,6 +38,14 @@ from jobs.version import add_version
 from mimii import detection
 
 _MOST_ALARMS = 20
+_RULES = (
+    *CLUSTER_RULES,
+    NoEffect("update", lambda options: not options.output, "needs --output"),
+    NoEffect("overwrite", lambda options: not options.output, "needs --output"),
+    NoEffect(
+        "overwrite", lambda options: options.update, "not with --update, which keeps what is there; use one of them"
+    ),
+)
 _SHORT = "no score of {:,} clips: much shorter than those that were learned from"
 _EPILOG = f"""
 exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
@@ -98,15 +109,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     options.threshold, more = split_words(options.threshold, is_number)
     options.models, *options.sources = [*options.places, *more] or [""]
     if not options.models or (not options.sources and not options.list):
         parser.error("name the models, and the recordings: a folder, an archive, a recording, or --list FILE.csv")
-    if (options.update or options.overwrite) and not options.output:
-        parser.error("--update and --overwrite are for an --output")
-    if options.update and options.overwrite:
-        parser.error("--update adds to what is there, --overwrite replaces it: use one of them")
+    check_effects(parser, options, STORAGE_RULES)
     return run(options)
 
 

@@ -11,8 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from jobs.command import FAILED, OK, fail, interrupted, run_command
+from jobs.given import NoEffect, add_old_name, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
+    add_fetch_option,
     add_storage_options,
     count,
     location,
@@ -24,6 +28,13 @@ from jobs.version import add_version
 from mimii import engine, recordings, verification
 
 _DEFAULT_SAMPLE = 20
+_RULES = (
+    *(*CLUSTER_RULES, *STORAGE_RULES),
+    *(
+        NoEffect(name, lambda options: not options.against, "needs --against SOURCE")
+        for name in ("sample", "sample_seed", "fetch_window")
+    ),
+)
 _EPILOG = """
 exit status: 0 complete and correct; 1 not, or the table could not be read; 2 wrong usage; 130 interrupted.
 
@@ -67,14 +78,15 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample", type=count, metavar="N", help=f"how many clips to compute again; default: {_DEFAULT_SAMPLE}"
     )
-    group.add_argument("--seed", type=int, metavar="N", default=0, help="another one draws other clips; default: 0")
-    group.add_argument(
-        "--fetch-window",
-        type=count,
+    seed = group.add_argument(
+        "--sample-seed",
+        type=int,
         metavar="N",
-        default=16,
-        help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
+        default=0,
+        help="random seed of --sample: another number, other clips; default: 0",
     )
+    add_old_name(group, seed, "--seed")
+    add_fetch_option(group)
     group.add_argument(
         "--complete",
         nargs="+",
@@ -97,9 +109,7 @@ def _archive(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.sample and not options.against:
-        parser.error("argument --sample: needs --against SOURCE")
+    options = read_options(parser, arguments, _RULES)
     return run_command("verify", options, _verify)
 
 
@@ -112,7 +122,7 @@ def _verify(options: argparse.Namespace) -> int:
             options.output,
             options.against,
             sample=options.sample or _DEFAULT_SAMPLE,
-            seed=options.seed,
+            seed=options.sample_seed,
             complete=options.complete,
             client=scheduler_of(options),
             access=output_access(options),

@@ -20,7 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.detect import DEFAULT_TABLE
-from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
+from jobs.given import NoEffect, add_old_name, read_options
+from jobs.options import (
+    DEFAULT_SOURCE,
+    STORAGE_RULES,
+    add_fetch_option,
+    add_storage_option,
+    count,
+    location,
+    source_access,
+)
 from jobs.process import INTERRUPTED, exit_at_interrupts, raise_interrupts
 from jobs.version import add_version
 from mimii import detection, engine, recordings, storage
@@ -30,6 +39,19 @@ _LEAST_CLIPS = 32
 _OF_FILES = ("render", "parts")
 _WITHOUT_CLIPS = ("scale", "train", "detect")
 _SAMPLE_RATE = 16_000
+_RULES = (
+    *STORAGE_RULES,
+    *(
+        NoEffect(name, lambda options: options.job != "detect", "has an effect with --job detect only")
+        for name in ("model", "learn", "draws", "epochs")
+    ),
+    *(
+        NoEffect(name, lambda options: options.job != "featurize", "has an effect with --job featurize only")
+        for name in ("floor", "fetch_window", "output")
+    ),
+    NoEffect("clips", lambda options: options.job in ("train", "detect"), "--job {job} takes all clips of the table"),
+    NoEffect("rounds", lambda options: options.job == "detect", "--job detect repeats by --draws"),
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -59,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--workers", type=count, metavar="N", help="default: one a core")
     add("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
     add("--rounds", type=count, metavar="N", default=3, help="repeat the warm part; default: %(default)s")
-    add("--window", type=count, metavar="N", default=16, help="fetches a worker, from S3; default: %(default)s")
+    add_old_name(parser, add_fetch_option(parser), "--window")
     add("--output", type=location, metavar="URL", help="where results from S3 go for the time being")
     add("--scratch", metavar="DIR", help="where results go for the time being; default: the system's")
     _add_detect_options(parser)
@@ -84,7 +106,7 @@ def _add_detect_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     if options.job != "scale" and len(options.clips or ()) > 1:
         parser.error("--clips takes more than one number with --job scale only")
     raise_interrupts()
@@ -121,7 +143,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     if is_remote:
         from jobs.benchmark.remote import compare_remote
 
-        read_options = storage.ReadOptions(source_access(options), options.window)
+        read_options = storage.ReadOptions(source_access(options), options.fetch_window)
         return compare_remote(clips, read_options, n_workers, options.output, scratch)
     if is_packed:
         from jobs.benchmark.archives import compare_archives

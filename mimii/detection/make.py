@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
 from mimii.features import ALL
 from mimii.recordings import TEST, Meaning
-from mimii.storage import DEFAULT_ACCESS, SHORT_TIMEOUT, Access, Location, Objects, open_objects, with_timeout
+from mimii.storage import DEFAULT_ACCESS, SHORT_TIMEOUT, Access, Location, Objects, as_path, open_objects, with_timeout
 from mimii.table import RECORDS, Columns, open_store, read_columns, read_origins
 
 if TYPE_CHECKING:
@@ -139,8 +138,8 @@ def detect(  # noqa: PLR0913  each is a choice that users have
         If something cannot be read or written.
 
     """
-    table = os.fspath(table)
-    output = os.fspath(output) or _beside(table)
+    table = as_path(table)
+    output = as_path(output) or _beside(table)
     training = training or Training()
     objects = open_store(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))

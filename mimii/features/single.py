@@ -19,6 +19,7 @@ from mimii.storage import (
     Location,
     Place,
     archive_of,
+    as_path,
     expect,
     is_remote,
     missing_channel,
@@ -80,9 +81,9 @@ def log_mel(
     if not isinstance(recording, str | os.PathLike):
         samples, rate = _samples_of(np.asarray(recording), spec.channel), int(sample_rate or spec.sample_rate)
     elif sample_rate is None:
-        rate, samples = _read(os.fspath(recording), spec.channel)
+        rate, samples = _read(as_path(recording), spec.channel)
     else:
-        msg = f"sample_rate is for samples: {os.fspath(recording)} says its own; what it is resampled to, spec says"
+        msg = f"sample_rate is for samples: {as_path(recording)} says its own; what it is resampled to, spec says"
         raise ValueError(msg)
     decibel = [_log_mel(channel, rate, spec) for channel in samples]
     return np.stack(decibel) if spec.channel == ALL else decibel[0]

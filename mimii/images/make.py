@@ -1,6 +1,5 @@
 """Plan images and render them: the front door to this room, for the command and for Python."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from mimii.images.album import Album, make_album
 from mimii.images.pixels import Style
 from mimii.images.store import AlbumOutput
 from mimii.recordings import Clip, SourceError, Split, catalogue_recordings, choose_spec
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, as_path, expect, open_objects
 
 
 def plan_images(  # noqa: PLR0913  each is a choice that users have
@@ -116,5 +115,5 @@ def render(  # noqa: PLR0913  as `featurize`
     if not album.names:
         msg = "the album has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
         raise SourceError(msg)
-    images = AlbumOutput(album, open_objects(os.fspath(output), access), read_options, update, prune)
+    images = AlbumOutput(album, open_objects(as_path(output), access), read_options, update, prune)
     return run(images, client, overwrite=overwrite, progress=progress)

@@ -9,6 +9,8 @@ from .access import Options as Options
 from .access import nest_options as nest_options
 from .access import parse_options as parse_options
 from .arguments import Location as Location
+from .arguments import LocationError as LocationError
+from .arguments import as_path as as_path
 from .arguments import as_paths as as_paths
 from .arguments import expect as expect
 from .disk import PARTIAL as PARTIAL

@@ -1,7 +1,6 @@
 """Plan a table and make it: the front door to this room, for the command and for Python."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -25,6 +24,7 @@ from mimii.storage import (
     Access,
     Location,
     ReadOptions,
+    as_path,
     expect,
     open_objects,
     with_timeout,
@@ -139,7 +139,7 @@ def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, acces
         If there is something else at the output, or its features are others.
 
     """
-    objects = with_timeout(open_store(os.fspath(output), access), SHORT_TIMEOUT)
+    objects = with_timeout(open_store(as_path(output), access), SHORT_TIMEOUT)
     existing = look(objects, HEAD)
     if existing is None:
         return Growth(replace(plan, grown_from=NOTHING), added=sorted(clip.path for clip in plan.catalogue.clips))
@@ -230,7 +230,7 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
         if not plan.catalogue.clips:
             msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder with the recordings"
             raise SourceError(msg)
-        table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
+        table = TableOutput(plan, open_objects(as_path(output), access), read_options)
         return run(table, client, overwrite=overwrite, progress=progress)
 
     if not update:

@@ -4,7 +4,6 @@ zarr and xarray are imported where they are used: workers do not need them.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -23,6 +22,7 @@ from mimii.storage import (
     Access,
     Location,
     Objects,
+    as_path,
     is_remote,
     nest_options,
     open_objects,
@@ -77,7 +77,7 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     """
     import xarray
 
-    url = os.fspath(url)
+    url = as_path(url)
     read_finished_attributes(open_objects(url, access))
     options = nest_options(access.options) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
@@ -123,7 +123,7 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
             msg = f"it has {table.sizes['clip']:,} of {len(stored.n_rows):,} clips: give what open_table returned"
             raise ValueError(msg)
     else:
-        stored = _Stored.open(os.fspath(table), access)
+        stored = _Stored.open(as_path(table), access)
     n_clips = len(stored.n_rows)
     if not -n_clips <= clip < n_clips:
         msg = f"no clip {clip}: there are {n_clips:,}"

@@ -3,7 +3,6 @@
 pandas and torch are imported where they are used.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, TEST, TRAIN
-from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects
+from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects, as_path
 from mimii.table.drawing import N_THREADS, POOL_MIB, Batches, Drawing
 from mimii.table.reading import open_store, read_clip_columns, read_column, read_finished_attributes, read_table_layout
 from mimii.table.row_source import RowSource, Scale
@@ -97,7 +96,7 @@ def batches(  # noqa: PLR0913  each is a choice that users have
 
     """
     drawing = make_drawing(batch_size, seed, epochs, threads, pool_mib, shuffle=shuffle)
-    source = open_source(os.fspath(url), access, split, where, columns, normalize=normalize, single_frames=False)
+    source = open_source(as_path(url), access, split, where, columns, normalize=normalize, single_frames=False)
     return Batches(source, drawing)
 
 
@@ -141,7 +140,7 @@ def frames(  # noqa: PLR0913  as `batches`
 
     """
     drawing = make_drawing(batch_size, seed, epochs, threads, pool_mib, shuffle=shuffle)
-    source = open_source(os.fspath(url), access, split, where, columns, normalize=normalize, single_frames=True)
+    source = open_source(as_path(url), access, split, where, columns, normalize=normalize, single_frames=True)
     return Batches(source, drawing)
 
 
@@ -198,7 +197,7 @@ def torch_dataset(  # noqa: PLR0913  as `batches`
         raise ImportError(msg) from error
     drawing = make_drawing(batch_size, seed, None, threads, pool_mib, shuffle=shuffle)
     how = {"normalize": normalize, "single_frames": single_frames}
-    return TorchBatches(open_source(os.fspath(url), access, split, where, columns, **how), drawing, rank, n_ranks)
+    return TorchBatches(open_source(as_path(url), access, split, where, columns, **how), drawing, rank, n_ranks)
 
 
 def make_drawing(

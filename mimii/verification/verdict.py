@@ -18,6 +18,7 @@ from mimii.storage import (
     Access,
     Location,
     ReadOptions,
+    as_path,
     as_paths,
     is_remote,
 )
@@ -175,7 +176,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     if against is not None and importlib.util.find_spec("librosa") is None:
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
-    store, archives = os.fspath(store), select(complete)
+    store, archives = as_path(store), select(complete)
     contents, checked = read_contents(open_store(store, access))
     if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"
