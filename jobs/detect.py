@@ -106,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_training_options(parser)
     add_version(parser)
     group = parser.add_argument_group("running")
-    group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
+    group.add_argument("--overwrite", action="store_true", help="replace other results that are at the output")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
     add_storage_options(parser)
@@ -131,7 +131,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         metavar="N",
         default=50,
-        help="how often a network sees all rows; default: %(default)s",
+        help="training epochs of networks: how often they see all rows; default: %(default)s",
     )
     seed = group.add_argument(
         "--training-seed",
@@ -145,8 +145,8 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         "--normalize",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring each feature of a row to mean 0 and standard deviation 1 first, over the machine's training clips; "
-        "the baseline published with MIMII does not. Default: --normalize",
+        help="scale each feature of a row to mean 0 and standard deviation 1 over the machine's training clips; the "
+        "baseline published with MIMII does not. Default: --normalize",
     )
 
 
@@ -213,7 +213,7 @@ def _detect(options: argparse.Namespace) -> int:
 
 def _print_report(report: mimii.Report) -> None:
     if few := detection.untrusted(report.results):
-        print(f"not to be trusted, as their thresholds come from too few normal clips: {', '.join(few)}\n")
+        print(f"thresholds not to be trusted, from too few normal clips: {', '.join(few)}\n")
     kinds = detection.averages(report.results)
     has_labels = any(label >= 0 for _, outcome in report.results for label in outcome.labels)
     print("\n".join(_tabulate(report) if has_labels else _tabulate_alarms(report)))
@@ -251,7 +251,7 @@ def _print_what_next(report: mimii.Report) -> None:
     print(f"look at   {report.output}/{detection.REPORT}")
     print(f"use       python -m jobs.score {shlex.quote(report.output)} FOLDER")
     if any(not math.isnan(_published(machine)) for machine, _ in report.results):
-        print("published is of the baseline that came with MIMII, for the clips of MIMII alone")
+        print("published: the AUC of the baseline that came with MIMII, to compare with on the clips of MIMII only")
 
 
 def _compare(kinds: dict[str, dict[str, float]]) -> list[str]:
@@ -265,7 +265,7 @@ def _compare(kinds: dict[str, dict[str, float]]) -> list[str]:
     if known:
         first = next(iter(kinds))
         lines.append(
-            f"by these labels, {max(known, key=known.__getitem__)} would have been best; verdicts are of {first}"
+            f"by these labels, {max(known, key=known.__getitem__)} separates best; the verdicts are those of {first}"
         )
     return lines
 
@@ -298,14 +298,14 @@ def _number(value: float) -> str:
 
 
 def _print_official(official: detection.Official, report: mimii.Report) -> None:
-    from jobs.words import format_table
+    from jobs.words import format_table, numbered
 
     rows = [
         (line.machine_type, line.section, line.domain or "all", _number(line.rates.auc), _number(line.rates.p_auc))
         for line in official.sections
     ]
     print("\n" + "\n".join(format_table((official.year, "section", "domain", "AUC", "pAUC"), rows)))
-    left_out = f" ({official.n_missing:,} values are not known and left out)" if official.n_missing else ""
+    left_out = f" ({numbered(official.n_missing, 'value')} unknown and left out)" if official.n_missing else ""
     print(f"official score {_number(official.total)}{left_out}")
     print(f"written   {report.output}/{detection.OFFICIAL}/{official.year}")
 

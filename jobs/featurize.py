@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         default=32,
-        help="uncompressed size of what one task writes; default: 32",
+        help="MiB of a shard before compression: what one task writes; default: 32",
     )
     add_old_name(parser, add_run_options(parser), "--window")
     _add_growing_options(parser)
@@ -104,7 +104,8 @@ def _add_row_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dtype",
         choices=features.DTYPES,
-        help="of the rows. float16: half the size, rounded to 11 bits: by at most 0.031 dB below 128. Default: float32",
+        help="number type of the rows. float16: half the size, rounded to 11 bits: by at most 0.031 dB below 128. "
+        "Default: float32",
     )
 
 
@@ -112,8 +113,9 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
     add_growing_options(
         parser,
         "a table that grows",
-        "add what is named to the table that is there: what it has already stays, recordings that changed are computed "
-        "again, labels that differ are corrected; features and split are the table's where no option says otherwise",
+        "add the recordings that are named to the table that is there: rows that it has stay, recordings that changed "
+        "are computed again, labels that differ are corrected; without other options, features and split are those "
+        "of the table",
         "clips of the table that lie below a SOURCE and are not there any more get the status 'removed', and their "
         "rows become NaN",
     )

@@ -25,7 +25,7 @@ from jobs.given import NoEffect, add_old_name, read_options
 from jobs.options import DEFAULT_SOURCE, STORAGE_RULES, add_storage_option, location, source_access
 from jobs.process import INTERRUPTED
 from jobs.version import add_version
-from jobs.words import format_bytes, format_table, numbered
+from jobs.words import be, format_bytes, format_table, numbered
 from mimii import storage
 from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
 
@@ -89,10 +89,10 @@ def make_parser() -> argparse.ArgumentParser:
         type=location,
         metavar="URL",
         default=DEFAULT_SOURCE,
-        help="where they go: a folder, or s3://bucket/prefix; default: %(default)s",
+        help="where the archives go: a folder, or s3://bucket/prefix; default: %(default)s",
     )
     parser.add_argument(
-        "--base-url", metavar="URL", default=BASE_URL, help="the folder they come from; default: %(default)s"
+        "--base-url", metavar="URL", default=BASE_URL, help="the URL that they are below; default: %(default)s"
     )
     parser.add_argument("--verify-only", action="store_true", help="download nothing; check the archives in --dest")
     shown = parser.add_argument(
@@ -265,11 +265,17 @@ def _finish(outcomes: Sequence[Outcome], options: argparse.Namespace) -> int:
             print(outcome.line, file=sys.stdout if outcome.is_correct else sys.stderr)
     n_wrong = sum(not outcome.is_correct for outcome in outcomes)
     if n_wrong:
-        advice = "" if options.verify_only else "; run the same command again to resume"
-        return _fail(FAILED, f"{n_wrong} of {numbered(len(outcomes), 'archive')} missing or wrong{advice}")
+        return _fail(FAILED, _describe_wrong(n_wrong, len(outcomes), options))
     if not options.quiet:
         print(f"next: python -m jobs.featurize {options.dest}\nMIMII is CC BY-SA 4.0, {RECORD}")
     return OK
+
+
+def _describe_wrong(n_wrong: int, n_archives: int, options: argparse.Namespace) -> str:
+    which = numbered(n_wrong, "archive") if n_wrong == n_archives else f"{n_wrong} of {n_archives} archives"
+    if options.verify_only:
+        return f"{which} in {options.dest} {be(n_wrong)} missing or wrong; without --verify-only, they are downloaded"
+    return f"{which} could not be downloaded; run the same command again to resume"
 
 
 @contextmanager

@@ -102,8 +102,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         "--probe",
         choices=("auto", "all"),
         default="auto",
-        help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
-        "file of each size in a folder; all: from each. Default: auto",
+        help="how to find out how long the clips are. auto: from each file on a disk; in archives and on S3, from one "
+        "WAV file of each size in a folder; all: from each. Default: auto",
     )
     return group
 
@@ -124,7 +124,7 @@ def add_meaning_options(group: argparse._ArgumentGroup) -> None:
         "--layout",
         type=layout,
         metavar="PATTERN",
-        help="what the ends of paths say: the columns of lists and any others, such as "
+        help="a pattern of the ends of paths, which names the columns of lists and any others in braces, such as "
         "'{machine_type}/{machine_id}/{label}/{recorded_at:%%Y%%m%%d-%%H%%M%%S}.wav' or "
         "'{site}/{machine_id}/*_{label}.wav'. Default: as MIMII and DCASE name them; else a folder above normal, "
         "abnormal, ok, ng, good, bad or anomaly is the machine",
@@ -176,7 +176,7 @@ SPLIT_RULES = tuple(
 
 def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say what to compute; return their group."""
-    group = parser.add_argument_group("features", "a preset, and what you want to have otherwise")
+    group = parser.add_argument_group("features", "a preset, and parameters that differ from it")
     presets = "; ".join(f"{preset.name}: {preset.summary}" for preset in ALL_PRESETS)
     also = "; ".join(f"{one.aliases[0]} to {one.aliases[-1]} are {one.name}" for one in ALL_PRESETS if one.aliases)
     group.add_argument(
@@ -190,8 +190,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     add("--win-length", type=int, metavar="N", help="samples in the window; default: as --n-fft")
     add("--hop-length", type=int, metavar="N", help="samples from one frame to the next")
     add("--n-mels", type=int, metavar="N", help="mel bands")
-    add("--fmin", type=float, metavar="HZ", help="where the lowest mel band begins; default: 0")
-    add("--fmax", type=float, metavar="HZ", help="where the highest mel band ends; default: half the sample rate")
+    add("--fmin", type=float, metavar="HZ", help="frequency at which the lowest mel band begins; default: 0")
+    add(
+        "--fmax",
+        type=float,
+        metavar="HZ",
+        help="frequency at which the highest mel band ends; default: half the sample rate",
+    )
     add("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
     _add_recording_options(group)
     add_segment_options(group, "whole recordings")
@@ -223,8 +228,8 @@ def _add_recording_options(group: argparse._ArgumentGroup) -> None:
         "--sample-rate",
         type=int,
         metavar="N",
-        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings, and others "
-        "cannot be used",
+        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings; those with "
+        "another rate become bad clips",
     )
 
 
@@ -246,14 +251,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> argparse.Action:
         type=bad_limit,
         metavar="N|P%",
         default="0",
-        help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
+        help="how many bad clips are accepted, as a number or a share of all; more end in exit status 3. Default: 0",
     )
     fetching = add_fetch_option(group)
-    group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
+    group.add_argument("--overwrite", action="store_true", help="replace other results that are at the output")
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what would be done, and whether the output can be written; do nothing",
+        help="print what would be done, and whether the output can be written; write nothing",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
@@ -284,7 +289,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "(DASK_SCHEDULER_ADDRESS): a Dask cluster that runs; a YAML file: one to be started, see cluster.yaml. "
         "Default: local",
     )
-    group.add_argument("--workers", type=count, metavar="N", help="how many are started; default: one a core")
+    group.add_argument("--workers", type=count, metavar="N", help="how many workers to start; default: one a core")
     group.add_argument(
         "--adapt",
         nargs=2,
@@ -405,7 +410,7 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="the same for the output alone, where it needs another one than the recordings",
+        help="the same for the output only, where it needs another value than the recordings",
     )
 
 

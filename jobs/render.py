@@ -105,18 +105,18 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--check",
         action="store_true",
-        help="in the end, hold images and manifests against the limits of Amazon Rekognition Custom Labels, and say "
-        "which image breaks which; with --dry-run, before there are any",
+        help="in the end, compare images and manifests with the limits of Amazon Rekognition Custom Labels, and name "
+        "the images that break one; with --dry-run, before there are any",
     )
 
 
 def _add_growing_options(parser: argparse.ArgumentParser) -> None:
     add_growing_options(
         parser,
-        "an album that keeps up with its recordings",
-        "make the album that is there one of the recordings that are named now: only images of clips that are new or "
-        "have changed are rendered. Name all sources; images look as before",
-        "images of clips are deleted that are not among the recordings any more; else it is refused",
+        "images that keep up with their recordings",
+        "bring the images that are there up to date with the recordings that are named: only those of clips that are "
+        "new or have changed are rendered. Name all sources; images look as before",
+        "delete images of clips that are not among the recordings any more; without it, such an update is refused",
     )
 
 
@@ -149,18 +149,26 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
         help="a scale of dB for all images, such as -80 0; default: each image's own smallest and largest",
     )
     group.add_argument(
-        "--size", type=_size, metavar="WxH", help="in pixels, such as 224x224; default: a pixel each frame and mel band"
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="width and height in pixels, such as 224x224; default: a pixel for each frame and mel band",
     )
     group.add_argument(
         "--resample",
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
         default="bilinear",
-        help="the filter with which to come to --size; default: %(default)s",
+        help="the filter that scales to --size; default: %(default)s",
     )
     group.add_argument(
-        "--window", type=float, metavar="S", help="cut long recordings: an image each S seconds; default: one a clip"
+        "--window",
+        type=float,
+        metavar="S",
+        help="seconds that an image shows: longer clips get several; default: one image a clip",
     )
-    group.add_argument("--format", choices=("png", "jpeg"), default="png", help="of the files; default: png")
+    group.add_argument(
+        "--format", choices=("png", "jpeg"), default="png", help="format of the image files; default: png"
+    )
 
 
 def _render(options: argparse.Namespace) -> int:

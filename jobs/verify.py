@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
-    parser.add_argument("output", metavar="STORE", type=location, help="a folder, or s3://bucket/prefix")
+    parser.add_argument("output", metavar="STORE", type=location, help="the table: a folder, or s3://bucket/prefix")
     parser.add_argument("--json", action="store_true", help="print one JSON document with all findings")
     parser.add_argument("--quiet", action="store_true", help="no progress, and no output where nothing is wrong")
     _add_recording_options(parser)
@@ -73,7 +73,7 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=location,
         metavar="SOURCE",
         help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have "
-        "moved. If none of them is a clip of the table, that is wrong usage",
+        "moved. If none of them is a clip of the table, the exit status is 2",
     )
     group.add_argument(
         "--sample", type=count, metavar="N", help=f"how many clips to compute again; default: {_DEFAULT_SAMPLE}"
@@ -93,7 +93,7 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=_archive,
         metavar="NAME",
         default=[],
-        help="archives of MIMII, each machine of which must have as many clips as are published; named as for "
+        help="archives of MIMII: each of their machines must have as many recordings as are published; named as for "
         "jobs.fetch: 6_dB_fan, fan, 6_dB, all",
     )
 
@@ -127,7 +127,7 @@ def _verify(options: argparse.Namespace) -> int:
             client=scheduler_of(options),
             access=output_access(options),
             read_options=read_options_of(options),
-            progress=show_progress("task", quiet=options.quiet),
+            progress=show_progress("task", quiet=options.quiet, unit="checks", bad="findings"),
         )
     except (engine.WorkError, OSError) as error:
         unknown = "It is not known whether the table is correct. When that is fixed, run the same command again."

@@ -65,10 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=location,
         metavar="SOURCE",
-        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}. Of "
-        f"detect: tables of jobs.featurize; default: {DEFAULT_TABLE}",
+        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}. With "
+        f"--job detect or train: tables of jobs.featurize; default of detect: {DEFAULT_TABLE}",
     )
-    add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
+    add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same as SOURCE")
     add(
         "--job",
         choices=("featurize", "render", "parts", "scale", "detect", "train"),
@@ -77,13 +77,28 @@ def make_parser() -> argparse.ArgumentParser:
         "by its number of clips, with nothing to compute where no SOURCE is named; train: reading a table; "
         "default: featurize",
     )
-    add("--clips", type=count, nargs="+", metavar="N", help="use the first N; default: all. Of scale: each size to try")
-    add("--workers", type=count, metavar="N", help="default: one a core")
-    add("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
-    add("--rounds", type=count, metavar="N", default=3, help="repeat the warm part; default: %(default)s")
+    add(
+        "--clips",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help="use the first N clips; default: all. With --job scale: the numbers of clips to try",
+    )
+    add("--workers", type=count, metavar="N", help="how many worker processes; default: one a core")
+    add("--floor", metavar="BINARY", help="a program to compare with, called as: BINARY MEL.f32 OUTDIR FILE...")
+    add(
+        "--rounds", type=count, metavar="N", default=3, help="how often the warm part is repeated; default: %(default)s"
+    )
     add_old_name(parser, add_fetch_option(parser), "--window")
-    add("--output", type=location, metavar="URL", help="where results from S3 go for the time being")
-    add("--scratch", metavar="DIR", help="where results go for the time being; default: the system's")
+    add(
+        "--output",
+        type=location,
+        metavar="URL",
+        help=(
+            "where temporary results go when recordings are on S3: a folder, or s3://bucket/prefix; default: --scratch"
+        ),
+    )
+    add("--scratch", metavar="DIR", help="folder for temporary results; default: that of the system")
     _add_detect_options(parser)
     add_version(parser)
     add_storage_option(parser)
@@ -98,9 +113,9 @@ def _add_detect_options(parser: argparse.ArgumentParser) -> None:
         "--draws",
         type=count,
         metavar="N",
-        help="draw them N times; default: 30, of detectors that learn from rows 10",
+        help="how often these clips are drawn at random; default: 30, and 10 for detectors that learn from rows",
     )
-    add("--epochs", type=count, metavar="N", default=50, help="of networks; default: %(default)s")
+    add("--epochs", type=count, metavar="N", default=50, help="training epochs of networks; default: %(default)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,7 +176,7 @@ def _run_without_clips(options: argparse.Namespace, sources: Sequence[str], n_wo
         from jobs.benchmark.train import compare_train
 
         if len(sources) != 1:
-            msg = "--job train reads a table: name one that jobs.featurize has made"
+            msg = f"--job train reads one table of jobs.featurize: name it as SOURCE, such as {DEFAULT_TABLE}"
             raise recordings.SourceError(msg)
         return compare_train(sources[0], n_workers, options.rounds)
     from jobs.benchmark.scale import compare_real, compare_simulated

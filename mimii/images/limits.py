@@ -23,7 +23,8 @@ MOST_MANIFEST_BYTES = 1 << 30
 
 _TO_LABEL = "add recordings with the other label, in folders named normal and abnormal, or in a --list with labels"
 _TO_SPLIT = (
-    "pass another --seed or --train-fraction, or more recordings; a split that a list or the file names give does not "
+    "pass another --split-seed or --train-fraction, or more recordings; a split that a list or the file names give "
+    "does not "
     "change"
 )
 

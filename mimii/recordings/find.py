@@ -193,7 +193,7 @@ def _warn_of_lists(clips: Iterable[Clip], last: Mapping[str, Clip]) -> None:
     """Warn of recordings of which two lists say different things."""
     if others := [clip.path for clip in clips if str(clip.identity) != str(last[str(clip.place)].identity)]:
         _log.warning(
-            "%d recordings are in several lists that do not agree, such as %s: the last list counts",
+            "recordings of which several lists say different things: %d, such as %s; the last list counts",
             *(len(set(others)), printable(others[0])),
         )
 
@@ -212,7 +212,9 @@ def _warn_of_copies(clips: Iterable[Clip]) -> None:
     if copies:
         one, other = next(iter(copies.values()))
         _log.warning(
-            "%d clips are there more than once by what they are, such as %s and %s: all are taken",
+            "clips found more than once, with the same machine, SNR, label and number: %d, such as %s and %s; all "
+            "are used. "
+            "Leave one of the places out if they are copies",
             *(len(copies), printable(one.path), printable(other.path)),
         )
 

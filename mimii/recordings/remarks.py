@@ -44,7 +44,7 @@ class Remarks:
         said = {}
         if self.n_assumed or self.n_hidden:
             hidden = f", {self.n_hidden:,} left unknown" if self.n_hidden else ""
-            said["labels"] = f"{self.n_assumed:,} without label assumed normal{hidden}"
+            said["labels"] = f"{self.n_assumed:,} without a label taken for normal{hidden}"
         if self.left_out:
             said["left out"] = _count_left_out(self.left_out)
         return said
@@ -122,8 +122,8 @@ def warn_of_unmatched(layout: Layout, clips: Iterable[Clip], listed: Collection[
     if paths:
         named = ", ".join(map(printable, paths[:_MOST_NAMED]))
         _log.warning(
-            "%d of %d recordings do not match the layout %s, such as %s: nothing is known of them",
-            *(len(paths), len(places), layout.pattern, named),
+            "recordings that do not match the layout %s: %d of %d, such as %s; their machine and label stay unknown",
+            *(layout.pattern, len(paths), len(places), named),
         )
 
 

@@ -55,5 +55,8 @@ from .s3 import MAX_REQUESTS as MAX_REQUESTS
 from .s3 import S3Objects as S3Objects
 from .s3 import StorageError as StorageError
 from .seekable import SeekableFile as SeekableFile
+from .words import be as be
+from .words import have as have
+from .words import numbered as numbered
 from .zips import ArchiveError as ArchiveError
 from .zips import archive_of as archive_of

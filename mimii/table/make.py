@@ -222,8 +222,11 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
 
     """
     expect(plan, TablePlan, "featurize takes a plan: mimii.plan_table(mimii.find_recordings(FOLDER))")
-    if (prune and not update) or (update and overwrite):
-        msg = "prune is for update=True alone, and update and overwrite exclude each other"
+    if prune and not update:
+        msg = "prune needs update=True"
+        raise ValueError(msg)
+    if update and overwrite:
+        msg = "update keeps what is there, and overwrite replaces it: use one of them"
         raise ValueError(msg)
 
     def make(plan: TablePlan) -> Run:

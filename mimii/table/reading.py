@@ -223,10 +223,14 @@ def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> d
 
 def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
     """Return the attributes of a finished table."""
-    existing = look(objects, HEAD)
+    try:
+        existing = look(objects, HEAD)
+    except StoreError as error:
+        msg = f"{objects.root}: what is there is no {HEAD.kind}; name the --output of python -m jobs.featurize"
+        raise StoreError(msg) from error
     if existing is None or not existing.finished:
         what = "there is no table of features" if existing is None else "the table is not finished"
-        msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
+        msg = f"{objects.root}: {what}; run python -m jobs.featurize with this --output first"
         raise StoreError(msg)
     return existing.attributes
 

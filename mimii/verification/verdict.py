@@ -21,6 +21,7 @@ from mimii.storage import (
     as_path,
     as_paths,
     is_remote,
+    numbered,
 )
 from mimii.table import DIGESTS, OTHER, SCHEMA, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
@@ -237,7 +238,10 @@ def _match(contents: Contents, found: Sequence[Clip]) -> Matches | None:
     matches = match_clips(contents.columns, found)
     if not matches.recordings:
         root = contents.store.objects.root
-        msg = f"--against: of {len(found):,} recordings found, none is a clip of {root}; name those it was made from"
+        msg = (
+            f"--against: {numbered(len(found), 'recording')} found, and none is a clip of {root}; name those it was "
+            "made from"
+        )
         raise SourceError(msg)
     return matches
 
@@ -256,7 +260,7 @@ def _do_checks(
         return 1 if number >= n_shards else rows.n_finished(number) if rows else 0
 
     is_far = is_remote(contents.store.objects.root) or any(is_remote(task.place.url) for task in sample)
-    work = Work(make_task, _PIPELINE, is_far, count_clips_of, _bad_clips)
+    work = Work(make_task, _PIPELINE, is_far, count_clips_of, _findings)
     for _, result in do_tasks(work, range(n_shards + len(sample)), client, progress if rows else SILENT):
         tally.add(result.checked)
         if isinstance(result, Difference):
@@ -271,10 +275,9 @@ def _do_checks(
     return tally
 
 
-def _bad_clips(result: ShardReport | Difference) -> Iterable[int]:
-    """Return what is wrong, for progress: clips by number, shards by a number below 0."""
-    findings = (finding for part in result.checked for finding in part.findings)
-    return {-1 - (one.shard or 0) if one.clip is None else one.clip for one in findings}
+def _findings(result: ShardReport | Difference) -> Iterable[int]:
+    """Return a number for each finding, for progress."""
+    return {hash((one.check, one.where, one.problem)) for part in result.checked for one in part.findings}
 
 
 def _why_skipped(name: str, contents: Contents, matches: Matches | None) -> str:

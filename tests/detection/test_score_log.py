@@ -273,7 +273,7 @@ def test_odd_names_are_scored_once(report, night, name):
 def test_what_is_there_is_neither_replaced_nor_added_to_unless_asked(report, night):
     update(night, report)
     before = contents(night.parent / "scores")
-    with pytest.raises(mimii.StoreError, match=r"holds scores already; add to them with --update, or .*--overwrite"):
+    with pytest.raises(mimii.StoreError, match=r"has scores already; add to them with --update, or .*--overwrite"):
         mimii.score(night, report, output=night.parent / "scores")
     assert contents(night.parent / "scores") == before
 
@@ -290,7 +290,7 @@ def test_overwritten_scores_are_those_of_now_alone(report, night):
 def test_results_of_detection_are_no_place_for_scores(report, night):
     before = contents(Path(report.output))
     for how in ({}, {"update": True}, {"overwrite": True}):
-        with pytest.raises(mimii.StoreError, match="holds a run of detection, which stays; choose another"):
+        with pytest.raises(mimii.StoreError, match=r"has results of jobs\.detect, which are left alone; choose"):
             mimii.score(night, report, output=report.output, **how)
     assert contents(Path(report.output)) == before
 

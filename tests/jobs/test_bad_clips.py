@@ -42,7 +42,7 @@ REASONS = {
     "nan.wav": r"NaN or infinite",
     "inf.wav": r"NaN or infinite",
     "huge.wav": r"so large",
-    "8 kHz.wav": r"sample rate 8000 Hz, the features have 16000 Hz; --sample-rate resamples",
+    "8 kHz.wav": r"its sample rate is 8000 Hz, and the features are for 16000 Hz; --sample-rate resamples",
     "dangling.wav": r"cannot be read: No such file",
     "itself.wav": r"cannot be read: Too many levels of symbolic links",
     "pipe.wav": r"not a regular file",

@@ -222,7 +222,7 @@ def test_one_normal_clip_gives_no_confident_alarm(tmp_path, capsys):
 def test_scores_do_not_take_the_place_of_others(models, incoming, tmp_path, capsys):
     before = contents(models)
     assert score_here(models, incoming, "--output", models) == 2
-    assert "holds a run of detection, which stays" in capsys.readouterr().err
+    assert "has results of jobs.detect, which are left alone" in capsys.readouterr().err
     assert contents(models) == before
     how = (models, incoming, "--output", tmp_path / "new")
     assert [score_here(*how), score_here(*how), score_here(*how, "--overwrite")] == [4, 2, 4]
@@ -334,4 +334,4 @@ def test_scores_are_not_put_among_other_things(models, incoming, tmp_path, capsy
     (tmp_path / "table").mkdir()
     (tmp_path / "table/zarr.json").write_text("{}")
     assert score_here(models, incoming, "--output", tmp_path / "table", "--update") == 2
-    assert "holds something else (zarr.json), which stays" in capsys.readouterr().err
+    assert "has files that are not scores, such as zarr.json, which are left alone" in capsys.readouterr().err

@@ -433,11 +433,11 @@ def test_a_wrong_value_is_far_from_librosa(damaged, raw, check):
 
 def test_the_sample_is_drawn_by_the_seed(finished, raw, check):
     wheres = {
-        seed: check(finished, "--against", raw, "--sample", 1, "--seed", seed)[1]["largest_difference"]["where"]
+        seed: check(finished, "--against", raw, "--sample", 1, "--sample-seed", seed)[1]["largest_difference"]["where"]
         for seed in range(6)
     }
     assert len(set(wheres.values())) > 1
-    again = check(finished, "--against", raw, "--sample", 1, "--seed", 3)[1]
+    again = check(finished, "--against", raw, "--sample", 1, "--sample-seed", 3)[1]
     assert again["largest_difference"]["where"] == wheres[3]
 
 
@@ -535,7 +535,7 @@ def test_part_of_mimii_is_correct_unless_all_was_asked_for(arguments, finished, 
     assert "of 48 machines of MIMII (types, ids and SNRs), 3 are here, 0 of them with all" in document["notes"][-1]
     if arguments:
         found = {finding["where"]: finding["problem"] for finding in findings(document)["published"]}
-        assert found["fan id_04 6 dB"] == "0 normal and 0 abnormal clips here, 1033 and 348 as published"
+        assert found["fan id_04 6 dB"] == "0 normal and 0 abnormal recordings here, 1033 and 348 are published"
         assert len(found) == 4
         assert document["then"][0].startswith("check which archives are complete")
 
@@ -566,8 +566,8 @@ def test_other_outputs_are_refused_with_what_to_do(raw, tmp_path, check):
     assert render.main([str(raw), "--output", images, "--scheduler", "sync", "--max-bad", "2", "--quiet"]) == 0
     for name, words in {
         "nothing": "there is nothing there. Make a table first: python -m jobs.featurize",
-        "other": "something that is not a table of features",
-        "other/file": "something that is not a table of features",
+        "other": "what is there is no table of features; name the --output",
+        "other/file": "what is there is no table of features; name the --output",
         "images": "a set of images; run python -m jobs.render",
     }.items():
         status, said = check(tmp_path / name)
@@ -672,7 +672,9 @@ def test_the_page_names_every_check_and_only_options_that_are_there():
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(CHECKS)
     options = set(re.findall(r"--[a-z][a-z-]*", verify.make_parser().format_help()))
     assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib", "--update"}
-    assert {"--against", "--sample", "--seed", "--complete", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", page))
+    assert {"--against", "--sample", "--sample-seed", "--complete", "--json", "--quiet"} <= set(
+        re.findall(r"--[a-z-]+", page)
+    )
 
 
 def test_help_imports_nothing_heavy():

@@ -153,7 +153,9 @@ def test_a_clip_unlike_the_others_of_its_size_is_never_given_wrong_rows(tmp_path
     archive = pack(tmp_path / "6_dB_fan.zip", contents)
     assert featurize_here(archive, "--output", tmp_path / "auto") == 3
     assert "1 of 5 read" in (said := capsys.readouterr().out)
-    assert "planned were 16000 samples of 1 channels at 16000 Hz, found were 8000 samples" in said
+    assert (
+        "it has 8000 samples of 1 channel at 16000 Hz, and 16000 samples of 1 channel at 16000 Hz were expected" in said
+    )
     assert featurize_here(archive, "--output", tmp_path / "all", "--probe", "all") == 0
     assert "5 of 5 read" in capsys.readouterr().out
     auto, every = open_table(tmp_path / "auto"), open_table(tmp_path / "all")

@@ -152,7 +152,7 @@ def test_an_archive_with_all_clips_is_complete():
     counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], who))
     checked = check_published(counts, select(["6_dB_fan"]))
     assert (checked.n, checked.findings) == (4, ())
-    assert note_published(counts).endswith("4 are here, 4 of them with all the clips that are published")
+    assert note_published(counts).endswith("4 are here, 4 of them with all recordings that are published")
 
 
 def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
@@ -160,8 +160,8 @@ def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
     counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], [who[0], *who[:-1]]))
     found = check_published(counts, select(["6_dB_fan"])).findings
     assert {finding.where: finding.problem for finding in found} == {
-        "fan id_00 6 dB": "1012 normal and 407 abnormal clips here, 1011 and 407 as published",
-        "fan id_06 6 dB": "1015 normal and 360 abnormal clips here, 1015 and 361 as published",
+        "fan id_00 6 dB": "1012 normal and 407 abnormal recordings here, 1011 and 407 are published",
+        "fan id_06 6 dB": "1015 normal and 360 abnormal recordings here, 1015 and 361 are published",
     }
 
 
