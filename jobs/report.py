@@ -42,7 +42,7 @@ class Planned:
         for clip, reason in bad:
             reasons[clips[clip].path].append(reason)
         whole = {path: len(of_one) for path, of_one in reasons.items() if len(of_one) > 1 and len({*of_one}) == 1}
-        paths = {path: f"{path}, {count:,} clips" for path, count in whole.items()}
+        paths = {path: f"{path}, {numbered(count, 'clip')}" for path, count in whole.items()}
         return {paths.get(clips[clip].path, self.catalogue.name(clip)): reason for clip, reason in bad}
 
     def bad(self, run: Run | None = None) -> dict[int, str]:

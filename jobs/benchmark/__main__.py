@@ -77,6 +77,15 @@ def make_parser() -> argparse.ArgumentParser:
         "by its number of clips, with nothing to compute where no SOURCE is named; train: reading a table; "
         "default: featurize",
     )
+    _add_run_options(parser)
+    _add_detect_options(parser)
+    add_version(parser)
+    add_storage_option(parser)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--clips",
         type=count,
@@ -94,15 +103,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         type=location,
         metavar="URL",
-        help=(
-            "where temporary results go when recordings are on S3: a folder, or s3://bucket/prefix; default: --scratch"
-        ),
+        help="where temporary results go when recordings are on S3: a folder, or s3://bucket/prefix; default: "
+        "--scratch",
     )
     add("--scratch", metavar="DIR", help="folder for temporary results; default: that of the system")
-    _add_detect_options(parser)
-    add_version(parser)
-    add_storage_option(parser)
-    return parser
 
 
 def _add_detect_options(parser: argparse.ArgumentParser) -> None:

@@ -51,8 +51,8 @@ _DEAF = (
 )
 _ODD = 25.0
 _ODD_CLIPS = (
-    "%s: of %d clips taken for normal, %d %s unlike the others, such as %s: what is not normal makes the threshold too "
-    "high, so leave such clips out, or label them abnormal"
+    "%s: of its clips taken for normal, %d of %d %s unlike the others, such as %s: what is not normal makes the "
+    "threshold too high, so leave such clips out, or label them abnormal"
 )
 _NAMELESS = (
     "clips without a known machine are taken for one machine: %d; name machines by --layout or --list of featurize"
@@ -83,7 +83,7 @@ class Report:
     run: Run
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.results):,} machines, {self.output}/report.html>"
+        return f"<Report: {numbered(len(self.results), 'machine')}, {self.output}/report.html>"
 
     @property
     def machines(self) -> "pd.DataFrame":
@@ -241,7 +241,7 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names):,} machines, such as {names[0]}"
+    return names[0] if len(names) == 1 else f"{numbered(len(names), 'machine')}, such as {names[0]}"
 
 
 def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
@@ -253,7 +253,7 @@ def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
         odd = np.flatnonzero(scores > median + _ODD * spread)
         if len(odd) and len(scores) >= LEAST_CLIPS and spread > 0:
             worst = outcome.scores.normal_clips[int(odd[np.argmax(scores[odd])])]
-            _log.warning(_ODD_CLIPS, machine.name, len(scores), len(odd), be(len(odd)), columns.path[worst])
+            _log.warning(_ODD_CLIPS, machine.name, len(odd), len(scores), be(len(odd)), columns.path[worst])
 
 
 def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:

@@ -91,12 +91,7 @@ def score(  # noqa: PLR0913  each is a choice that users have
         If the work cannot be finished.
 
     """
-    if (update or overwrite) and not as_path(output):
-        msg = "update and overwrite need an output"
-        raise ValueError(msg)
-    if update and overwrite:
-        msg = "update keeps what is there, and overwrite replaces it: use one of them"
-        raise ValueError(msg)
+    _check_output(as_path(output), update=update, overwrite=overwrite)
     how = Scoring(read_rule_of(threshold), client, ReadOptions(access, fetch_window), progress)
     place = as_path(models) if isinstance(models, str | os.PathLike) else models.output
     found_models = read_models(place, models_access or access)
@@ -112,3 +107,12 @@ def score(  # noqa: PLR0913  each is a choice that users have
     with open_log(objects, update=update, overwrite=overwrite) as log:
         scoring = score_anew if overwrite else score_into
         return scoring(log, clips, found_models, spec, how)
+
+
+def _check_output(output: str, *, update: bool, overwrite: bool) -> None:
+    if (update or overwrite) and not output:
+        msg = "update and overwrite need an output"
+        raise ValueError(msg)
+    if update and overwrite:
+        msg = "update keeps what is there, and overwrite replaces it: use one of them"
+        raise ValueError(msg)

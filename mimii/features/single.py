@@ -103,9 +103,13 @@ def _log_mel(samples: FloatArray, rate: int, spec: FeatureSpec) -> FloatArray:
 
 def _read(path: str, channel: int | str) -> tuple[int, FloatArray]:
     with open_part(_find(path), DEFAULT_ACCESS) as file:
-        channels = channels_of(channel, read_header(file).n_channels)
-        header, samples = read_channels(file, channels)
-    return header.sample_rate, check_finite(samples)
+        try:
+            channels = channels_of(channel, read_header(file).n_channels)
+            header, samples = read_channels(file, channels)
+            return header.sample_rate, check_finite(samples)
+        except AudioError as error:
+            msg = f"{path}: {error}"
+            raise AudioError(msg) from error
 
 
 def _samples_of(values: NDArray[Any], channel: int | str) -> FloatArray:
@@ -118,7 +122,7 @@ def _samples_of(values: NDArray[Any], channel: int | str) -> FloatArray:
         raise ValueError(msg)
     channels = values if values.ndim == 2 else values[np.newaxis]
     if len(channels) > _MOST_CHANNELS:
-        msg = f"{len(channels)} channels of {channels.shape[1]} samples: give the transpose, (n_channels, n_samples)"
+        msg = f"the shape {channels.shape} has more channels than samples: give the transpose, (n_channels, n_samples)"
         raise ValueError(msg)
     wanted = channels_of(channel if values.ndim == 2 else 0, len(channels))
     if max(wanted) >= len(channels):
@@ -157,5 +161,6 @@ def _find_member(archive: Place, name: str) -> Place:
         raise FileNotFoundError(msg)
     place, problem = members[name]
     if problem:
-        raise AudioError(problem)
+        msg = f"{archive}/{name}: {problem}"
+        raise AudioError(msg)
     return place

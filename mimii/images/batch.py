@@ -16,7 +16,7 @@ from mimii.images.pixels import render_image
 _IMAGES_A_BATCH = 128
 
 
-class ImageError(RuntimeError):
+class ImageError(OSError):
     """An image that was to be copied to another name, and is not as it was written; the message says which."""
 
 

@@ -10,7 +10,7 @@ from mimii.features import ClipTask, FeatureSpec, power_to_db
 from mimii.images.album import Album, album_origins
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip, part_words
-from mimii.storage import ReadOptions, as_unicode
+from mimii.storage import ReadOptions, as_unicode, numbered
 
 _MOST_PAIRS = 16
 _Pair = tuple[int | None, int | None]
@@ -101,4 +101,4 @@ def _caption(album: Album, good: Sequence[int]) -> str:
     n_images = sum(len(album.pictures(clip)) for clip in good)
     width, height = album.size(album.pictures(good[0])[0])
     details = f"n_fft {spec.n_fft}, hop_length {spec.hop_length}, {spec.n_mels} mel bands"
-    return f"{n_images:,} images like these, {width} x {height} pixels, {style.format.upper()}; {details}"
+    return f"{numbered(n_images, 'image')} like these, {width} x {height} pixels, {style.format.upper()}; {details}"

@@ -3,7 +3,7 @@
 
 def numbered(number: int, noun: str) -> str:
     """Write a number with its noun: ``1 shard``, ``2 shards``, ``2 batches``."""
-    ending = "es" if noun.endswith("ch") else "s"
+    ending = "es" if noun.endswith(("ch", "ss")) else "s"
     return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 

@@ -260,7 +260,7 @@ def test_a_table_without_labels_is_taken_for_normal_with_a_warning(tmp_path, cap
         write(tmp_path / "raw" / f"{seed}.wav", hum(seed, tone=[(0, 8000)] if seed == 4 else ()))
     table = featurize(tmp_path / "raw", tmp_path / "t.zarr", "none")
     report = mimii.detect(table, training=mimii.Training(kind, epochs=2))
-    assert "no clip has a label, and all are taken for normal: all" in caplog.text
+    assert "all: no clip has a label, so all are taken for normal" in caplog.text
     [machine] = report.machines.itertuples()
     assert (machine.machine, machine.n_learned, machine.n_threshold, machine.is_trusted) == ("all", 9, 9, False)
     assert (machine.n_normal, machine.n_abnormal, math.isnan(machine.auc)) == (0, 0, True)
@@ -275,7 +275,7 @@ def test_several_machines_without_labels_are_warned_of_together(tmp_path, caplog
         write(tmp_path / f"raw/m{seed % 2}/{seed}.wav", hum(seed))
     featurize(tmp_path / "raw", tmp_path / "t.zarr", "none", layout="{machine_id}/*.wav")
     assert len(mimii.detect(tmp_path / "t.zarr").results) == 2
-    assert "no clip has a label, and all are taken for normal: 2 machines, such as m0" in caplog.text
+    assert "2 machines, such as m0: no clip has a label, so all are taken for normal" in caplog.text
 
 
 def test_labelled_clips_in_no_split_are_learned_from_and_tested(tmp_path, caplog):
