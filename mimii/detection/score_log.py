@@ -125,7 +125,7 @@ def open_log(objects: Objects, *, update: bool = False, overwrite: bool = False)
     _refuse(objects, may_have_scores=update or overwrite)
     objects.check()
     with hold(objects, uuid4().hex) as lease:
-        _refuse(objects, may_have_scores=update or overwrite)  # another run may have ended since
+        _refuse(objects, may_have_scores=update or overwrite)  # another run may have finished since
         yield _read(objects, lease) if update else ScoreLog(objects, lease)
 
 

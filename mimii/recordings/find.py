@@ -190,7 +190,7 @@ def _assume(found: Found, layout: Layout | None, assume: str) -> tuple[list[Clip
 
 
 def _warn_of_lists(clips: Iterable[Clip], last: Mapping[str, Clip]) -> None:
-    """Warn of recordings of which two lists say different things."""
+    """Warn of recordings on which several lists do not agree."""
     if others := [clip.path for clip in clips if str(clip.identity) != str(last[str(clip.place)].identity)]:
         _log.warning(
             "recordings on which several lists do not agree: %d, such as %s; the last list counts",

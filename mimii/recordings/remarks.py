@@ -44,7 +44,7 @@ class Remarks:
         said = {}
         if self.n_assumed or self.n_hidden:
             hidden = f", {self.n_hidden:,} left unknown" if self.n_hidden else ""
-            said["labels"] = f"{self.n_assumed:,} without a label taken for normal{hidden}"
+            said["labels"] = f"{self.n_assumed:,} without label assumed normal{hidden}"
         if self.left_out:
             said["left out"] = _count_left_out(self.left_out)
         return said

@@ -36,7 +36,7 @@ from mimii.table.store import TableOutput
 from mimii.table.table import HEAD, NOTHING, SHARD_BYTES, TablePlan, make_table_plan
 
 _MOST_PLANS = 100
-"""Each further one means that another update has ended in between: this many do not come one after the other."""
+"""Each further one means that another update has finished in between: this many do not come one after the other."""
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)

@@ -226,7 +226,7 @@ def test_columns_say_what_each_clip_is(table, source):
 
 def test_status_is_ok_but_for_the_clip_that_is_too_short(table):
     status = dict(zip(table.number.values.tolist(), table.status.values.tolist(), strict=True))
-    assert "too short for one row: 2047 samples" in status.pop(6)
+    assert "too short: 4 of the 5 frames that a row takes, from 2,047 samples" in status.pop(6)
     assert set(status.values()) == {"ok"}
 
 
