@@ -219,7 +219,7 @@ def _print_report(report: mimii.Report) -> None:
     print("\n".join(_tabulate(report) if has_labels else _tabulate_alarms(report)))
     if len(kinds) > 1:
         print("\n" + "\n".join(_compare(kinds)))
-    _print_what_next(report)
+    _print_what_next(report, has_labels=has_labels)
 
 
 def _tabulate(report: mimii.Report) -> list[str]:
@@ -242,7 +242,7 @@ def _tabulate_alarms(report: mimii.Report) -> list[str]:
     return format_table(("machine", "learned", "alarms"), rows)
 
 
-def _print_what_next(report: mimii.Report) -> None:
+def _print_what_next(report: mimii.Report, *, has_labels: bool) -> None:
     n_learned = len(report.run.computed)
     print(f"\nmachines  {n_learned:,} learned, {len(report.results) - n_learned:,} there already")
     for best in detection.best_channels(report.results):
@@ -250,7 +250,7 @@ def _print_what_next(report: mimii.Report) -> None:
         print(f"channels  {best.machine}: {best.channel} separates best, {auc}")
     print(f"look at   {report.output}/{detection.REPORT}")
     print(f"use       python -m jobs.score {shlex.quote(report.output)} FOLDER")
-    if any(not math.isnan(_published(machine)) for machine, _ in report.results):
+    if has_labels and any(not math.isnan(_published(machine)) for machine, _ in report.results):
         print("published: the AUC of the baseline that came with MIMII, to compare with on the clips of MIMII only")
 
 

@@ -303,7 +303,7 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
             f"({kernels_here()}): values are within 2e-5 dB. docs/clusters.md says how to choose the same ones"
         )
     if matches is not None:
-        yield f"recordings: {matches.describe()}"
+        yield matches.describe()
     if n_unknown:
         yield (
             f"shards for which it is unknown whether recordings have changed: {n_unknown:,}. Not all of their "

@@ -173,7 +173,7 @@ def test_results_are_beside_the_table_where_no_output_is_named(table, tmp_path, 
     assert mimii.detect(f"{tmp_path}/some/features.zarr/").output == f"{tmp_path}/some/detect"
     monkeypatch.chdir(tmp_path / "some")
     assert mimii.detect(Path("features.zarr")).run.computed == ()
-    with pytest.raises(ValueError, match="nothing can be beside a bucket; name an output"):
+    with pytest.raises(ValueError, match="the table is a whole bucket, so no results can be beside it; name an output"):
         mimii.detect("s3://bucket")
 
 
@@ -335,7 +335,7 @@ def test_kinds_of_detectors_that_there_are_not_are_refused_with_those_there_are(
     with pytest.raises(mimii.LearningError, match="each once, not none"):
         mimii.Training([])
     for how in ({"epochs": 0}, {"seed": -1}):
-        with pytest.raises(mimii.LearningError, match="epochs must be at least 1 and seed at least 0"):
+        with pytest.raises(mimii.LearningError, match=r"(epochs must be at least 1|seed must be at least 0), not"):
             mimii.Training(**how)
 
 
@@ -396,7 +396,7 @@ def test_what_is_no_challenge_is_refused(dcase, tmp_path):
         report = mimii.detect(
             featurize(tmp_path / "raw", tmp_path / str(spec.channel), spec=spec), tmp_path / f"d{spec.channel}"
         )
-        with pytest.raises(mimii.StoreError, match="make a table without segments, of one channel"):
+        with pytest.raises(mimii.StoreError, match="make a table of one channel and without segments"):
             write_official(report, "dcase2024")
 
 

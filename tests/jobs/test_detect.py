@@ -441,4 +441,4 @@ def test_clips_that_are_unlike_all_others_of_a_machine_are_warned_of(tmp_path, c
     assert featurize_here(tmp_path / "press", *how) == 0
     assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
     assert "of its clips taken for normal, 1 of 14 is unlike the others, such as " in caplog.text
-    assert "07.wav: if they are not normal, leave them out" in caplog.text
+    assert "07.wav: what is not normal makes the threshold too high, so leave such clips out" in caplog.text

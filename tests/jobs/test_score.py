@@ -233,7 +233,10 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
     (tmp_path / "out").mkdir()
     (tmp_path / "out/scores.csv").write_text("some,thing\n1,2\n")
     assert score_here(models, incoming, "--output", tmp_path / "out", "--update") == 2
-    assert "scores.csv: damaged, or not of jobs.score; replace it with --overwrite" in capsys.readouterr().err
+    assert (
+        "scores.csv: damaged, or not written by jobs.score; replace all scores with --overwrite"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "out/scores.csv").read_text() == "some,thing\n1,2\n"
 
 
@@ -243,7 +246,7 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
         (("models",), "name the models, and the recordings"),
         (("nowhere", "."), "no model there"),
         (("pyproject.toml.npz", "."), "there is no such model"),
-        (("nowhere", ".", "--update"), "are for an --output"),
+        (("nowhere", ".", "--update"), "--update: needs --output"),
         (("nowhere", ".", "--update", "--overwrite", "--output", "out"), "use one of them"),
     ],
 )

@@ -461,7 +461,7 @@ def test_recordings_that_were_moved_are_matched_by_the_end_of_their_paths(finish
     assert status == 0
     assert document["checks"]["librosa"]["looked_at"] == 11
     assert document["checks"]["recordings"]["looked_at"] == 4  # copies have the same times
-    assert "recordings: 13 by end of path; 0 of 13 clips have no match" in document["notes"]
+    assert "13 of 13 clips have a recording: 13 by end of path" in document["notes"]
 
 
 def test_with_copies_of_other_times_it_is_unknown_whether_recordings_changed(finished, raw, tmp_path, check):
@@ -482,7 +482,7 @@ def test_members_of_an_archive_are_compared_too(finished, raw, tmp_path, check):
     status, document = check(finished, "--against", tmp_path / "6_dB_fan.zip")
     assert status == 0
     assert document["checks"]["librosa"]["looked_at"] == 4
-    assert "9 of 13 clips have no match" in document["notes"][0]
+    assert "4 of 13 clips have a recording" in document["notes"][0]
 
 
 @pytest.mark.parametrize("n_clips", [0, 1])
@@ -493,8 +493,9 @@ def test_recordings_without_any_match_are_refused(finished, tmp_path, capfd, n_c
     assert verify.main([str(finished), "--against", str(tmp_path / "other"), "--scheduler", "sync"]) == 2
     printed = capfd.readouterr()
     assert printed.out == ""
+    found = ("0 recordings", "1 recording")[n_clips]
     assert printed.err == (
-        f"verify: --against: of {n_clips} recordings found, none is a clip of {finished}; name those it was made from\n"
+        f"verify: --against: {found} found, and none is a clip of {finished}; name those it was made from\n"
     )
 
 
@@ -707,7 +708,7 @@ def test_python_gets_the_findings(damaged):
 
 
 def test_without_any_recording_it_is_refused(finished):
-    with pytest.raises(SourceError, match="of 0 recordings found, none is a clip of"):
+    with pytest.raises(SourceError, match="0 recordings found, and none is a clip of"):
         verification.verify(str(finished), [])
 
 
