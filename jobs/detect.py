@@ -17,7 +17,10 @@ from collections.abc import Sequence
 import mimii
 from jobs import score
 from jobs.command import FAILED, OK, run_command
+from jobs.given import NoEffect, add_old_name, check_effects, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
     add_storage_options,
     count,
@@ -44,6 +47,34 @@ examples:
   python -m jobs.detect dcase.zarr --official dcase2023   the challenge's scores and result files
   python -m jobs.score data/processed/detect new_recordings > scores.csv
 """
+
+
+def _learn_otherwise(options: argparse.Namespace, what: str) -> bool:
+    """Say whether no kind that is named is such; a name that is no kind is refused later."""
+    kinds = [detection.KINDS.get(name) for name in options.model]
+    return all(kind is not None and not getattr(kind, what) for kind in kinds)
+
+
+def _kinds(what: str) -> str:
+    return ", ".join(name for name, kind in detection.KINDS.items() if getattr(kind, what))
+
+
+_RULES = (
+    *STORAGE_RULES,
+    NoEffect(
+        "epochs",
+        lambda options: _learn_otherwise(options, "is_network"),
+        f"only networks are trained in epochs: --model {_kinds('is_network')}",
+    ),
+    *(
+        NoEffect(
+            name,
+            lambda options: _learn_otherwise(options, "reads_rows"),
+            f"has an effect on detectors that learn from rows only: --model {_kinds('reads_rows')}",
+        )
+        for name in ("training_seed", "normalize")
+    ),
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_training_options(parser)
     add_version(parser)
     group = parser.add_argument_group("running")
-    group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
+    group.add_argument("--overwrite", action="store_true", help="replace other results that are at the output")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
     add_storage_options(parser)
@@ -100,21 +131,22 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         metavar="N",
         default=50,
-        help="how often a network sees all rows; default: %(default)s",
+        help="training epochs of networks: how often they see all rows; default: %(default)s",
     )
-    group.add_argument(
-        "--seed",
+    seed = group.add_argument(
+        "--training-seed",
         type=int,
         metavar="N",
         default=0,
-        help="of the weights of networks and of what is drawn at random; default: 0",
+        help="random seed of detectors that learn from rows: weights of networks, and which rows they see; default: 0",
     )
+    add_old_name(group, seed, "--seed")
     group.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring each feature of a row to mean 0 and standard deviation 1 first, over the machine's training clips; "
-        "the baseline published with MIMII does not. Default: --normalize",
+        help="scale each feature of a row to mean 0 and standard deviation 1 over the machine's training clips; the "
+        "baseline published with MIMII does not. Default: --normalize",
     )
 
 
@@ -133,7 +165,7 @@ def _add_threshold_option(group: argparse._ArgumentGroup) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, CLUSTER_RULES)
     options.model, more = split_words(options.model, lambda word: word in detection.KINDS or not _may_be_table(word))
     options.threshold, others = split_words(options.threshold, is_number)
     options.places += [*more, *others]
@@ -143,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"one table at a time, not {len(options.places)}: {' '.join(options.places)}")
     options.output = options.output or DEFAULT_OUTPUT
     options.places = options.places or [DEFAULT_TABLE]
+    check_effects(parser, options, _RULES)
     return run_command("detect", options, _detect)
 
 
@@ -155,7 +188,7 @@ def _detect(options: argparse.Namespace) -> int:
 
     where = scheduler_of(options)
     rule = " ".join(options.threshold) or detection.DEFAULT_RULE
-    training = mimii.Training(options.model, options.epochs, options.seed, options.normalize, rule)
+    training = mimii.Training(options.model, options.epochs, options.training_seed, options.normalize, rule)
     engine.look(open_output(options, storage.SHORT_TIMEOUT), detection.FINDINGS_HEAD)  # a refusal comes first
     if where.scheduler == "local":
         engine.start_early()
@@ -180,13 +213,13 @@ def _detect(options: argparse.Namespace) -> int:
 
 def _print_report(report: mimii.Report) -> None:
     if few := detection.untrusted(report.results):
-        print(f"not to be trusted, as their thresholds come from too few normal clips: {', '.join(few)}\n")
+        print(f"thresholds not to be trusted, from too few normal clips: {', '.join(few)}\n")
     kinds = detection.averages(report.results)
     has_labels = any(label >= 0 for _, outcome in report.results for label in outcome.labels)
     print("\n".join(_tabulate(report) if has_labels else _tabulate_alarms(report)))
     if len(kinds) > 1:
         print("\n" + "\n".join(_compare(kinds)))
-    _print_what_next(report)
+    _print_what_next(report, has_labels=has_labels)
 
 
 def _tabulate(report: mimii.Report) -> list[str]:
@@ -209,7 +242,7 @@ def _tabulate_alarms(report: mimii.Report) -> list[str]:
     return format_table(("machine", "learned", "alarms"), rows)
 
 
-def _print_what_next(report: mimii.Report) -> None:
+def _print_what_next(report: mimii.Report, *, has_labels: bool) -> None:
     n_learned = len(report.run.computed)
     print(f"\nmachines  {n_learned:,} learned, {len(report.results) - n_learned:,} there already")
     for best in detection.best_channels(report.results):
@@ -217,8 +250,8 @@ def _print_what_next(report: mimii.Report) -> None:
         print(f"channels  {best.machine}: {best.channel} separates best, {auc}")
     print(f"look at   {report.output}/{detection.REPORT}")
     print(f"use       python -m jobs.score {shlex.quote(report.output)} FOLDER")
-    if any(not math.isnan(_published(machine)) for machine, _ in report.results):
-        print("published is of the baseline that came with MIMII, for the clips of MIMII alone")
+    if has_labels and any(not math.isnan(_published(machine)) for machine, _ in report.results):
+        print("published: the AUC of the baseline that came with MIMII, to compare with on the clips of MIMII only")
 
 
 def _compare(kinds: dict[str, dict[str, float]]) -> list[str]:
@@ -232,7 +265,7 @@ def _compare(kinds: dict[str, dict[str, float]]) -> list[str]:
     if known:
         first = next(iter(kinds))
         lines.append(
-            f"by these labels, {max(known, key=known.__getitem__)} would have been best; verdicts are of {first}"
+            f"by these labels, {max(known, key=known.__getitem__)} separates best; the verdicts are those of {first}"
         )
     return lines
 
@@ -265,14 +298,14 @@ def _number(value: float) -> str:
 
 
 def _print_official(official: detection.Official, report: mimii.Report) -> None:
-    from jobs.words import format_table
+    from jobs.words import format_table, numbered
 
     rows = [
         (line.machine_type, line.section, line.domain or "all", _number(line.rates.auc), _number(line.rates.p_auc))
         for line in official.sections
     ]
     print("\n" + "\n".join(format_table((official.year, "section", "domain", "AUC", "pAUC"), rows)))
-    left_out = f" ({official.n_missing:,} values are not known and left out)" if official.n_missing else ""
+    left_out = f" ({numbered(official.n_missing, 'value')} unknown and left out)" if official.n_missing else ""
     print(f"official score {_number(official.total)}{left_out}")
     print(f"written   {report.output}/{detection.OFFICIAL}/{official.year}")
 

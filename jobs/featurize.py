@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
+from jobs.given import add_old_name, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    GROWING_RULES,
+    SPLIT_RULES,
+    STORAGE_RULES,
     add_growing_options,
     add_run_options,
     add_source_options,
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "data/processed/features.zarr"
 DEFAULT_SPLIT = "baseline"
 _COMPRESSION = 6
+_RULES = (*SPLIT_RULES, *GROWING_RULES, *CLUSTER_RULES, *STORAGE_RULES)
+_SPLIT_OPTIONS = {"policy": "split", "train_fraction": "train_fraction", "seed": "split_seed"}
 _EPILOG = f"""
 {EXIT_STATUS}
 
@@ -82,9 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         default=32,
-        help="uncompressed size of what one task writes; default: 32",
+        help="MiB of a shard before compression: what one task writes; default: 32",
     )
-    add_run_options(parser, "--window")
+    add_old_name(parser, add_run_options(parser), "--window")
     _add_growing_options(parser)
     add_storage_options(parser)
     parser.set_defaults(split=None)
@@ -97,7 +104,8 @@ def _add_row_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dtype",
         choices=features.DTYPES,
-        help="of the rows. float16: half the size, rounded to 11 bits: by at most 0.031 dB below 128. Default: float32",
+        help="number type of the rows. float16: half the size, rounded to 11 bits: by at most 0.031 dB below 128. "
+        "Default: float32",
     )
 
 
@@ -105,8 +113,9 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
     add_growing_options(
         parser,
         "a table that grows",
-        "add what is named to the table that is there: what it has already stays, recordings that changed are computed "
-        "again, labels that differ are corrected; features and split are the table's where no option says otherwise",
+        "add the recordings that are named to the table that is there: rows that it has stay, recordings that changed "
+        "are computed again, labels that differ are corrected; without other options, features and split are those "
+        "of the table",
         "clips of the table that lie below a SOURCE and are not there any more get the status 'removed', and their "
         "rows become NaN",
     )
@@ -115,11 +124,7 @@ def _add_growing_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.prune and not options.update:
-        parser.error("argument --prune: needs --update")
-    if options.update and options.overwrite:
-        parser.error("argument --overwrite: not with --update, which keeps what is there; take one of them")
+    options = read_options(parser, arguments, _RULES)
     return run_command("featurize", options, _featurize)
 
 
@@ -163,15 +168,23 @@ def _plan(options: argparse.Namespace, existing: engine.Existing | None) -> tupl
 
     there = existing if options.update else None
     clips = find_any(options) if there else find_sources(options)
-    policy = there.attributes.get("split") if there else None
-    split, train_fraction, seed = policy or (DEFAULT_SPLIT, options.train_fraction, options.seed)
     make_plan = table.plan_recordings if there else _plan_table
-    by = recordings.Split(options.split or split, train_fraction, seed)
+    by = _split(options, there)
     resample = options.sample_rate is not None or bool(there and there.attributes.get("resamples"))
     plan = make_plan(clips, _spec(options, clips, there), by, options.shard_mib << 20, resample=resample)
     if not there:
         return table.Growth(replace(plan, grown_from=table.NOTHING) if options.update else plan), clips
     return table.plan_update(plan, options.output, prune=options.prune, access=output_access(options)), clips
+
+
+def _split(options: argparse.Namespace, there: engine.Existing | None) -> recordings.Split:
+    """Return which clips are for training: of a table that grows as before, but for what an option says."""
+    asked = recordings.Split(options.split or DEFAULT_SPLIT, options.train_fraction, options.split_seed)
+    policy = there.attributes.get("split") if there else None
+    if policy is None:
+        return asked
+    given = {field: getattr(asked, field) for field, name in _SPLIT_OPTIONS.items() if name in options.given}
+    return recordings.Split(*policy)._replace(**given)
 
 
 def _plan_table(

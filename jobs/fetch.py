@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.options import DEFAULT_SOURCE, add_storage_option, location, source_access
+from jobs.given import NoEffect, add_old_name, read_options
+from jobs.options import DEFAULT_SOURCE, STORAGE_RULES, add_storage_option, location, source_access
 from jobs.process import INTERRUPTED
 from jobs.version import add_version
-from jobs.words import format_bytes, format_table, numbered
+from jobs.words import be, format_bytes, format_table, numbered
 from mimii import storage
 from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveError, archive_url, select
 
@@ -37,6 +38,11 @@ OK, FAILED, USAGE = 0, 1, 2
 AT_ONCE = 2
 _SECONDS_TO_STOP = 3.0
 _MISSING = "is missing"
+_RULES = (
+    *STORAGE_RULES,
+    NoEffect("verify_only", lambda options: options.list_archives, "not with --list-archives; use one of them"),
+    NoEffect("base_url", lambda options: options.verify_only, "nothing is downloaded with --verify-only; leave it out"),
+)
 _EPILOG = f"""
 exit status: 0 all archives are there and correct; 1 some are not; 2 wrong usage; 130 interrupted.
 
@@ -77,19 +83,22 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which archives; see above, and --list")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which archives; see above, and --list-archives")
     parser.add_argument(
         "--dest",
         type=location,
         metavar="URL",
         default=DEFAULT_SOURCE,
-        help="where they go: a folder, or s3://bucket/prefix; default: %(default)s",
+        help="where the archives go: a folder, or s3://bucket/prefix; default: %(default)s",
     )
     parser.add_argument(
-        "--base-url", metavar="URL", default=BASE_URL, help="the folder they come from; default: %(default)s"
+        "--base-url", metavar="URL", default=BASE_URL, help="the URL that they are below; default: %(default)s"
     )
     parser.add_argument("--verify-only", action="store_true", help="download nothing; check the archives in --dest")
-    parser.add_argument("--list", action="store_true", help="list the archives, and which are in --dest; do nothing")
+    shown = parser.add_argument(
+        "--list-archives", action="store_true", help="list the archives, and which are in --dest; download nothing"
+    )
+    add_old_name(parser, shown, "--list")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_version(parser)
     add_storage_option(parser)
@@ -103,7 +112,7 @@ def main(
 ) -> int:
     """Run the command; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = make_parser().parse_args([_not_an_option(argument) for argument in given])
+    options = read_options(make_parser(), [_not_an_option(argument) for argument in given], _RULES)
     try:
         return _run(options, archives, retrying or storage.Retrying())
     except NameOfArchiveError as error:
@@ -121,12 +130,12 @@ def _not_an_option(argument: str) -> str:
 
 
 def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: storage.Retrying) -> int:
-    if not options.names and not options.list:
-        msg = "which archives? For example 6_dB_fan, 0_dB, fan or all; --list shows them"
+    if not options.names and not options.list_archives:
+        msg = "which archives? For example 6_dB_fan, 0_dB, fan or all; --list-archives shows them"
         raise NameOfArchiveError(msg)
     downloads = [_download(archive, options) for archive in select(options.names or ["all"], archives)]
     access = source_access(options)
-    if options.list:
+    if options.list_archives:
         print("\n".join(_table(downloads, access)))
         return OK
     if options.verify_only:
@@ -256,11 +265,17 @@ def _finish(outcomes: Sequence[Outcome], options: argparse.Namespace) -> int:
             print(outcome.line, file=sys.stdout if outcome.is_correct else sys.stderr)
     n_wrong = sum(not outcome.is_correct for outcome in outcomes)
     if n_wrong:
-        advice = "" if options.verify_only else "; run the same command again to resume"
-        return _fail(FAILED, f"{n_wrong} of {numbered(len(outcomes), 'archive')} missing or wrong{advice}")
+        return _fail(FAILED, _describe_wrong(n_wrong, len(outcomes), options))
     if not options.quiet:
         print(f"next: python -m jobs.featurize {options.dest}\nMIMII is CC BY-SA 4.0, {RECORD}")
     return OK
+
+
+def _describe_wrong(n_wrong: int, n_archives: int, options: argparse.Namespace) -> str:
+    which = numbered(n_wrong, "archive") if n_wrong == n_archives else f"{n_wrong} of {n_archives} archives"
+    if options.verify_only:
+        return f"{which} in {options.dest} {be(n_wrong)} missing or wrong; without --verify-only, they are downloaded"
+    return f"{which} could not be downloaded; run the same command again to resume"
 
 
 @contextmanager

@@ -7,14 +7,29 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
+from jobs.given import NoEffect, add_old_name
 from mimii.engine import HERE, SchedulerError, Where, check_scheduler, is_cluster_file
 from mimii.engine import TIMEOUT as CLUSTER_TIMEOUT
 from mimii.features import ALL_PRESETS, CHANNELS, PRESETS, FeatureSpec
 from mimii.recordings import ASSUMPTIONS, SPLITS, LayoutError, read_layout
-from mimii.storage import TIMEOUT, Access, Objects, OptionError, Options, ReadOptions, open_objects, parse_options
+from mimii.storage import (
+    TIMEOUT,
+    Access,
+    LocationError,
+    Objects,
+    OptionError,
+    Options,
+    ReadOptions,
+    as_path,
+    is_remote,
+    open_objects,
+    parse_options,
+)
 
 DEFAULT_SOURCE = "data/raw"
 DEFAULT_PRESET = "explore"
+_STRATIFIED = "stratified"
+_PLACES = ("sources", "source", "places", "against", "output", "dest")
 
 
 def count(text: str) -> int:
@@ -42,21 +57,13 @@ def is_number(text: str) -> bool:
 
 def location(text: str) -> str:
     """Read a path, a ``file://`` or an ``s3://`` URL, for argparse."""
-    scheme, separator, path = text.partition("://")
     if not text:
         msg = "must not be empty"
         raise argparse.ArgumentTypeError(msg)
-    if not separator:
-        return text
-    if "@" in path.partition("/")[0]:
-        msg = "a URL must hold no user name or password: set AWS_ACCESS_KEY_ID and so on, or use a profile"
-        raise argparse.ArgumentTypeError(msg)
-    if scheme == "s3" and path.strip("/"):
-        return text
-    if scheme != "file":
-        msg = f"{text}: must be a path of this machine or s3://bucket/prefix"
-        raise argparse.ArgumentTypeError(msg)
-    return path
+    try:
+        return as_path(text)
+    except LocationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def layout(text: str) -> str:
@@ -95,8 +102,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         "--probe",
         choices=("auto", "all"),
         default="auto",
-        help="how to learn how long the clips are. auto: from each file on a disk; in archives and on S3, from one WAV "
-        "file of each size in a folder; all: from each. Default: auto",
+        help="how to find out how long the clips are. auto: from each file on a disk; in archives and on S3, from one "
+        "WAV file of each size in a folder; all: from each. Default: auto",
     )
     return group
 
@@ -117,7 +124,7 @@ def add_meaning_options(group: argparse._ArgumentGroup) -> None:
         "--layout",
         type=layout,
         metavar="PATTERN",
-        help="what the ends of paths say: the columns of lists and any others, such as "
+        help="a pattern of the ends of paths, which names the columns of lists and any others in braces, such as "
         "'{machine_type}/{machine_id}/{label}/{recorded_at:%%Y%%m%%d-%%H%%M%%S}.wav' or "
         "'{site}/{machine_id}/*_{label}.wav'. Default: as MIMII and DCASE name them; else a folder above normal, "
         "abnormal, ok, ng, good, bad or anomaly is the machine",
@@ -144,16 +151,32 @@ def add_split_options(group: argparse._ArgumentGroup, default: str) -> None:
         type=fraction,
         metavar="F",
         default=0.8,
-        help="the share that --split stratified takes for training; default: %(default)s",
+        help="the share of clips that --split stratified takes for training; default: %(default)s",
     )
-    group.add_argument(
-        "--seed", type=int, metavar="N", default=0, help="another one is another --split stratified; default: 0"
+    seed = group.add_argument(
+        "--split-seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help="random seed of --split stratified: another number, other clips for training; default: 0",
     )
+    add_old_name(group, seed, "--seed")
+
+
+def _has_fixed_split(options: argparse.Namespace) -> bool:
+    """Say whether no clip is drawn for training; of a table that grows, the table says which split it has."""
+    return options.split != _STRATIFIED and not (options.split is None and options.update)
+
+
+SPLIT_RULES = tuple(
+    NoEffect(name, _has_fixed_split, f"has an effect with --split {_STRATIFIED} only")
+    for name in ("train_fraction", "split_seed")
+)
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say what to compute; return their group."""
-    group = parser.add_argument_group("features", "a preset, and what you want to have otherwise")
+    group = parser.add_argument_group("features", "a preset, and parameters that differ from it")
     presets = "; ".join(f"{preset.name}: {preset.summary}" for preset in ALL_PRESETS)
     also = "; ".join(f"{one.aliases[0]} to {one.aliases[-1]} are {one.name}" for one in ALL_PRESETS if one.aliases)
     group.add_argument(
@@ -167,8 +190,13 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     add("--win-length", type=int, metavar="N", help="samples in the window; default: as --n-fft")
     add("--hop-length", type=int, metavar="N", help="samples from one frame to the next")
     add("--n-mels", type=int, metavar="N", help="mel bands")
-    add("--fmin", type=float, metavar="HZ", help="where the lowest mel band begins; default: 0")
-    add("--fmax", type=float, metavar="HZ", help="where the highest mel band ends; default: half the sample rate")
+    add("--fmin", type=float, metavar="HZ", help="frequency at which the lowest mel band begins; default: 0")
+    add(
+        "--fmax",
+        type=float,
+        metavar="HZ",
+        help="frequency at which the highest mel band ends; default: half the sample rate",
+    )
     add("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
     _add_recording_options(group)
     add_segment_options(group, "whole recordings")
@@ -200,8 +228,8 @@ def _add_recording_options(group: argparse._ArgumentGroup) -> None:
         "--sample-rate",
         type=int,
         metavar="N",
-        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings, and others "
-        "cannot be used",
+        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings; those with "
+        "another rate become bad clips",
     )
 
 
@@ -215,32 +243,32 @@ def channel(text: str) -> int | str:
     return int(text)
 
 
-def add_run_options(parser: argparse.ArgumentParser, *fetch_window: str) -> None:
-    """Add the options that say how to run; `fetch_window` are other names of that option."""
+def add_run_options(parser: argparse.ArgumentParser) -> argparse.Action:
+    """Add the options that say how to run; return the one of fetching ahead."""
     group = parser.add_argument_group("running")
     group.add_argument(
         "--max-bad",
         type=bad_limit,
         metavar="N|P%",
         default="0",
-        help="so many clips, or so many in a hundred, may be unusable without exit status 3. Default: 0",
+        help="how many bad clips are accepted, as a number or a share of all; more end in exit status 3. Default: 0",
     )
-    add_fetch_option(group, *fetch_window)
-    group.add_argument("--overwrite", action="store_true", help="delete other results that are at the output first")
+    fetching = add_fetch_option(group)
+    group.add_argument("--overwrite", action="store_true", help="replace other results that are at the output")
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what would be done, and whether the output can be written; do nothing",
+        help="print what would be done, and whether the output can be written; write nothing",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
+    return fetching
 
 
-def add_fetch_option(group: argparse._ArgumentGroup, *other_names: str) -> None:
+def add_fetch_option(group: argparse._ActionsContainer) -> argparse.Action:
     """Add the option that says how many recordings are fetched ahead."""
-    group.add_argument(
+    return group.add_argument(
         "--fetch-window",
-        *other_names,
         type=count,
         metavar="N",
         default=16,
@@ -261,7 +289,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "(DASK_SCHEDULER_ADDRESS): a Dask cluster that runs; a YAML file: one to be started, see cluster.yaml. "
         "Default: local",
     )
-    group.add_argument("--workers", type=count, metavar="N", help="how many are started; default: one a core")
+    group.add_argument("--workers", type=count, metavar="N", help="how many workers to start; default: one a core")
     group.add_argument(
         "--adapt",
         nargs=2,
@@ -269,14 +297,43 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         metavar=("MIN", "MAX"),
         help="start and stop workers as the work demands, instead of --workers",
     )
-    group.add_argument(
+    timeout = group.add_argument(
         "--timeout",
-        "--patience",
         type=seconds,
         metavar="S",
         default=CLUSTER_TIMEOUT,
         help="how many seconds to wait for a scheduler and its first worker; default: %(default)g",
     )
+    add_old_name(group, timeout, "--patience")
+
+
+def _starts_workers(options: argparse.Namespace) -> bool:
+    return options.scheduler == "local" or is_cluster_file(options.scheduler)
+
+
+CLUSTER_RULES = (
+    NoEffect(
+        "workers",
+        lambda options: options.scheduler == "sync",
+        "--scheduler sync does one task after the other in this process; leave the option out, or use local or threads",
+    ),
+    NoEffect(
+        "workers",
+        lambda options: options.scheduler not in HERE and not _starts_workers(options),
+        "{scheduler} has the workers that were started for it; leave the option out",
+    ),
+    NoEffect("adapt", lambda options: options.workers is not None, "takes the place of --workers; use one of them"),
+    NoEffect(
+        "adapt",
+        lambda options: not _starts_workers(options),
+        "workers are started and stopped with --scheduler local or a cluster file only, not with {scheduler}",
+    ),
+    NoEffect(
+        "timeout",
+        lambda options: options.scheduler in HERE,
+        "with --scheduler {scheduler} there is no scheduler to wait for; leave the option out",
+    ),
+)
 
 
 def add_growing_options(parser: argparse.ArgumentParser, title: str, update: str, prune: str) -> None:
@@ -285,6 +342,14 @@ def add_growing_options(parser: argparse.ArgumentParser, title: str, update: str
     once = "Where there is none yet, one is made"
     group.add_argument("--update", action="store_true", help=f"{update}. {once}")
     group.add_argument("--prune", action="store_true", help=f"with --update: {prune}")
+
+
+GROWING_RULES = (
+    NoEffect("prune", lambda options: not options.update, "needs --update"),
+    NoEffect(
+        "overwrite", lambda options: options.update, "not with --update, which keeps what is there; use one of them"
+    ),
+)
 
 
 def describe_changes(counts: Mapping[str, Sized]) -> str:
@@ -314,13 +379,9 @@ def seconds(text: str) -> float:
 
 
 def scheduler_of(options: argparse.Namespace) -> Where:
-    """Return where tasks run; SchedulerError if options contradict each other."""
-    here, startable = options.scheduler in HERE, options.scheduler == "local" or is_cluster_file(options.scheduler)
-    if options.workers and not (here or startable):
-        msg = f"--workers: {options.scheduler} has the workers that were started for it; leave the option out"
-        raise SchedulerError(msg)
-    if options.adapt and (options.workers or not startable or options.adapt[0] > options.adapt[1]):
-        msg = "--adapt MIN MAX: MIN at most MAX, without --workers, and with --scheduler local or a cluster file"
+    """Return where tasks run; SchedulerError if --adapt makes no range."""
+    if options.adapt and options.adapt[0] > options.adapt[1]:
+        msg = f"--adapt {options.adapt[0]} {options.adapt[1]}: MIN must be at most MAX"
         raise SchedulerError(msg)
     adapt = (options.adapt[0], options.adapt[1]) if options.adapt else None
     return Where(options.scheduler, options.workers, adapt=adapt, timeout=options.timeout)
@@ -349,8 +410,27 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="the same for the output alone, where it needs another one than the recordings",
+        help="the same for the output only, where it needs another value than the recordings",
     )
+
+
+def _names_s3(options: argparse.Namespace) -> bool:
+    """Say whether anything is on S3; what is in a list may be."""
+    named = [getattr(options, name, None) or [] for name in _PLACES]
+    places = [place for one in named for place in ([one] if isinstance(one, str) else one)]
+    return bool(getattr(options, "list", None)) or any(map(is_remote, places))
+
+
+STORAGE_RULES = (
+    NoEffect(
+        "output_option",
+        lambda options: not is_remote(options.output or ""),
+        "the output is not on S3; for recordings and tables on S3, use --storage-option",
+    ),
+    NoEffect(
+        "storage_option", lambda options: not _names_s3(options), "nothing named here is on S3; leave the option out"
+    ),
+)
 
 
 def read_options_of(options: argparse.Namespace) -> ReadOptions:

@@ -13,14 +13,17 @@ from mimii.engine import SILENT, Cluster, Progress
 
 _SECONDS_A_LINE = 5.0
 _COLUMNS = 80
-_BAR = "{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} clips, {rate_fmt}, {remaining} left{postfix}"
+_BAR = "{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
 
 
-def show_progress(noun: str, n_bad: int = 0, *, quiet: bool) -> Progress:
-    """Return what shows the progress of tasks: a bar on a terminal, else a line now and then."""
+def show_progress(noun: str, n_bad: int = 0, *, quiet: bool, unit: str = "clips", bad: str = "bad") -> Progress:
+    """Return what shows the progress of tasks: a bar on a terminal, else a line now and then.
+
+    `unit` is what is counted, and `bad` what those are called that something is wrong with.
+    """
     if quiet:
         return SILENT
-    return Bar(noun, n_bad) if sys.stderr.isatty() else Lines(noun, n_bad)
+    return Bar(noun, n_bad, unit, bad) if sys.stderr.isatty() else Lines(noun, n_bad, unit=unit, bad=bad)
 
 
 def announce(noun: str, n_tasks: int, cluster: Cluster) -> None:
@@ -32,8 +35,8 @@ def announce(noun: str, n_tasks: int, cluster: Cluster) -> None:
 class Bar:
     """Draws a bar on standard error: clips done, clips a second, time left, bad ones so far."""
 
-    def __init__(self, noun: str, n_bad: int = 0) -> None:
-        self._noun, self._n_bad = noun, n_bad
+    def __init__(self, noun: str, n_bad: int = 0, unit: str = "clips", bad: str = "bad") -> None:
+        self._noun, self._n_bad, self._unit, self._bad = noun, n_bad, unit, bad
         self._found: set[int] = set()
         self._bar: tqdm | None = None
 
@@ -42,14 +45,14 @@ class Bar:
         announce(self._noun, n_tasks, cluster)
         if self._bar is None:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS  # 0 where no size is set
-            self._bar = tqdm(total=n_clips, unit=" clips", bar_format=_BAR, mininterval=0.2, ncols=columns - 1)
-            self._bar.set_postfix_str(f"{self._n_bad} bad")
+            self._bar = tqdm(total=n_clips, unit=f" {self._unit}", bar_format=_BAR, mininterval=0.2, ncols=columns - 1)
+            self._bar.set_postfix_str(f"{self._n_bad} {self._bad}")
 
     def advance(self, n_clips: int, bad: Iterable[int]) -> None:
         """Fill a part of it."""
         self._found.update(bad)
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._n_bad + len(self._found)} bad", refresh=False)
+            self._bar.set_postfix_str(f"{self._n_bad + len(self._found)} {self._bad}", refresh=False)
             self._bar.update(n_clips)
 
     def end(self) -> None:
@@ -62,9 +65,16 @@ class Lines:
     """Writes a line now and then, and one in the end."""
 
     def __init__(
-        self, noun: str, n_bad: int = 0, stream: TextIO | None = None, interval: float = _SECONDS_A_LINE
+        self,
+        noun: str,
+        n_bad: int = 0,
+        stream: TextIO | None = None,
+        interval: float = _SECONDS_A_LINE,
+        unit: str = "clips",
+        bad: str = "bad",
     ) -> None:
         self._noun, self._n_bad, self._stream, self._interval = noun, n_bad, stream or sys.stderr, interval
+        self._unit, self._bad = unit, bad
         self._found: set[int] = set()
         self._n_done = self._n_clips = 0
         self._started = self._written = 0.0
@@ -87,7 +97,8 @@ class Lines:
             rate = self._n_done / max(now - self._started, 1e-9)
             left = f"{(self._n_clips - self._n_done) / rate:.0f}" if rate else "?"
             n_bad = self._n_bad + len(self._found)
-            line = f"{self._n_done}/{self._n_clips} clips, {rate:.0f} clips/s, {left} s left, {n_bad} bad"
+            done = f"{self._n_done}/{self._n_clips} {self._unit}, {rate:.0f} {self._unit}/s"
+            line = f"{done}, {left} s left, {n_bad} {self._bad}"
             print(line, file=self._stream, flush=True)
 
     def end(self) -> None:

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 import mimii
 from jobs.command import EXIT_STATUS, OK, run_command
+from jobs.given import NoEffect, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    GROWING_RULES,
+    SPLIT_RULES,
+    STORAGE_RULES,
     add_growing_options,
     add_run_options,
     add_source_options,
@@ -43,6 +48,11 @@ if TYPE_CHECKING:
 LIMITS_BROKEN = 4
 DEFAULT_OUTPUT = "data/processed/images"
 _DEFAULT_COLORMAP = "viridis"
+_RULES = (
+    *(*SPLIT_RULES, *GROWING_RULES, *CLUSTER_RULES, *STORAGE_RULES),
+    NoEffect("cmap", lambda options: options.style != "colormap", "needs --style colormap"),
+    NoEffect("resample", lambda options: options.size is None, "needs --size"),
+)
 _EPILOG = f"""
 {EXIT_STATUS} With --check: 4 a limit is broken.
 
@@ -96,34 +106,30 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--check",
         action="store_true",
-        help="in the end, hold images and manifests against the limits of Amazon Rekognition Custom Labels, and say "
-        "which image breaks which; with --dry-run, before there are any",
+        help="in the end, compare images and manifests with the limits of Amazon Rekognition Custom Labels, and name "
+        "the images that break one; with --dry-run, before there are any",
     )
 
 
 def _add_growing_options(parser: argparse.ArgumentParser) -> None:
     add_growing_options(
         parser,
-        "an album that keeps up with its recordings",
-        "make the album that is there one of the recordings that are named now: only images of clips that are new or "
-        "have changed are rendered. Name all sources; images look as before",
-        "images of clips are deleted that are not among the recordings any more; else it is refused",
+        "images that keep up with their recordings",
+        "bring the images that are there up to date with the recordings that are named: only those of clips that are "
+        "new or have changed are rendered. Name all sources; images look as before",
+        "delete images of clips that are not among the recordings any more; without it, such an update is refused",
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     if options.split == "baseline":
         parser.error(
             "argument --split: baseline trains on normal sound alone, and a classifier has to see both: take "
             "stratified, or none"
         )
-    if options.cmap and options.style != "colormap":
-        parser.error("argument --cmap: needs --style colormap")
-    if options.prune and not options.update:
-        parser.error("argument --prune: needs --update")
     return run_command("render", options, _render)
 
 
@@ -144,17 +150,30 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
         help="a scale of dB for all images, such as -80 0; default: each image's own smallest and largest",
     )
     group.add_argument(
-        "--size", type=_size, metavar="WxH", help="in pixels, such as 224x224; default: a pixel each frame and mel band"
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="width and height in pixels, such as 224x224; default: a pixel for each frame and mel band",
     )
     group.add_argument(
         "--resample",
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
         default="bilinear",
-        help="the filter with which to come to --size; default: %(default)s",
+        help="the filter that scales to --size; default: %(default)s",
     )
     group.add_argument(
-        "--window", type=float, metavar="S", help="cut long recordings: an image each S seconds; default: one a clip"
+        "--window",
+        type=float,
+        metavar="S",
+        help="seconds that an image shows: longer clips get several; default: one image a clip",
     )
+    group.add_argument(
+        "--format", choices=("png", "jpeg"), default="png", help="format of the image files; default: png"
+    )
+    _add_label_option(group)
+
+
+def _add_label_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--label-by",
         type=location,
@@ -164,7 +183,6 @@ def _add_style_options(parser: argparse.ArgumentParser) -> None:
         "was not, images of a normal recording are normal, and parts of an abnormal one have no label. Default: each "
         "has the label of its recording",
     )
-    group.add_argument("--format", choices=("png", "jpeg"), default="png", help="of the files; default: png")
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -214,7 +232,7 @@ def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
         window=options.window,
         split=options.split,
         train_fraction=options.train_fraction,
-        seed=options.seed,
+        seed=options.split_seed,
         manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
         label_by=options.label_by or "",
         access=output_access(options),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from jobs.command import BAD_CLIPS, OK, fail
-from jobs.words import format_bytes, format_table, numbered
+from jobs.words import be, format_bytes, format_table, numbered
 from mimii.engine import Output, Run, look, read_records
 from mimii.recordings import LABEL_NAMES, TEST, TRAIN, UNKNOWN, Catalogue, Clip, Identity, Recordings, read_layout
 from mimii.storage import is_remote, printable
@@ -42,7 +42,7 @@ class Planned:
         for clip, reason in bad:
             reasons[clips[clip].path].append(reason)
         whole = {path: len(of_one) for path, of_one in reasons.items() if len(of_one) > 1 and len({*of_one}) == 1}
-        paths = {path: f"{path}, {count:,} clips" for path, count in whole.items()}
+        paths = {path: f"{path}, {numbered(count, 'clip')}" for path, count in whole.items()}
         return {paths.get(clips[clip].path, self.catalogue.name(clip)): reason for clip, reason in bad}
 
     def bad(self, run: Run | None = None) -> dict[int, str]:
@@ -94,7 +94,7 @@ def _n_bytes(clips: Iterable[Clip]) -> int:
 
 def print_use(planned: Planned, run: Run, hint: str) -> None:
     """Print how to use what is there; where no clip could be used, that there is nothing."""
-    nothing = "no clip could be used: there is nothing at the output but the reasons"
+    nothing = "no clip could be used: the output has nothing but the reasons"
     print(f"\n{hint if len(planned.bad(run)) < len(planned.catalogue.clips) else nothing}")
 
 
@@ -104,7 +104,7 @@ def conclude(planned: Planned, run: Run) -> int:
     if n_bad <= planned.options.max_bad(n_clips):
         return OK
     clips = numbered(n_clips, "clip")
-    return fail(planned.name, BAD_CLIPS, f"{n_bad:,} of {clips} cannot be used, which is more than --max-bad admits")
+    return fail(planned.name, BAD_CLIPS, f"{n_bad:,} of {clips} cannot be used, more than --max-bad allows")
 
 
 def _fate(planned: Planned) -> str:
@@ -122,7 +122,7 @@ def _fate(planned: Planned) -> str:
         return f"which holds another {existing.kind}: {fate}"
     output = output.at(existing)
     n_done = len(read_records(output, output.objects.sizes()))
-    return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} are there already"
+    return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} {be(output.n_tasks)} there already"
 
 
 def describe_bad(reasons: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,10 @@ from typing import Any
 
 import mimii
 from jobs.command import ALARM, BAD_CLIPS, OK, fail, run_command
+from jobs.given import NoEffect, check_effects, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
     add_fetch_option,
     add_meaning_options,
@@ -35,7 +38,14 @@ from jobs.version import add_version
 from mimii import detection
 
 _MOST_ALARMS = 20
-_SHORT = "no score of {:,} clips: much shorter than those that were learned from"
+_RULES = (
+    *CLUSTER_RULES,
+    NoEffect("update", lambda options: not options.output, "needs --output"),
+    NoEffect("overwrite", lambda options: not options.output, "needs --output"),
+    NoEffect(
+        "overwrite", lambda options: options.update, "not with --update, which keeps what is there; use one of them"
+    ),
+)
 _EPILOG = f"""
 exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
 {ALARM} an alarm; {INTERRUPTED} interrupted.
@@ -80,7 +90,9 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--output", type=location, metavar="URL", help="where scores.csv and events.csv go; default: standard output"
     )
     group.add_argument(
-        "--update", action="store_true", help="score only what is not there yet, by path and version, and add it"
+        "--update",
+        action="store_true",
+        help="score only recordings that are not there yet, or have changed, and add them",
     )
     group.add_argument("--overwrite", action="store_true", help="replace scores that are there")
     group.add_argument(
@@ -98,15 +110,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     options.threshold, more = split_words(options.threshold, is_number)
     options.models, *options.sources = [*options.places, *more] or [""]
     if not options.models or (not options.sources and not options.list):
         parser.error("name the models, and the recordings: a folder, an archive, a recording, or --list FILE.csv")
-    if (options.update or options.overwrite) and not options.output:
-        parser.error("--update and --overwrite are for an --output")
-    if options.update and options.overwrite:
-        parser.error("--update adds to what is there, --overwrite replaces it: use one of them")
+    check_effects(parser, options, STORAGE_RULES)
     return run(options)
 
 
@@ -187,23 +196,30 @@ def _more(alarms: Sequence[str]) -> list[str]:
 
 
 def _describe_trust(report: mimii.ScoreReport) -> list[str]:
+    from jobs.words import numbered
+
     few = {line["machine"]: line["n_normal"] for line in report.lines if line["status"] == "ok"}
     named = [f"{machine} ({n})" for machine, n in few.items() if n < detection.LEAST_CLIPS]
     n_short = sum(line["status"] == "ok" and math.isnan(line["score"]) for line in report.lines)
-    short = [_SHORT.format(n_short)] if n_short else []
-    what = "not to be trusted, as their thresholds come from too few normal clips"
+    too_short = f"{numbered(n_short, 'clip')} without a score: much shorter than the clips that were learned from"
+    short = [too_short] if n_short else []
+    what = "thresholds not to be trusted, from too few normal clips"
     return [*short, *([f"{what}: {', '.join(named)}"] if named else [])]
 
 
 def _describe_alarm(line: dict[str, Any], report: mimii.ScoreReport) -> str:
     """Say which machine, when, and how surely."""
+    from jobs.words import numbered
+
     said = []
     if line["verdict"] == detection.ABNORMAL_VERDICT:
         above = f", higher than {_share(line['rank'], line['n_normal'])}" if line["n_normal"] else ""
         said.append(f"score {line['score']:.3g} (threshold {line['threshold']:.3g}){above}")
     if line["n_events"]:
-        events = f"{line['n_events']} event{'' if line['n_events'] == 1 else 's'}"
-        said.append(f"{events}, peak {line['peak']:.3g} (threshold for moments {line['peak_threshold']:.3g})")
+        said.append(
+            f"{numbered(line['n_events'], 'event')}, peak {line['peak']:.3g} (threshold for moments "
+            f"{line['peak_threshold']:.3g})"
+        )
     return f"ALARM {line['machine']}  {_name(line, report)}: {', '.join(said)}; {_describe_peak(line)}"
 
 

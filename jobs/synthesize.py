@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jobs.options import count
 from jobs.version import add_version
-from jobs.words import format_bytes
+from jobs.words import format_bytes, numbered
 from mimii import recordings
 
 OK, FAILED = 0, 1
@@ -27,13 +27,25 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m jobs.synthesize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dest", metavar="DEST", help="folder for the recordings, such as data/raw; made where missing")
-    parser.add_argument("--clips", type=count, default=160, metavar="N", help="how many in all; default: %(default)s")
+    parser.add_argument(
+        "--clips", type=count, default=160, metavar="N", help="how many clips in all; default: %(default)s"
+    )
     parser.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="length of a clip; default: %(default)s"
     )
-    parser.add_argument("--snr", type=int, default=6, metavar="DB", help="machine to factory noise, dB; default: 6")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other machines; default: 0")
-    parser.add_argument("--machines", nargs="+", choices=types, default=types, help="which types; default: all four")
+    parser.add_argument(
+        "--snr",
+        type=int,
+        default=6,
+        metavar="DB",
+        help="signal-to-noise ratio in dB, of machine to factory noise; default: 6",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed: another number, other machines; default: 0"
+    )
+    parser.add_argument(
+        "--machines", nargs="+", choices=types, default=types, help="which types of machine; default: all four"
+    )
     add_version(parser)
     return parser
 
@@ -59,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"synthesize: {error}\nFinished clips are kept: run the same command again to resume.", file=sys.stderr)
         return FAILED
+    were = "was" if written.count(0) == 1 else "were"
     print(
-        f"{len(written):,} clips in {options.dest}: {format_bytes(sum(written))} written in "
-        f"{time.monotonic() - started:.1f} s, {written.count(0):,} were there already\n"
+        f"{numbered(len(written), 'clip')} in {options.dest}: {format_bytes(sum(written))} written in "
+        f"{time.monotonic() - started:.1f} s, {written.count(0):,} {were} there already\n"
         f"next: python -m jobs.featurize {options.dest}"
     )
     return OK

@@ -11,8 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from jobs.command import FAILED, OK, fail, interrupted, run_command
+from jobs.given import NoEffect, add_old_name, read_options
 from jobs.options import (
+    CLUSTER_RULES,
+    STORAGE_RULES,
     add_cluster_options,
+    add_fetch_option,
     add_storage_options,
     count,
     location,
@@ -24,6 +28,13 @@ from jobs.version import add_version
 from mimii import engine, recordings, verification
 
 _DEFAULT_SAMPLE = 20
+_RULES = (
+    *(*CLUSTER_RULES, *STORAGE_RULES),
+    *(
+        NoEffect(name, lambda options: not options.against, "needs --against SOURCE")
+        for name in ("sample", "sample_seed", "fetch_window")
+    ),
+)
 _EPILOG = """
 exit status: 0 complete and correct; 1 not, or the table could not be read; 2 wrong usage; 130 interrupted.
 
@@ -45,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
-    parser.add_argument("output", metavar="STORE", type=location, help="a folder, or s3://bucket/prefix")
+    parser.add_argument("output", metavar="STORE", type=location, help="the table: a folder, or s3://bucket/prefix")
     parser.add_argument("--json", action="store_true", help="print one JSON document with all findings")
     parser.add_argument("--quiet", action="store_true", help="no progress, and no output where nothing is wrong")
     _add_recording_options(parser)
@@ -62,26 +73,27 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=location,
         metavar="SOURCE",
         help="the recordings, as for jobs.featurize: folders, zip archives, s3://bucket/prefix. They may have "
-        "moved. If none of them is a clip of the table, that is wrong usage",
+        "moved. If none of them is a clip of the table, the exit status is 2",
     )
     group.add_argument(
         "--sample", type=count, metavar="N", help=f"how many clips to compute again; default: {_DEFAULT_SAMPLE}"
     )
-    group.add_argument("--seed", type=int, metavar="N", default=0, help="another one draws other clips; default: 0")
-    group.add_argument(
-        "--fetch-window",
-        type=count,
+    seed = group.add_argument(
+        "--sample-seed",
+        type=int,
         metavar="N",
-        default=16,
-        help="how many recordings on S3 a worker fetches at a time; default: %(default)s",
+        default=0,
+        help="random seed of --sample: another number, other clips; default: 0",
     )
+    add_old_name(group, seed, "--seed")
+    add_fetch_option(group)
     group.add_argument(
         "--complete",
         nargs="+",
         type=_archive,
         metavar="NAME",
         default=[],
-        help="archives of MIMII, each machine of which must have as many clips as are published; named as for "
+        help="archives of MIMII: each of their machines must have as many recordings as are published; named as for "
         "jobs.fetch: 6_dB_fan, fan, 6_dB, all",
     )
 
@@ -97,9 +109,7 @@ def _archive(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.sample and not options.against:
-        parser.error("argument --sample: needs --against SOURCE")
+    options = read_options(parser, arguments, _RULES)
     return run_command("verify", options, _verify)
 
 
@@ -112,12 +122,12 @@ def _verify(options: argparse.Namespace) -> int:
             options.output,
             options.against,
             sample=options.sample or _DEFAULT_SAMPLE,
-            seed=options.seed,
+            seed=options.sample_seed,
             complete=options.complete,
             client=scheduler_of(options),
             access=output_access(options),
             read_options=read_options_of(options),
-            progress=show_progress("task", quiet=options.quiet),
+            progress=show_progress("task", quiet=options.quiet, unit="checks", bad="findings"),
         )
     except (engine.WorkError, OSError) as error:
         unknown = "It is not known whether the table is correct. When that is fixed, run the same command again."

@@ -70,7 +70,7 @@ def _check_as_json(verdict: Verdict, name: str) -> dict[str, Any]:
         return {"checked": False, "why_not": verdict.skipped[name]}
     checked = verdict.checks[name]
     findings = [{key: value for key, value in asdict(one).items() if key != "check"} for one in checked.findings]
-    return {"checked": True, "looked_at": checked.n, "things": f"{CHECKS[name]}s", "findings": findings}
+    return {"checked": True, "looked_at": checked.n, "counted": f"{CHECKS[name]}s", "findings": findings}
 
 
 def _describe_size(size: Mapping[str, int]) -> str:

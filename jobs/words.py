@@ -3,6 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from mimii.storage import be, have, numbered
+
+__all__ = ["be", "format_bytes", "format_table", "have", "numbered"]
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -10,12 +14,6 @@ def format_bytes(size: float) -> str:
     """Write a number of bytes in powers of 1000: ``2.6 MB``."""
     power = min(max(0, int(math.log10(max(size, 1)) // 3)), len(_UNITS) - 1)
     return f"{size / 1000**power:.{min(power, 1)}f} {_UNITS[power]}"
-
-
-def numbered(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 shard``, ``2 shards``, ``2 batches``."""
-    ending = "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

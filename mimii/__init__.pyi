@@ -5,9 +5,11 @@ from .detection import ScoreReport as ScoreReport
 from .detection import Training as Training
 from .detection import detect as detect
 from .detection import score as score
+from .engine import BusyError as BusyError
 from .engine import Run as Run
 from .engine import SchedulerError as SchedulerError
 from .engine import StoreError as StoreError
+from .engine import UnfinishedError as UnfinishedError
 from .engine import Where as Where
 from .engine import WorkError as WorkError
 from .features import FeatureSpec as FeatureSpec
@@ -17,11 +19,13 @@ from .images import Style as Style
 from .images import plan_images as plan_images
 from .images import render as render
 from .recordings import LayoutError as LayoutError
+from .recordings import NameOfArchiveError as NameOfArchiveError
 from .recordings import Recordings as Recordings
 from .recordings import SourceError as SourceError
 from .recordings import find_recordings as find_recordings
 from .storage import Access as Access
 from .storage import AudioError as AudioError
+from .storage import LocationError as LocationError
 from .storage import ReadOptions as ReadOptions
 from .storage import StorageError as StorageError
 from .table import Batch as Batch

@@ -50,14 +50,14 @@ NO_REASONS = {
     "FLAC does not take {} Hz",  # of the sound in a report
     "possibly a pipe",  # of libsndfile, and what is said in its place
     "no MPEG audio that can be decoded",
-    "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
+    "of %d mel bands, %d have no frequency bin at n_fft %d and are always silent; use fewer n_mels, or a larger n_fft",
     (
-        "recordings have other sample rates than the features, %d Hz: %s. They become bad clips; --sample-rate %d "
-        "resamples them (sample_rate=%d in Python); or make a table for each rate"
+        "the features are for %d Hz, and of the recordings, %s: those at other rates become bad clips. Resample them "
+        "with --sample-rate %d (sample_rate=%d in Python), or make a table for each rate"
     ),
     "clips must be what mimii.find_recordings returns",
     # parts of reasons
-    "{} have {} Hz",
+    "{} {} {} Hz",
     "to more than",
     "to {} and not to",
     "exit status {}",

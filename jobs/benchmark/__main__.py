@@ -20,7 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.detect import DEFAULT_TABLE
-from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
+from jobs.given import NoEffect, add_old_name, read_options
+from jobs.options import (
+    DEFAULT_SOURCE,
+    STORAGE_RULES,
+    add_fetch_option,
+    add_storage_option,
+    count,
+    location,
+    source_access,
+)
 from jobs.process import INTERRUPTED, exit_at_interrupts, raise_interrupts
 from jobs.version import add_version
 from mimii import detection, engine, recordings, storage
@@ -30,6 +39,19 @@ _LEAST_CLIPS = 32
 _OF_FILES = ("render", "parts")
 _WITHOUT_CLIPS = ("scale", "train", "detect")
 _SAMPLE_RATE = 16_000
+_RULES = (
+    *STORAGE_RULES,
+    *(
+        NoEffect(name, lambda options: options.job != "detect", "has an effect with --job detect only")
+        for name in ("model", "learn", "draws", "epochs")
+    ),
+    *(
+        NoEffect(name, lambda options: options.job != "featurize", "has an effect with --job featurize only")
+        for name in ("floor", "fetch_window", "output")
+    ),
+    NoEffect("clips", lambda options: options.job in ("train", "detect"), "--job {job} takes all clips of the table"),
+    NoEffect("rounds", lambda options: options.job == "detect", "--job detect repeats by --draws"),
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -43,10 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=location,
         metavar="SOURCE",
-        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}. Of "
-        f"detect: tables of jobs.featurize; default: {DEFAULT_TABLE}",
+        help=f"recordings at 16 kHz: folders, or zip archives, or s3://bucket/prefix; default: {DEFAULT_SOURCE}. With "
+        f"--job detect or train: tables of jobs.featurize; default of detect: {DEFAULT_TABLE}",
     )
-    add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same")
+    add("--source", type=location, action="append", default=[], metavar="SOURCE", help="the same as SOURCE")
     add(
         "--job",
         choices=("featurize", "render", "parts", "scale", "detect", "train"),
@@ -55,17 +77,36 @@ def make_parser() -> argparse.ArgumentParser:
         "by its number of clips, with nothing to compute where no SOURCE is named; train: reading a table; "
         "default: featurize",
     )
-    add("--clips", type=count, nargs="+", metavar="N", help="use the first N; default: all. Of scale: each size to try")
-    add("--workers", type=count, metavar="N", help="default: one a core")
-    add("--floor", metavar="BINARY", help="a program called as: BINARY MEL.f32 OUTDIR FILE...")
-    add("--rounds", type=count, metavar="N", default=3, help="repeat the warm part; default: %(default)s")
-    add("--window", type=count, metavar="N", default=16, help="fetches a worker, from S3; default: %(default)s")
-    add("--output", type=location, metavar="URL", help="where results from S3 go for the time being")
-    add("--scratch", metavar="DIR", help="where results go for the time being; default: the system's")
+    _add_run_options(parser)
     _add_detect_options(parser)
     add_version(parser)
     add_storage_option(parser)
     return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--clips",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help="use the first N clips; default: all. With --job scale: the numbers of clips to try",
+    )
+    add("--workers", type=count, metavar="N", help="how many worker processes; default: one a core")
+    add("--floor", metavar="BINARY", help="a program to compare with, called as: BINARY MEL.f32 OUTDIR FILE...")
+    add(
+        "--rounds", type=count, metavar="N", default=3, help="how often the warm part is repeated; default: %(default)s"
+    )
+    add_old_name(parser, add_fetch_option(parser), "--window")
+    add(
+        "--output",
+        type=location,
+        metavar="URL",
+        help="where temporary results go when recordings are on S3: a folder, or s3://bucket/prefix; default: "
+        "--scratch",
+    )
+    add("--scratch", metavar="DIR", help="folder for temporary results; default: that of the system")
 
 
 def _add_detect_options(parser: argparse.ArgumentParser) -> None:
@@ -76,15 +117,15 @@ def _add_detect_options(parser: argparse.ArgumentParser) -> None:
         "--draws",
         type=count,
         metavar="N",
-        help="draw them N times; default: 30, of detectors that learn from rows 10",
+        help="how often these clips are drawn at random; default: 30, and 10 for detectors that learn from rows",
     )
-    add("--epochs", type=count, metavar="N", default=50, help="of networks; default: %(default)s")
+    add("--epochs", type=count, metavar="N", default=50, help="training epochs of networks; default: %(default)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = read_options(parser, arguments, _RULES)
     if options.job != "scale" and len(options.clips or ()) > 1:
         parser.error("--clips takes more than one number with --job scale only")
     raise_interrupts()
@@ -121,7 +162,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     if is_remote:
         from jobs.benchmark.remote import compare_remote
 
-        read_options = storage.ReadOptions(source_access(options), options.window)
+        read_options = storage.ReadOptions(source_access(options), options.fetch_window)
         return compare_remote(clips, read_options, n_workers, options.output, scratch)
     if is_packed:
         from jobs.benchmark.archives import compare_archives
@@ -139,7 +180,7 @@ def _run_without_clips(options: argparse.Namespace, sources: Sequence[str], n_wo
         from jobs.benchmark.train import compare_train
 
         if len(sources) != 1:
-            msg = "--job train reads a table: name one that jobs.featurize has made"
+            msg = f"--job train reads one table of jobs.featurize: name it as SOURCE, such as {DEFAULT_TABLE}"
             raise recordings.SourceError(msg)
         return compare_train(sources[0], n_workers, options.rounds)
     from jobs.benchmark.scale import compare_real, compare_simulated

@@ -21,12 +21,12 @@ _BASELINES = "jobs.benchmark.baselines"
 
 def compare_files(clips: Sequence[Clip], n_workers: int, n_rounds: int, floor: str | None, scratch: Path) -> None:
     """Time whole commands and then what a clip costs when all is warm, and print both."""
-    print(f"{len(clips):,} clips, {read_whole(clips)}, in the page cache; {n_workers} workers\n")
+    print(f"{numbered(len(clips), 'clip')}, {read_whole(clips)}, in the page cache; {numbered(n_workers, 'worker')}\n")
     listed, table = write_lists(clips, scratch)
     rows = scratch / "rows.pkl"
     timings = {
         "librosa loop, 1 process": time_module(_BASELINES, "loop", listed, rows, 1),
-        f"the same, {n_workers} processes": time_module(_BASELINES, "pool", listed, rows, n_workers),
+        f"the same, {numbered(n_workers, 'process')}": time_module(_BASELINES, "pool", listed, rows, n_workers),
         "jobs.featurize": time_featurize(("--list", table), scratch, n_workers),
     }
     rows.unlink()

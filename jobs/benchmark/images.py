@@ -20,7 +20,7 @@ _BASELINES = "jobs.benchmark.image_baselines"
 
 def compare_images(clips: Sequence[Clip], n_workers: int, n_rounds: int, scratch: Path) -> None:
     """Time all candidates in turns, on the same clips, and print what an image costs."""
-    print(f"{len(clips):,} clips, {read_whole(clips)}, in the page cache\n")
+    print(f"{numbered(len(clips), 'clip')}, {read_whole(clips)}, in the page cache\n")
     listed, table = write_lists(clips, scratch)
     arguments = ("--list", table, "--output", scratch / "rendered", "--workers", n_workers, "--quiet")
     timings = {

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from jobs.benchmark.files import read_whole, write_lists
 from jobs.benchmark.tables import tabulate_end_to_end
 from jobs.benchmark.timing import time_featurize, time_module
+from jobs.words import numbered
 from mimii.recordings import Clip
 
 _BASELINES = "jobs.benchmark.baselines"
@@ -22,7 +23,8 @@ _WAYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def compare_parts(clips: Sequence[Clip], n_workers: int, scratch: Path) -> None:
     """Time whole commands for each way, on the same recordings as the loop, and print them."""
-    print(f"{len(clips):,} recordings, {read_whole(clips)}, in the page cache; {n_workers} workers")
+    workers = numbered(n_workers, "worker")
+    print(f"{numbered(len(clips), 'recording')}, {read_whole(clips)}, in the page cache; {workers}")
     paths, table = write_lists(clips, scratch)
     rows = scratch / "rows.pkl"
     for way, options in _WAYS.items():

@@ -35,7 +35,7 @@ def compare_remote(
     table = TableOutput(plan_benchmark_table(clips), open_objects(root, access), read_options)
     rates = {"clip by clip, s3fs and librosa": alone, "jobs.featurize": _featurize(table, n_workers)}
     print(
-        f"a fetch takes {seconds * 1e3:.0f} ms: a window of {window} on {n_workers} workers allows "
+        f"a fetch takes {seconds * 1e3:.0f} ms: a window of {window} on {numbered(n_workers, 'worker')} allows "
         f"{allowed:.0f} clips/s\n"
     )
     columns: dict[str, Callable[[float], str]] = {

@@ -164,7 +164,7 @@ def compare_real(
     ms_a_clip = {size: (cost - start_up) / (size - _START_UP_CLIPS) * 1e3 for size, cost in costs.items()}
     first, base = next(iter(ms_a_clip.items()))
     print(
-        f"{numbered(len(recordings), 'recording')}, each linked to many times; {n_workers} workers, "
+        f"{numbered(len(recordings), 'recording')}, each linked to many times; {numbered(n_workers, 'worker')}, "
         f"the best of {numbered(n_rounds, 'round')}; start-up left out: {start_up[0]:.2f} s\n"
     )
     rows = [

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from mimii.engine import ONE_THREAD, Cluster, Output, Where, compute, connect
 from mimii.recordings import SourceError
-from mimii.storage import DiskObjects
+from mimii.storage import DiskObjects, numbered
 from mimii.table import TableOutput, TablePlan
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ def time_warm(
     """Return what a clip costs after the first tasks, which import what they need; `usages` are of all processes."""
     rest = range(n_first, output.n_tasks)
     if not rest:
-        msg = f"too few clips for {n_first} workers: use more, or fewer --workers"
+        msg = f"too few clips for {numbered(n_first, 'worker')}: use more, or fewer --workers"
         raise SourceError(msg)
     run(range(n_first))
     before, started = _sums(usages()), time.perf_counter()

@@ -58,7 +58,7 @@ def calibrate(kind: str, examples: Examples, machine: Machine, training: Trainin
 
     Below 20 clips, each is scored by a detector of all others; from 20 on, each tenth of them by one of the other nine.
     Training a network takes too long for that: it is done for five parts at most, and from 40 clips on only once, with
-    one clip in ten, and at least ten, held back. Clips of one recording are in the same part.
+    one clip in ten, and at least ten, set aside. Clips of one recording are in the same part.
     """
     parts, is_held_back = choose_parts(kind, machine.recordings, every_clip=machine.is_assumed)
     arrays, scores, moments = {}, dict[int, float](), list[np.ndarray]()
@@ -92,9 +92,9 @@ def _rest(examples: Examples, part: Sequence[int]) -> list[int]:
 
 
 def choose_parts(kind: str, recordings: Sequence[int], *, every_clip: bool = False) -> tuple[list[list[int]], bool]:
-    """Return the parts of the training clips that are left out in turn, and whether there is but one, held back.
+    """Return the parts of the training clips that are left out in turn, and whether there is but one, set aside.
 
-    Clips of one recording are in the same part, unless all are. With `every_clip`, none is only held back:
+    Clips of one recording are in the same part, unless all are. With `every_clip`, none is only set aside:
     each has to be scored.
     """
     groups = np.unique(recordings, return_inverse=True)[1]

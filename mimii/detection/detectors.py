@@ -179,7 +179,10 @@ def from_bytes(data: bytes) -> Model:
             found = dict(file)
         return _read(json.loads(str(found.pop(_ABOUT))), found)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        msg = f"not a model of jobs.detect (.npz, format {_FORMAT}), damaged, or of an earlier version; learn it again"
+        msg = (
+            f"not a model of jobs.detect (.npz, format {_FORMAT}), damaged, or of an earlier version; learn it again "
+            "by jobs.detect"
+        )
         raise DetectorError(msg) from error
 
 

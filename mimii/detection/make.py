@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,7 +27,19 @@ from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
 from mimii.features import ALL
 from mimii.recordings import TEST, Meaning
-from mimii.storage import DEFAULT_ACCESS, SHORT_TIMEOUT, Access, Location, Objects, open_objects, with_timeout
+from mimii.storage import (
+    DEFAULT_ACCESS,
+    SHORT_TIMEOUT,
+    Access,
+    Location,
+    Objects,
+    as_path,
+    be,
+    have,
+    numbered,
+    open_objects,
+    with_timeout,
+)
 from mimii.table import RECORDS, Columns, open_store, read_columns, read_origins
 
 if TYPE_CHECKING:
@@ -40,11 +51,12 @@ _DEAF = (
 )
 _ODD = 25.0
 _ODD_CLIPS = (
-    "%s: %d of %d clips taken for normal are unlike the others, such as %s: if they are not normal, leave them out, "
-    "since they make the threshold too high"
+    "%s: of its clips taken for normal, %d of %d %s unlike the others, such as %s: what is not normal makes the "
+    "threshold too high, so leave such clips out, or label them abnormal"
 )
-_NAMELESS = "%d clips of which no machine is known are taken for one machine; --layout or --list says which they are of"
-_MANY = "{:,} machines have no normal clip to learn from and are"
+_NAMELESS = (
+    "clips without a known machine are taken for one machine: %d; name machines by --layout or --list of featurize"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +83,7 @@ class Report:
     run: Run
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.results):,} machines, {self.output}/report.html>"
+        return f"<Report: {numbered(len(self.results), 'machine')}, {self.output}/report.html>"
 
     @property
     def machines(self) -> "pd.DataFrame":
@@ -139,8 +151,8 @@ def detect(  # noqa: PLR0913  each is a choice that users have
         If something cannot be read or written.
 
     """
-    table = os.fspath(table)
-    output = os.fspath(output) or _beside(table)
+    table = as_path(table)
+    output = as_path(output) or _beside(table)
     training = training or Training()
     objects = open_store(table, access)
     columns = read_columns(with_timeout(objects, SHORT_TIMEOUT))
@@ -170,7 +182,9 @@ def write_official(report: Report, year: str, access: Access = DEFAULT_ACCESS) -
     """
     spec = report.columns.spec
     if spec.segment is not None or spec.channel == ALL:
-        msg = f"{report.output}: the challenge scores whole recordings: make a table without segments, of one channel"
+        msg = (
+            f"{report.output}: the challenge scores whole recordings; make a table of one channel and without segments"
+        )
         raise StoreError(msg)
     sections = [_section(machine, outcome, report.columns) for machine, outcome in report.results]
     try:
@@ -201,7 +215,7 @@ def _beside(table: str) -> str:
     """Return the folder detect beside a table."""
     folder, slash, _ = table.rstrip("/").rpartition("/")
     if folder in ("s3:", "s3:/"):
-        msg = f"{table}: nothing can be beside a bucket; name an output"
+        msg = f"{table}: the table is a whole bucket, so no results can be beside it; name an output"
         raise ValueError(msg)
     return f"{folder}{slash}detect"
 
@@ -210,10 +224,11 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
     """Return the machines that can be learned; warn of the others, and of what is assumed."""
     machines = find_machines(columns)
     if without := [machine.name for machine in machines if not machine.train]:
-        are = "1 machine has no normal clip to learn from and is" if len(without) == 1 else _MANY.format(len(without))
-        _log.warning("%s skipped: %s", are, ", ".join(without))
+        n = len(without)
+        what = f"{numbered(n, 'machine')} {have(n)} no normal clip to learn from and {be(n)} skipped"
+        _log.warning("%s: %s", what, ", ".join(without))
     if assumed := [machine.name for machine in machines if machine.is_assumed]:
-        _log.warning("no clip has a label, and all are taken for normal: %s", _name_some(assumed))
+        _log.warning("%s: no clip has a label, so all are taken for normal", _name_some(assumed))
     if nameless := sum(machine.n_clips for machine in machines if not (machine.machine_type or machine.machine_id)):
         _log.warning(_NAMELESS, nameless)
     if learnable := [machine for machine in machines if machine.train]:
@@ -226,7 +241,7 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names):,} machines, such as {names[0]}"
+    return names[0] if len(names) == 1 else f"{numbered(len(names), 'machine')}, such as {names[0]}"
 
 
 def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
@@ -238,7 +253,7 @@ def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
         odd = np.flatnonzero(scores > median + _ODD * spread)
         if len(odd) and len(scores) >= LEAST_CLIPS and spread > 0:
             worst = outcome.scores.normal_clips[int(odd[np.argmax(scores[odd])])]
-            _log.warning(_ODD_CLIPS, machine.name, len(odd), len(scores), columns.path[worst])
+            _log.warning(_ODD_CLIPS, machine.name, len(odd), len(scores), be(len(odd)), columns.path[worst])
 
 
 def _digest_machines(machines: Sequence[Machine], study: Study, columns: Columns) -> tuple[str, ...]:

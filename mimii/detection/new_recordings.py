@@ -60,6 +60,7 @@ from mimii.storage import (
     ReadOptions,
     as_paths,
     as_unicode,
+    numbered,
     open_objects,
     with_timeout,
 )
@@ -117,8 +118,9 @@ class ScoreReport:
     retried: frozenset[int] = frozenset()
 
     def __repr__(self) -> str:
-        n_alarms = sum(line["alarm"] for line in self.lines)
-        return f"<ScoreReport: {len(self.lines):,} clips, {n_alarms:,} alarms, {len(self.event_lines):,} events>"
+        alarms = numbered(sum(line["alarm"] for line in self.lines), "alarm")
+        events = numbered(len(self.event_lines), "event")
+        return f"<ScoreReport: {numbered(len(self.lines), 'clip')}, {alarms}, {events}>"
 
     @property
     def clips(self) -> "pd.DataFrame":

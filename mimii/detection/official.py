@@ -198,7 +198,7 @@ def official_document(official: Official) -> bytes:
 
 def _check(sections: Sequence[Section], year: str) -> None:
     if year not in YEARS:
-        msg = f"no year of the challenge: {year} (known are {', '.join(YEARS)})"
+        msg = f"{year}: no such year of the challenge; there are {', '.join(YEARS)}"
         raise ValueError(msg)
     names = [(section.machine_type, section.name) for section in sections]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -125,7 +125,7 @@ def open_log(objects: Objects, *, update: bool = False, overwrite: bool = False)
     _refuse(objects, may_have_scores=update or overwrite)
     objects.check()
     with hold(objects, uuid4().hex) as lease:
-        _refuse(objects, may_have_scores=update or overwrite)  # another run may have ended since
+        _refuse(objects, may_have_scores=update or overwrite)  # another run may have finished since
         yield _read(objects, lease) if update else ScoreLog(objects, lease)
 
 
@@ -133,13 +133,16 @@ def _refuse(objects: Objects, *, may_have_scores: bool) -> None:
     """Raise StoreError where something else is there, or scores that are neither added to nor replaced."""
     names = [name for name in objects.names() if not name.startswith((LEASE, "."))]
     if FINDINGS_HEAD.key in names:
-        msg = f"{objects.root} holds a run of detection, which stays; choose another --output"
+        msg = f"{objects.root} has results of jobs.detect, which are left alone; choose another --output"
         raise StoreError(msg)
     if names and SCORES not in names and EVENTS not in names:
-        msg = f"{objects.root} holds something else ({names[0]}), which stays; choose another --output"
+        msg = (
+            f"{objects.root} has files that are not scores, such as {names[0]}, which are left alone; choose another "
+            "--output"
+        )
         raise StoreError(msg)
     if SCORES in names and not may_have_scores:
-        msg = f"{objects.root} holds scores already; add to them with --update, or replace them with --overwrite"
+        msg = f"{objects.root} has scores already; add to them with --update, or replace them with --overwrite"
         raise StoreError(msg)
 
 
@@ -147,7 +150,7 @@ def _read(objects: Objects, lease: LeaseHolder) -> ScoreLog:
     needed = {SCORES: ("path", "version", "status"), EVENTS: EVENT_COLUMNS}
     found = {name: _read_csv(objects.get(name) or b"", columns) for name, columns in needed.items()}
     if damaged := [name for name, lines in found.items() if lines is None]:
-        msg = f"{objects.root}/{damaged[0]}: damaged, or not of jobs.score; replace it with --overwrite"
+        msg = f"{objects.root}/{damaged[0]}: damaged, or not written by jobs.score; replace all scores with --overwrite"
         raise StoreError(msg)
     return ScoreLog(objects, lease, tuple(found[SCORES] or ()), tuple(found[EVENTS] or ()))
 

@@ -1,8 +1,8 @@
 """Score recordings by models that were learned before: the front door to this, for the command and for Python."""
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from mimii.detection.new_recordings import (
     ScoreReport,
@@ -16,7 +16,7 @@ from mimii.detection.new_recordings import (
 from mimii.detection.score_log import open_log, score_anew, score_into
 from mimii.engine import SILENT, Progress, Scheduler
 from mimii.recordings import Clip, SourceError
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, open_objects
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, as_path, as_paths, open_objects
 
 if TYPE_CHECKING:
     from mimii.detection.make import Report
@@ -91,20 +91,28 @@ def score(  # noqa: PLR0913  each is a choice that users have
         If the work cannot be finished.
 
     """
-    if (update and overwrite) or ((update or overwrite) and not os.fspath(output)):
-        msg = "update and overwrite are for an output, and exclude each other"
-        raise ValueError(msg)
+    _check_output(as_path(output), update=update, overwrite=overwrite)
     how = Scoring(read_rule_of(threshold), client, ReadOptions(access, fetch_window), progress)
-    place = os.fspath(models) if isinstance(models, str | os.PathLike) else models.output
+    place = as_path(models) if isinstance(models, str | os.PathLike) else models.output
     found_models = read_models(place, models_access or access)
     clips = find_for_models(recordings, found_models, lists=lists, layout=layout, assume=assume, access=access)
     if not clips and not update:
-        msg = "no recordings there: name a folder, an archive, a recording, or a list"
+        where = ", ".join(as_paths(cast("Iterable[Location]", recordings), lists))  # no clip is among them
+        msg = f"{where or 'no source'}: no recordings there; name a folder, an archive, a recording, or a list"
         raise SourceError(msg)
     spec = segmented(found_models.first.spec, segment, overlap)
-    if not os.fspath(output):
+    if not as_path(output):
         return score_found(clips, found_models, spec, how)
-    objects = open_objects(os.fspath(output), output_access or access)
+    objects = open_objects(as_path(output), output_access or access)
     with open_log(objects, update=update, overwrite=overwrite) as log:
         scoring = score_anew if overwrite else score_into
         return scoring(log, clips, found_models, spec, how)
+
+
+def _check_output(output: str, *, update: bool, overwrite: bool) -> None:
+    if (update or overwrite) and not output:
+        msg = "update and overwrite need an output"
+        raise ValueError(msg)
+    if update and overwrite:
+        msg = "update keeps what is there, and overwrite replaces it: use one of them"
+        raise ValueError(msg)

@@ -47,9 +47,10 @@ class Training:
         if not names or len(set(names)) < len(names):
             msg = f"name one kind of detector or several, each once, not {', '.join(names) or 'none'}"
             raise LearningError(msg)
-        if self.epochs < 1 or self.seed < 0:
-            msg = f"epochs must be at least 1 and seed at least 0, not {self.epochs} and {self.seed}"
-            raise LearningError(msg)
+        for name, least in (("epochs", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                msg = f"{name} must be at least {least}, not {getattr(self, name)}"
+                raise LearningError(msg)
         try:
             read_rule(self.threshold)
         except RuleError as error:

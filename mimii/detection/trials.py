@@ -88,10 +88,15 @@ def _choose_machines(columns: Columns, n_learn: int, table: str) -> list[Machine
     machines = find_machines(replace(columns, split=np.full(len(columns.split), TRAIN)))
     usable = [one for one in machines if len({*one.recordings}) > n_learn and ABNORMAL in one.labels]
     if not usable:
-        msg = f"{table}: no machine has an abnormal clip and more than {n_learn} normal ones"
+        msg = (
+            f"{table}: no machine has an abnormal clip and more than {n_learn} normal ones; learn from fewer with "
+            "--learn"
+        )
         raise LearningError(msg)
     if without := [one.name for one in machines if one not in usable]:
-        _log.warning("without an abnormal clip and more than %d normal ones: %s", n_learn, ", ".join(without))
+        _log.warning(
+            "left out, as they lack an abnormal clip or have at most %d normal ones: %s", n_learn, ", ".join(without)
+        )
     return usable
 
 

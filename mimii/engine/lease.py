@@ -111,7 +111,7 @@ class LeaseHolder:
                 self._lease = replace(self._lease, beat=self._lease.beat + 1)
                 _put(self._objects, self._lease)
             except OSError as error:
-                _log.warning("the lease on %s could not be put anew: %s", self._objects.root, error)
+                _log.warning("the lease on %s could not be renewed: %s", self._objects.root, error)
 
 
 @contextmanager
@@ -207,7 +207,7 @@ def _delete(objects: Objects, lease: Lease) -> None:
     try:
         objects.delete(lease.key)
     except OSError as error:
-        _log.info("the lease on %s could not be given back: %s", objects.root, error)
+        _log.info("the lease on %s could not be released: %s", objects.root, error)
 
 
 def _is_dead(lease: Lease, machine: str) -> bool:

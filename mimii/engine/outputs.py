@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, is_in_place, is_valid, read_each
-from mimii.storage import PARTIAL, Objects, as_unicode, path_to_text
+from mimii.storage import PARTIAL, Objects, as_unicode, numbered, path_to_text
 
 LEASE = "lease-"
 """What the names of leases begin with."""
@@ -274,7 +274,7 @@ def look(objects: Objects, head: Head) -> Existing | None:
             return Existing(head.kind, attributes, bool(finished))
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
-    msg = f"{objects.root}: there is something that is not a {head.kind}; it is left alone. Choose another --output"
+    msg = f"{objects.root}: what is there is no {head.kind}; it is left alone. Choose another --output"
     raise StoreError(msg)
 
 
@@ -327,8 +327,8 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     sizes = output.objects.sizes()
     whole = {task for task, record in records.items() if is_in_place(record, sizes)}
     if missing := [task for task in range(output.n_tasks) if task not in whole]:
-        what = f"{len(missing)} of {output.n_tasks} {output.noun}{'es' if output.noun.endswith('ch') else 's'}"
-        msg = f"{output.objects.root}: {what} are not done, the first is {missing[0]}"
+        what = f"{len(missing):,} of {numbered(output.n_tasks, output.noun)} not done, the first is {missing[0]}"
+        msg = f"{output.objects.root}: {what}"
         raise UnfinishedError(msg)
     for documents in output.collect(existing, records, sizes):
         output.objects.put_all(documents)

@@ -216,5 +216,9 @@ def _with_more_care(attempt: Attempt, killed: KilledWorker, pipeline: Pipeline) 
     if not pipeline.reads_recordings or attempt.n_careful == CAREFUL_TRIES:
         msg = f"a worker died {n_deaths} times over the same task ({attempt.task}); out of memory?"
         raise WorkError(msg)
-    _log.warning("a worker died %d times over %s: once more, with care", n_deaths, attempt.task)
+    _log.warning(
+        "a worker died %d times over %s: trying again, each recording in a process of its own first",
+        n_deaths,
+        attempt.task,
+    )
     return replace(attempt, n_careful=attempt.n_careful + 1)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from mimii.storage import numbered
+
 Versions = dict[str, str]
 
 PACKAGES = ("dask", "distributed", "numpy", "zarr")
@@ -66,7 +68,7 @@ def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Ve
     columns = {"here": here, "scheduler": scheduler}
     for kind, count in kinds.most_common():
         example = next(address for address, versions in workers.items() if tuple(versions.items()) == kind)
-        columns[example if count == 1 else f"{count} workers, as {example}"] = dict(kind)
+        columns[example if count == 1 else f"{numbered(count, 'worker')}, such as {example}"] = dict(kind)
     if any(versions != here for versions in columns.values()):
         raise MixError(_tabulate(columns))
 

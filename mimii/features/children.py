@@ -120,7 +120,7 @@ def _send(process: subprocess.Popen[bytes], request: object) -> None:
 
 
 def _memory_file() -> IO[bytes]:
-    """Return a file for what a child prints: it must not reach the terminal, and a disk may be full."""
+    """Return a file for what a child prints: it must not appear on the terminal, and a disk may be full."""
     return open(os.memfd_create("said"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 

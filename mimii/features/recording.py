@@ -10,7 +10,7 @@ import numpy as np
 from mimii.features.decode import Header, Segment, check_finite, read_blocks, read_header, read_segment
 from mimii.features.mel import FloatArray, SampleBlocks
 from mimii.features.sndfile import UNKNOWN_LENGTH
-from mimii.storage import AudioError, Opener, Place, Wanted, is_remote
+from mimii.storage import AudioError, Opener, Place, Wanted, is_remote, numbered
 
 _BLOCK_BYTES = 1 << 20
 _MOST_TOGETHER = 16 << 20
@@ -215,9 +215,9 @@ def _read_planned(file: BinaryIO, one: Input) -> Header:
     if _shape(header) != _shape(planned):
         (there, n_channels, rate), (wanted, n_wanted, wanted_rate) = _shape(header), _shape(planned)
         msg = (
-            f"planned were {wanted} samples of {n_wanted} channels at {wanted_rate} Hz, found were {there} samples of "
-            f"{n_channels} channels at {rate} Hz: it changed during the run, or differs from others of its size, and "
-            "then --probe all helps"
+            f"it has {there} samples of {numbered(n_channels, 'channel')} at {rate} Hz, and {wanted} samples of "
+            f"{numbered(n_wanted, 'channel')} at {wanted_rate} Hz were expected: it changed during the run, or differs "
+            "from others of the same size, for which --probe all helps"
         )
         raise NotAsPlannedError(msg)
     return header

@@ -19,6 +19,7 @@ from mimii.storage import (
     Location,
     Place,
     archive_of,
+    as_path,
     expect,
     is_remote,
     missing_channel,
@@ -80,9 +81,9 @@ def log_mel(
     if not isinstance(recording, str | os.PathLike):
         samples, rate = _samples_of(np.asarray(recording), spec.channel), int(sample_rate or spec.sample_rate)
     elif sample_rate is None:
-        rate, samples = _read(os.fspath(recording), spec.channel)
+        rate, samples = _read(as_path(recording), spec.channel)
     else:
-        msg = f"sample_rate is for samples: {os.fspath(recording)} says its own; what it is resampled to, spec says"
+        msg = f"sample_rate is for samples: {as_path(recording)} says its own; what it is resampled to, spec says"
         raise ValueError(msg)
     decibel = [_log_mel(channel, rate, spec) for channel in samples]
     return np.stack(decibel) if spec.channel == ALL else decibel[0]
@@ -102,9 +103,13 @@ def _log_mel(samples: FloatArray, rate: int, spec: FeatureSpec) -> FloatArray:
 
 def _read(path: str, channel: int | str) -> tuple[int, FloatArray]:
     with open_part(_find(path), DEFAULT_ACCESS) as file:
-        channels = channels_of(channel, read_header(file).n_channels)
-        header, samples = read_channels(file, channels)
-    return header.sample_rate, check_finite(samples)
+        try:
+            channels = channels_of(channel, read_header(file).n_channels)
+            header, samples = read_channels(file, channels)
+            return header.sample_rate, check_finite(samples)
+        except AudioError as error:
+            msg = f"{path}: {error}"
+            raise AudioError(msg) from error
 
 
 def _samples_of(values: NDArray[Any], channel: int | str) -> FloatArray:
@@ -117,7 +122,7 @@ def _samples_of(values: NDArray[Any], channel: int | str) -> FloatArray:
         raise ValueError(msg)
     channels = values if values.ndim == 2 else values[np.newaxis]
     if len(channels) > _MOST_CHANNELS:
-        msg = f"{len(channels)} channels of {channels.shape[1]} samples: give the transpose, (n_channels, n_samples)"
+        msg = f"the shape {channels.shape} has more channels than samples: give the transpose, (n_channels, n_samples)"
         raise ValueError(msg)
     wanted = channels_of(channel if values.ndim == 2 else 0, len(channels))
     if max(wanted) >= len(channels):
@@ -156,5 +161,6 @@ def _find_member(archive: Place, name: str) -> Place:
         raise FileNotFoundError(msg)
     place, problem = members[name]
     if problem:
-        raise AudioError(problem)
+        msg = f"{archive}/{name}: {problem}"
+        raise AudioError(msg)
     return place

@@ -15,7 +15,7 @@ from mimii.features import Fault, FeatureSpec, Input, SpecError
 from mimii.images.pixels import SUFFIXES, Style
 from mimii.images.scored import Scored
 from mimii.recordings import ABNORMAL, UNKNOWN, Catalogue, Clip, digest_clips, image_names, labelled_name
-from mimii.storage import DEFAULT_READS, Objects, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, numbered
 
 FORMAT = 2
 """Goes into the fingerprint: counts changes of the layout or of the kernels' results."""
@@ -107,7 +107,8 @@ class Album:
         n_images = sum(len(self.pictures(clip)) for clip in range(len(self.names)))
         n_bad = sum(map(bool, self.catalogue.problems))
         about = f", {self.describe(int(self.usable[0]))}" if len(self.usable) else ""
-        return f"<Album: {len(self.names):,} clips ({n_bad:,} cannot be used), {n_images:,} images{about}>"
+        clips, images = numbered(len(self.names), "clip"), numbered(n_images, "image")
+        return f"<Album: {clips} ({n_bad:,} cannot be used), {images}{about}>"
 
     def describe(self, clip: int) -> str:
         """Say how large the first image of a clip is, and what its axes and its colours stand for."""

@@ -16,7 +16,7 @@ from mimii.images.pixels import render_image
 _IMAGES_A_BATCH = 128
 
 
-class ImageError(RuntimeError):
+class ImageError(OSError):
     """An image that was to be copied to another name, and is not as it was written; the message says which."""
 
 
@@ -73,8 +73,8 @@ def _images(window: ClipResult) -> Iterator[tuple[str, bytes]]:
 def _read_back(task: RenderTask, key: str, written: Written) -> bytes:
     data = task.output.get(key)
     if data is None or hashlib.sha256(data).hexdigest() != written.sha256:
-        what = "damaged: delete it" if data else "not there any more"
-        msg = f"{task.output.root}/{key}: is {what}; run the same command again, and it is rendered from its recording"
+        what = "this image is damaged; delete it and run" if data else "this image is not there any more; run"
+        msg = f"{task.output.root}/{key}: {what} the same command again, and it is rendered from its recording"
         raise ImageError(msg)
     return data
 

@@ -17,7 +17,10 @@ _IDENTITY = ("machine_type", "machine_id", "snr_db", "number", "label", "split")
 _TO_UPDATE = (
     "--update renders what is new or has changed and keeps the other images, --prune deletes those of clips gone"
 )
-_TO_PRUNE = "they are not among the recordings named now: name their sources, too, or --prune to delete their images"
+_TO_PRUNE = (
+    "clips that are gone are not among the recordings named now: name their sources, too, or delete their images by "
+    "--prune"
+)
 
 _Key = tuple[str, str, str]
 """Which clip a line of the list is about: path, channel and start."""
@@ -93,12 +96,13 @@ def refusal(gone: Sequence[str]) -> list[str]:
 
 def clip_differences(album: Album, objects: Objects, existing: Existing) -> list[str]:
     """Say by name how the clips at an output differ from those of an album, and what would make them the same."""
-    n_there, n_now = existing.attributes.get("n_clips"), len(album.names)
+    n_there, n_now = existing.attributes.get("n_clips", 0), len(album.names)
     try:
         lines = find_changes(album, objects, existing).describe()
     except StoreError:
         lines = []
-    return [f"clips: {n_there} there, {n_now} now", *(lines or ["the same clips with other lengths"]), _TO_UPDATE]
+    counts = [f"clips: {n_there:,} there, {n_now:,} now"] if n_there != n_now else []
+    return [*counts, *(lines or ["the same clips, with other lengths"]), _TO_UPDATE]
 
 
 def _read_rows(objects: Objects, existing: Existing | None) -> _Rows:

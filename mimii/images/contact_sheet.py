@@ -11,7 +11,7 @@ from mimii.features import ClipTask, power_to_db
 from mimii.images.album import Album, Picture, album_origins
 from mimii.images.drawings import Panel, draw_overview
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, Clip, part_words
-from mimii.storage import ReadOptions, as_unicode
+from mimii.storage import ReadOptions, as_unicode, numbered
 
 _MOST_PAIRS = 16
 
@@ -119,4 +119,5 @@ def _caption(album: Album, good: Sequence[int]) -> str:
     one_scale = "" if style.db_range else " (here all on one)"
     frame_ms, window_ms = (1000 * n_samples / spec.sample_rate for n_samples in (spec.hop_length, spec.n_fft))
     frames = f"frames of {window_ms:.4g} ms, one each {frame_ms:.4g} ms"
-    return f"{n_images:,} {style.format.upper()} images of {album.describe(good[0])}{one_scale}; {frames}"
+    images = numbered(n_images, f"{style.format.upper()} image")
+    return f"{images} of {album.describe(good[0])}{one_scale}; {frames}"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from mimii.images.manifests import LABEL_ATTRIBUTE, TYPE
 from mimii.recordings import TEST, TRAIN
-from mimii.storage import is_remote, split_url
+from mimii.storage import is_remote, numbered, split_url
 
 FORMATS = ("PNG", "JPEG")
 LEAST_SIDE, MOST_SIDE = 64, 4096
@@ -23,7 +23,8 @@ MOST_MANIFEST_BYTES = 1 << 30
 
 _TO_LABEL = "add recordings with the other label, in folders named normal and abnormal, or in a --list with labels"
 _TO_SPLIT = (
-    "pass another --seed or --train-fraction, or more recordings; a split that a list or the file names give does not "
+    "pass another --split-seed or --train-fraction, or more recordings; a split that a list or the file names give "
+    "does not "
     "change"
 )
 
@@ -100,7 +101,7 @@ def check_manifests(manifests: Mapping[str, bytes], urls: Iterable[str]) -> list
                 f"{url}: {', '.join(where)}" for url, where in lines.items() if len(where) > 1
             ],
             "images in more than one bucket": [
-                f"{bucket}: {n:,} images" for bucket, n in buckets.items() if len(buckets) > 1
+                f"{bucket}: {numbered(n, 'image')}" for bucket, n in buckets.items() if len(buckets) > 1
             ],
         }
     )
@@ -137,13 +138,13 @@ def _check_counts(sets: Mapping[str, Sequence[str]]) -> Iterator[Violation]:
     for split, labels in sets.items():
         if len(labels) > MOST_IMAGES:
             yield Violation(
-                f"{split or 'all'} has {len(labels):,} images, at most {MOST_IMAGES:,}: render fewer sources"
+                f"{split or 'all'} has {numbered(len(labels), 'image')}, at most {MOST_IMAGES:,}: render fewer sources"
             )
     for label, count in Counter(sets.get(TEST, ())).items():
         if count > MOST_TEST_IMAGES_A_LABEL:
             yield Violation(
-                f"test has {count:,} {label} images, at most {MOST_TEST_IMAGES_A_LABEL:,} a label: pass a larger "
-                "--train-fraction, or render fewer sources, such as one SNR"
+                f"test has {numbered(count, f'{label} image')}, at most {MOST_TEST_IMAGES_A_LABEL:,} a label: pass a "
+                "larger --train-fraction, or render fewer sources, such as one SNR"
             )
 
 

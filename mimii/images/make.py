@@ -1,6 +1,5 @@
 """Plan images and render them: the front door to this room, for the command and for Python."""
 
-import os
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from mimii.recordings import (
     make_catalogue,
     split_clips,
 )
-from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, expect, open_objects
+from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, as_path, expect, open_objects
 
 
 def plan_images(  # noqa: PLR0913  each is a choice that users have
@@ -85,10 +84,10 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
         raise ValueError(msg)
     spec = replace(choose_spec(clips, spec, resample=True), frames=1, stride=1)
     by, sources = Split(split, train_fraction, seed), getattr(clips, "sources", ())
-    if not os.fspath(label_by):
+    if not as_path(label_by):
         catalogue = catalogue_recordings(clips, spec, by, resample=True)
         return make_album(catalogue, style or Style(), window, manifest_base, sources)
-    scored = read_scored(os.fspath(label_by), access)
+    scored = read_scored(as_path(label_by), access)
     found = find_scored(clips, scored)
     splits = split_clips([_with_label(clip, found) for clip in clips], *by)
     catalogue = make_catalogue(clips, splits, spec, resample=True)
@@ -159,5 +158,5 @@ def render(  # noqa: PLR0913  as `featurize`
     if not album.names:
         msg = "the album has no clips: mimii.find_recordings has found none; give it the folder that has the recordings"
         raise SourceError(msg)
-    images = AlbumOutput(album, open_objects(os.fspath(output), access), read_options, update, prune)
+    images = AlbumOutput(album, open_objects(as_path(output), access), read_options, update, prune)
     return run(images, client, overwrite=overwrite, progress=progress)

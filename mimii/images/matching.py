@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mimii.engine import digest_version
 from mimii.images.scored import Scored, ScoredRecordings
 from mimii.recordings import Clip, SourceError
-from mimii.storage import absolute, as_unicode, is_remote, printable
+from mimii.storage import absolute, as_unicode, is_remote, numbered, printable
 
 _LEAST_PARTS = 2
 _log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ def find_scored(recordings: Sequence[Clip], scored: ScoredRecordings) -> dict[tu
     matched = {key: path for key, path in (exact | by_end).items() if key not in gone}
     if not matched:
         raise SourceError(_refusal(recordings, replaced, scored))
-    _say(scored.place, "were replaced since they were scored, and count as not scored", [one.path for one in replaced])
+    _say(scored.place, "replaced since, which count as not scored", [one.path for one in replaced])
     pairs = [f"{key[0]} as {path}" for key, path in by_end.items()]
-    _say(scored.place, "are known by the ends of their paths", pairs)
+    _say(scored.place, "matched by the ends of their paths", pairs)
     return {key: scored.channels[path] for key, path in matched.items()}
 
 
@@ -106,7 +106,7 @@ def _refusal(recordings: Sequence[Clip], replaced: Sequence[Clip], scored: Score
 
 def _say(place: str, what: str, names: Sequence[str]) -> None:
     if names:
-        _log.warning("%s: %d recordings %s, such as %s", place, len(names), what, printable(names[0]))
+        _log.warning("%s: %s %s, such as %s", place, numbered(len(names), "recording"), what, printable(names[0]))
 
 
 def scored_channels(

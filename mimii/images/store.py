@@ -216,7 +216,7 @@ class AlbumOutput(InPlace):
             there.get("style", {}), now["style"]
         )
         if there.get("window") != self.album.window:
-            found.append(f"window: {there.get('window')} s there, {self.album.window} s now")
+            found.append(f"window: {_seconds(there.get('window'))} there, {_seconds(self.album.window)} now")
         if any(line.startswith("colormap:") for line in found):
             found = [line for line in found if not line.startswith("colours:")]  # which follow from it
         if not found and there.get("format") != FORMAT and there["fingerprint"] not in self._fingerprints:
@@ -322,6 +322,10 @@ def _digest_lists(documents: Mapping[str, bytes]) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _seconds(length: float | None) -> str:
+    return "none" if length is None else f"{length:g} s"
 
 
 def _about(album: Album) -> dict[str, Any]:

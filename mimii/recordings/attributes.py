@@ -64,7 +64,7 @@ def _read(file: Clip, access: Access) -> dict[str, str]:
     except (OSError, ValueError, AudioError, csv.Error) as error:
         problem, table = str(error), {}
     if problem:
-        _log.warning("%s: no attributes are taken from it: %s", printable(file.path), problem)
+        _log.warning("%s: its attributes are not used: %s", printable(file.path), problem)
     return table
 
 

@@ -24,7 +24,7 @@ from mimii.features import (
 from mimii.recordings.clips import Clip
 from mimii.recordings.segments import NO_RESTS, Rests, clip_name, cut_recordings
 from mimii.recordings.splits import Split, split_clips
-from mimii.storage import as_unicode, expect, is_remote, missing_channel
+from mimii.storage import as_unicode, expect, have, is_remote, missing_channel, numbered
 
 GOOD = "ok"
 """The status of a clip that can be used."""
@@ -98,8 +98,9 @@ def choose_spec(clips: Sequence[Clip], spec: FeatureSpec | None, *, resample: bo
         _warn_of_rates(clips, spec)
     if empty := count_empty_bands(spec):
         _log.warning(
-            "%d of %d mel bands hold no frequency bin at n_fft %d: fewer n_mels, or a larger n_fft",
-            *(empty, spec.n_mels, spec.n_fft),
+            "of %d mel bands, %d have no frequency bin at n_fft %d and are always silent; use fewer n_mels, or a "
+            "larger n_fft",
+            *(spec.n_mels, empty, spec.n_fft),
         )
     return spec
 
@@ -107,10 +108,11 @@ def choose_spec(clips: Sequence[Clip], spec: FeatureSpec | None, *, resample: bo
 def _warn_of_rates(clips: Sequence[Clip], spec: FeatureSpec) -> None:
     counts = Counter(clip.header.sample_rate for clip in clips if clip.header)
     if not counts.keys() <= {spec.sample_rate}:
-        found = ", ".join(f"{count:,} have {rate} Hz" for rate, count in counts.most_common())
+        found = ", ".join(f"{count:,} {have(count)} {rate} Hz" for rate, count in counts.most_common())
         _log.warning(
-            "recordings have other sample rates than the features, %d Hz: %s. They become bad clips; "
-            "--sample-rate %d resamples them (sample_rate=%d in Python); or make a table for each rate",
+            "the features are for %d Hz, and of the recordings, %s: those at other rates become bad clips. Resample "
+            "them "
+            "with --sample-rate %d (sample_rate=%d in Python), or make a table for each rate",
             *(spec.sample_rate, found, spec.sample_rate, spec.sample_rate),
         )
 
@@ -175,7 +177,10 @@ def _problem(clip: Clip, n_samples: int, spec: FeatureSpec, *, resample: bool) -
     if clip.problem or header is None:
         return clip.problem or "its header was not read"
     if header.sample_rate != spec.sample_rate and not resample:
-        return f"sample rate {header.sample_rate} Hz, the features have {spec.sample_rate} Hz; --sample-rate resamples"
+        return (
+            f"its sample rate is {header.sample_rate} Hz, and the features are for {spec.sample_rate} Hz; "
+            "--sample-rate resamples"
+        )
     if clip.channel >= header.n_channels:
         return missing_channel(clip.channel, header.n_channels)
     return _bad_length(n_samples, spec)
@@ -187,7 +192,8 @@ def _bad_length(n_samples: int, spec: FeatureSpec) -> str:
     if not frames:
         return "no samples"
     if frames < spec.frames:
-        return f"too short for one row: {n_samples} samples make {frames} of the {spec.frames} frames that it takes"
+        samples = numbered(n_samples, "sample")
+        return f"too short: {frames} of the {spec.frames} frames that a row takes, from {samples}"
     if size > _MOST_MEL_BYTES:
         hours, most = n_samples / spec.sample_rate / 3600, _MOST_MEL_BYTES >> 20
         return (

@@ -22,7 +22,7 @@ from mimii.recordings.remarks import (
 )
 from mimii.recordings.sources import Found, find_files
 from mimii.recordings.truths import is_truth, read_truths, tell_truths
-from mimii.storage import DEFAULT_ACCESS, Access, Location, Place, as_paths, printable, s3
+from mimii.storage import DEFAULT_ACCESS, Access, Location, Place, as_paths, numbered, printable, s3
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class Recordings(list[Clip]):
     def __repr__(self) -> str:
         n_bad = sum(bool(clip.problem) for clip in self)
         said = [f"{n_bad:,} cannot be read", *self.remarks.describe().values()]
-        return f"<Recordings: {len(self):,} clips from {', '.join(self.sources)}; {'; '.join(said)}>"
+        return f"<Recordings: {numbered(len(self), 'clip')} from {', '.join(self.sources)}; {'; '.join(said)}>"
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a line for each clip: path, what it is, columns of lists, rate in Hz, channels, seconds, problem."""
@@ -190,10 +190,10 @@ def _assume(found: Found, layout: Layout | None, assume: str) -> tuple[list[Clip
 
 
 def _warn_of_lists(clips: Iterable[Clip], last: Mapping[str, Clip]) -> None:
-    """Warn of recordings of which two lists say different things."""
+    """Warn of recordings on which several lists do not agree."""
     if others := [clip.path for clip in clips if str(clip.identity) != str(last[str(clip.place)].identity)]:
         _log.warning(
-            "%d recordings are in several lists that do not agree, such as %s: the last list counts",
+            "recordings on which several lists do not agree: %d, such as %s; the last list counts",
             *(len(set(others)), printable(others[0])),
         )
 
@@ -212,7 +212,9 @@ def _warn_of_copies(clips: Iterable[Clip]) -> None:
     if copies:
         one, other = next(iter(copies.values()))
         _log.warning(
-            "%d clips are there more than once by what they are, such as %s and %s: all are taken",
+            "clips found more than once, with the same machine, SNR, label and number: %d, such as %s and %s; all "
+            "are used. "
+            "Leave one of the places out if they are copies",
             *(len(copies), printable(one.path), printable(other.path)),
         )
 

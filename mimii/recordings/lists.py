@@ -15,7 +15,7 @@ from mimii.recordings.clips import Clip, Identity
 from mimii.recordings.columns import COLUMNS, column_problem
 from mimii.recordings.paths import identify
 from mimii.recordings.sources import SourceError, find_listed
-from mimii.storage import DEFAULT_ACCESS, Access, is_remote, path_to_text, text_to_path
+from mimii.storage import DEFAULT_ACCESS, Access, LocationError, as_path, is_remote, path_to_text, text_to_path
 
 _log = logging.getLogger(__name__)
 
@@ -132,12 +132,21 @@ def _path_of_url(name: str, where: str) -> str:
     return unquote(url.path, errors="surrogateescape")
 
 
+def _checked(name: str, where: str) -> str:
+    """Return a path or a URL that can be used; SourceError for another URL."""
+    try:
+        return as_path(name)
+    except LocationError as error:
+        msg = f"{where}: {error}"
+        raise SourceError(msg) from error
+
+
 def _location(path: str, name: str, where: str) -> str:
     """Return where a recording is, from a cell of a list: relative to the list, with backslashes, or as a URL."""
-    if is_remote(name):
-        return name
     if name.lower().startswith("file:"):
         name = _path_of_url(name, where)
+    elif is_remote(_checked(name, where)):
+        return name
     folder = path_to_text(os.path.dirname(path))
     location = os.path.normpath(os.path.join(folder, name))
     if "\\" in name and "\0" not in name and not os.path.exists(text_to_path(location)):

@@ -122,8 +122,8 @@ def warn_of_unmatched(layout: Layout, clips: Iterable[Clip], listed: Collection[
     if paths:
         named = ", ".join(map(printable, paths[:_MOST_NAMED]))
         _log.warning(
-            "%d of %d recordings do not match the layout %s, such as %s: nothing is known of them",
-            *(len(paths), len(places), layout.pattern, named),
+            "recordings that do not match the layout %s: %d of %d, such as %s; their machine and label stay unknown",
+            *(layout.pattern, len(paths), len(places), named),
         )
 
 

@@ -9,6 +9,8 @@ from .access import Options as Options
 from .access import nest_options as nest_options
 from .access import parse_options as parse_options
 from .arguments import Location as Location
+from .arguments import LocationError as LocationError
+from .arguments import as_path as as_path
 from .arguments import as_paths as as_paths
 from .arguments import expect as expect
 from .disk import PARTIAL as PARTIAL
@@ -53,5 +55,8 @@ from .s3 import MAX_REQUESTS as MAX_REQUESTS
 from .s3 import S3Objects as S3Objects
 from .s3 import StorageError as StorageError
 from .seekable import SeekableFile as SeekableFile
+from .words import be as be
+from .words import have as have
+from .words import numbered as numbered
 from .zips import ArchiveError as ArchiveError
 from .zips import archive_of as archive_of

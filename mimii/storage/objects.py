@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mimii.storage.access import Access
+from mimii.storage.arguments import as_path
 from mimii.storage.disk import DiskObjects
 from mimii.storage.places import is_remote
 from mimii.storage.renamed import RenamedObjects
@@ -81,5 +82,6 @@ def _with_timeout(objects: AnyObjects, seconds: float) -> AnyObjects:
 
 
 def open_objects(root: str, access: Access) -> Objects:
-    """Return the objects under a root, an S3 URL or a folder; nothing is read or written."""
+    """Return the objects under a root, a folder or an S3 URL, else LocationError; nothing is read or written."""
+    root = as_path(root)
     return S3Objects(root, access) if is_remote(root) else DiskObjects(os.path.abspath(root))

@@ -361,7 +361,7 @@ def _retried(act: Callable[[], Result], url: str, access: Access) -> Result:
                 # Not chained: errors of these libraries may contain what must not be logged, and cannot be pickled.
                 raise _explained(error, url) from None
             if time.monotonic() + wait > deadline:
-                msg = f"{url}: no useful answer for {access.timeout:.0f} s: {_reason(error)}"
+                msg = f"{url}: no useful answer for {access.timeout:g} s: {_reason(error)}"
                 raise StorageError(msg) from None
         time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  so that many workers do not retry at once
         wait = min(2 * wait, _LONGEST_WAIT)

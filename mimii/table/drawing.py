@@ -110,7 +110,7 @@ class Batches(Iterator[Batch]):
         return math.ceil(self.n_items / self._drawing.batch_size)
 
     def close(self) -> None:
-        """End the threads; iterating again goes on behind the last batch."""
+        """Stop the threads; iterating again continues behind the last batch."""
         self._found = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -266,7 +266,10 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     Raises StoreError where its features are others.
     """
     if different := changed(state.spec.as_dict(), plan.catalogue.spec.as_dict()):
-        msg = f"a table grows by clips with the same features: {'; '.join(different)}"
+        msg = (
+            f"its clips have other features ({'; '.join(different)}): leave these options out, or choose another "
+            "--output"
+        )
         raise StoreError(msg)
     match = _match(plan, state)
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
@@ -520,7 +523,7 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
         state = read_state(objects, existing)
         growth = grow(plan, state, prune=False)
     except (StoreError, OSError):
-        return [f"clips: others there than the {len(plan.catalogue.clips)} now"]
+        return [f"clips: not the {len(plan.catalogue.clips):,} that are named now"]
     lines = growth.describe() + name_some("not named now", sorted([*growth.unnamed, *growth.missing]))
     lines += name_some("in another split", _other_splits(plan, state))
     lines = lines or ["clips: the same recordings, in another order"]

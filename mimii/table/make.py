@@ -1,7 +1,6 @@
 """Plan a table and make it: the front door to this room, for the command and for Python."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -25,6 +24,7 @@ from mimii.storage import (
     Access,
     Location,
     ReadOptions,
+    as_path,
     expect,
     open_objects,
     with_timeout,
@@ -36,7 +36,7 @@ from mimii.table.store import TableOutput
 from mimii.table.table import HEAD, NOTHING, SHARD_BYTES, TablePlan, make_table_plan
 
 _MOST_PLANS = 100
-"""Each further one means that another update has ended in between: this many do not come one after the other."""
+"""Each further one means that another update has finished in between: this many do not come one after the other."""
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def plan_update(plan: TablePlan, output: Location, *, prune: bool = False, acces
         If there is something else at the output, or its features are others.
 
     """
-    objects = with_timeout(open_store(os.fspath(output), access), SHORT_TIMEOUT)
+    objects = with_timeout(open_store(as_path(output), access), SHORT_TIMEOUT)
     existing = look(objects, HEAD)
     if existing is None:
         return Growth(replace(plan, grown_from=NOTHING), added=sorted(clip.path for clip in plan.catalogue.clips))
@@ -222,15 +222,18 @@ def featurize(  # noqa: PLR0913  each is a choice that users have
 
     """
     expect(plan, TablePlan, "featurize takes a plan: mimii.plan_table(mimii.find_recordings(FOLDER))")
-    if (prune and not update) or (update and overwrite):
-        msg = "prune is for update=True alone, and update and overwrite exclude each other"
+    if prune and not update:
+        msg = "prune needs update=True"
+        raise ValueError(msg)
+    if update and overwrite:
+        msg = "update keeps what is there, and overwrite replaces it: use one of them"
         raise ValueError(msg)
 
     def make(plan: TablePlan) -> Run:
         if not plan.catalogue.clips:
             msg = "the plan has no clips: mimii.find_recordings has found none; give it the folder with the recordings"
             raise SourceError(msg)
-        table = TableOutput(plan, open_objects(os.fspath(output), access), read_options)
+        table = TableOutput(plan, open_objects(as_path(output), access), read_options)
         return run(table, client, overwrite=overwrite, progress=progress)
 
     if not update:

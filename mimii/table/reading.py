@@ -4,7 +4,6 @@ zarr and xarray are imported where they are used: workers do not need them.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -24,6 +23,7 @@ from mimii.storage import (
     Access,
     Location,
     Objects,
+    as_path,
     is_remote,
     nest_options,
     open_objects,
@@ -80,7 +80,7 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     """
     import xarray
 
-    url = os.fspath(url)
+    url = as_path(url)
     attributes = read_finished_attributes(open_objects(url, access))
     options = nest_options(access.options) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
@@ -127,7 +127,7 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
             msg = f"it has {table.sizes['clip']:,} of {len(stored.n_rows):,} clips: give what open_table returned"
             raise ValueError(msg)
     else:
-        stored = _Stored.open(os.fspath(table), access)
+        stored = _Stored.open(as_path(table), access)
     n_clips = len(stored.n_rows)
     if not -n_clips <= clip < n_clips:
         msg = f"no clip {clip}: there are {n_clips:,}"
@@ -227,10 +227,14 @@ def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> d
 
 def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
     """Return the attributes of a finished table."""
-    existing = look(objects, HEAD)
+    try:
+        existing = look(objects, HEAD)
+    except StoreError as error:
+        msg = f"{objects.root}: what is there is no {HEAD.kind}; name the --output of python -m jobs.featurize"
+        raise StoreError(msg) from error
     if existing is None or not existing.finished:
         what = "there is no table of features" if existing is None else "the table is not finished"
-        msg = f"{objects.root}: {what}; run jobs.featurize with this --output first"
+        msg = f"{objects.root}: {what}; run python -m jobs.featurize with this --output first"
         raise StoreError(msg)
     return existing.attributes
 

@@ -36,7 +36,7 @@ from mimii.engine import (
 )
 from mimii.features import band_centres, complete_spec
 from mimii.recordings import GOOD, Identity
-from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, as_unicode, is_remote
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, as_unicode, is_remote, numbered
 from mimii.table import statistics
 from mimii.table.columns import (
     ARRAY_ATTRIBUTES,
@@ -193,8 +193,9 @@ class TableOutput:
         if lost:
             msg = (
                 f"{self.objects.root}/{shard_key(task)}: no record is of this shard, so its rows cannot be kept, and "
-                f"{len(lost)} recordings of it were not named, the first is {self.plan.catalogue.clips[lost[0]].path}. "
-                "Name them, too; to give their rows up, delete this object"
+                f"{numbered(len(lost), 'recording')} of it {'was' if len(lost) == 1 else 'were'} not named, the "
+                "first is "
+                f"{self.plan.catalogue.clips[lost[0]].path}. Name them, too; to give their rows up, delete this object"
             )
             raise StoreError(msg)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mimii.engine import ChangedError, Head, Origins, Record, Stamp, find_origins
 from mimii.features import Fault, FeatureSpec, Input
 from mimii.recordings import NO_SPLIT, PLAIN, TRAIN, Catalogue, Meaning, Split, digest_clips
-from mimii.storage import DEFAULT_READS, Objects, ReadOptions
+from mimii.storage import DEFAULT_READS, Objects, ReadOptions, numbered
 from mimii.table.columns import OTHER_COLUMNS, choose_types, with_plain_columns
 from mimii.table.plan import Layout, RowPlan, choose_layout, plan_rows
 from mimii.table.second_keys import has_second_keys
@@ -123,9 +123,10 @@ class TablePlan:
         n_clips, rows, dtype = len(self.catalogue.clips), self.rows, self.catalogue.spec.dtype
         n_bad = sum(map(bool, self.catalogue.problems))
         megabytes = rows.total_rows * rows.layout.row_bytes / 1e6
+        shards = numbered(rows.n_shards, "shard")
         return (
-            f"<TablePlan: {n_clips:,} clips ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
-            f"{rows.layout.n_features} {dtype} values, {rows.n_shards:,} shards, {megabytes:,.1f} MB uncompressed>"
+            f"<TablePlan: {numbered(n_clips, 'clip')} ({n_bad:,} cannot be used), {rows.total_rows:,} rows of "
+            f"{rows.layout.n_features} {dtype} values, {shards}, {megabytes:,.1f} MB uncompressed>"
         )
 
     def _repr_html_(self) -> str:

@@ -82,7 +82,7 @@ class TensorBatches(Iterator[Batch]):
         return self._found.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where another one was."""
+        """Continue where another one was."""
         self._found.load_state_dict(state)
         self._epochs[self._worker] = int(state["epoch"]) + 1
 

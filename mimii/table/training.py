@@ -3,7 +3,6 @@
 pandas and torch are imported where they are used.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, TEST, TRAIN
-from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects
+from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects, as_path, numbered
 from mimii.table.drawing import N_THREADS, POOL_MIB, Batches, Drawing
 from mimii.table.reading import open_store, read_clip_columns, read_column, read_finished_attributes, read_table_layout
 from mimii.table.row_source import RowSource, Scale
@@ -97,7 +96,7 @@ def batches(  # noqa: PLR0913  each is a choice that users have
 
     """
     drawing = make_drawing(batch_size, seed, epochs, threads, pool_mib, shuffle=shuffle)
-    source = open_source(os.fspath(url), access, split, where, columns, normalize=normalize, single_frames=False)
+    source = open_source(as_path(url), access, split, where, columns, normalize=normalize, single_frames=False)
     return Batches(source, drawing)
 
 
@@ -141,7 +140,7 @@ def frames(  # noqa: PLR0913  as `batches`
 
     """
     drawing = make_drawing(batch_size, seed, epochs, threads, pool_mib, shuffle=shuffle)
-    source = open_source(os.fspath(url), access, split, where, columns, normalize=normalize, single_frames=True)
+    source = open_source(as_path(url), access, split, where, columns, normalize=normalize, single_frames=True)
     return Batches(source, drawing)
 
 
@@ -198,7 +197,7 @@ def torch_dataset(  # noqa: PLR0913  as `batches`
         raise ImportError(msg) from error
     drawing = make_drawing(batch_size, seed, None, threads, pool_mib, shuffle=shuffle)
     how = {"normalize": normalize, "single_frames": single_frames}
-    return TorchBatches(open_source(os.fspath(url), access, split, where, columns, **how), drawing, rank, n_ranks)
+    return TorchBatches(open_source(as_path(url), access, split, where, columns, **how), drawing, rank, n_ranks)
 
 
 def make_drawing(
@@ -252,17 +251,24 @@ def _choose(root: str, clips: Mapping[str, NDArray[Any]], split: str | None, whe
     in_split = is_good if split is None else is_good & (clips["split"] == split)
     if not in_split.any():
         there = Counter(clips["split"][is_good].tolist())
-        found = ", ".join(f"{n_clips:,} with {name!r}" for name, n_clips in sorted(there.items())) or "none at all"
-        what = "" if split is None else f" has the split {split!r}"
-        msg = f"{root}: no clip that can be used{what or ' is there'}; there are {found}"
+        msg = f"{root}: {_describe_none(split, there)}"
         raise ValueError(msg)
     if where is None:
         return in_split
     wanted = in_split & _as_mask(where(_as_frame(clips)) if callable(where) else where, len(is_good))
     if not wanted.any():
-        msg = f"{root}: where selects none of the {np.count_nonzero(in_split):,} good clips of the split {split!r}"
+        of_split = "" if split is None else f" of the split {split!r}"
+        n_clips = int(np.count_nonzero(in_split))
+        msg = f"{root}: where selects none of the {numbered(n_clips, 'good clip')}{of_split}"
         raise ValueError(msg)
     return wanted
+
+
+def _describe_none(split: str | None, there: Mapping[str, int]) -> str:
+    if not there:
+        return "no clip can be used; python -m jobs.verify and the column status say why"
+    found = ", ".join(f"{n_clips:,} with {name!r}" for name, n_clips in sorted(there.items()))
+    return f"no good clip has the split {split!r}; there are {found}. Pass another split, or split=None for all clips"
 
 
 def _as_mask(given: Any, n_clips: int) -> NDArray[np.bool_]:  # noqa: ANN401  what users give

@@ -28,7 +28,7 @@ from mimii.features import (
     repaired,
 )
 from mimii.recordings import GOOD, Part
-from mimii.storage import Place, ReadOptions, StorageError, is_remote, open_all
+from mimii.storage import Place, ReadOptions, StorageError, is_remote, numbered, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
@@ -190,7 +190,7 @@ def _load(place: Place, part: Part, spec: FeatureSpec, read_options: ReadOptions
         msg = f"the recording has no samples from {part.start_s:g} s on; it is shorter than when the table was made"
         raise ValueError(msg)
     if part.channel >= len(samples):
-        msg = f"{len(samples)} channels; expected is channel {part.channel}"
+        msg = f"{numbered(len(samples), 'channel')}; expected is channel {part.channel}"
         raise ValueError(msg)
     one = samples.mean(axis=0) if part.channel == MIXED else samples[part.channel]
     return np.asarray(librosa.resample(one, orig_sr=header.sample_rate, target_sr=spec.sample_rate))

@@ -178,7 +178,7 @@ def _describe_other(objects: Objects) -> str:
         is_album = False
     if is_album:
         return f"{objects.root}: this is a set of images; run python -m jobs.render with the same options and --check"
-    return f"{objects.root}: there is something that is not a table of features; name the --output of jobs.featurize"
+    return f"{objects.root}: what is there is no table of features; name the --output of python -m jobs.featurize"
 
 
 def _read_column(objects: Objects, name: str) -> NDArray[Any] | str:

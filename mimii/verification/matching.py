@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mimii.recordings import UNKNOWN, Clip
-from mimii.storage import absolute, as_unicode
+from mimii.storage import absolute, as_unicode, have, numbered
 
 BY_PATH, BY_END, BY_IDENTITY = WAYS = ("path", "end of path", "identity")
 """How a recording may be matched with a clip of a store, the surest first."""
@@ -40,8 +40,8 @@ class Matches:
         """Write how many have a match."""
         counts = Counter(self.ways.values())
         matched = ", ".join(f"{counts[way]:,} by {way}" for way in WAYS if counts[way])
-        n_without = self.n_clips - len(self.recordings)
-        return f"{matched or 'none'}; {n_without:,} of {self.n_clips:,} clips have no match"
+        clips = f"{len(self.recordings):,} of {numbered(self.n_clips, 'clip')} {have(self.n_clips)} a recording"
+        return f"{clips}: {matched}" if matched else clips
 
 
 def match_clips(columns: Mapping[str, NDArray[Any]], found: Sequence[Clip]) -> Matches:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from mimii.storage import Objects
+from mimii.storage import Objects, have, numbered
 from mimii.table import (
     CLIPS_A_CHUNK,
     MEL_CHUNKS,
@@ -57,4 +57,5 @@ def _problem(data: bytes, wanted: np.ndarray) -> str:
     except ValueError as error:
         return f"cannot be read: {error}"
     differ = np.flatnonzero(~((values == wanted) | (np.isnan(values) & np.isnan(wanted))).all(axis=1))
-    return f"{len(differ)} clips have other statistics than their rows, the first is {differ[0]}" if len(differ) else ""
+    n = len(differ)
+    return f"{numbered(n, 'clip')} {have(n)} other statistics than their rows, the first is {differ[0]}" if n else ""

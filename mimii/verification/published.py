@@ -59,7 +59,7 @@ def check_published(counts: Mapping[Machine, tuple[int, int]], archives: Iterabl
     for machine, expected in wanted.items():
         there = counts.get(machine, (0, 0))
         if there != expected:
-            problem = "{} normal and {} abnormal clips here, {} and {} as published".format(*there, *expected)
+            problem = "{} normal and {} abnormal recordings here, {} and {} are published".format(*there, *expected)
             found.append(Finding("published", _name(machine), problem))
     return Checked("published", len(wanted), tuple(found))
 
@@ -73,7 +73,7 @@ def note_published(counts: Mapping[Machine, tuple[int, int]]) -> str:
     with_others = f"; with another number: {', '.join(others[:_MOST_NAMED])}{more}" if others else ""
     return (
         f"of {len(COUNTS) * len(SNRS)} machines of MIMII (types, ids and SNRs), {len(counts)} are here, "
-        f"{len(counts) - len(others)} of them with all the clips that are published{with_others}"
+        f"{len(counts) - len(others)} of them with all recordings that are published{with_others}"
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mimii.engine import Record, Written, describe, from_json, record_key
 from mimii.features import FeatureSpec, FloatArray, feature_frequencies, mel_statistics, unstack_rows
+from mimii.storage import be, numbered
 from mimii.table import (
     FEATURES,
     MEL,
@@ -231,7 +232,7 @@ def _check_unfinished(task: ShardCheck, spans: Spans | None, *, has_intent: bool
     n_more = 0 if spans is None or task.spans is None else int(np.count_nonzero(spans["clip"] >= task.n_clips))
     if not n_more and not has_intent:
         return Checked("finished", 0)
-    what = f"has {n_more} clips more than the table" if n_more else "was about to be replaced"
+    what = f"has {numbered(n_more, 'clip')} more than the table" if n_more else "was about to be replaced"
     problem = f"{what}: an update is not finished; run the same command again"
     return Checked("finished", 0, (Finding("finished", record_key(RECORDS, task.shard), problem, task.shard),))
 
@@ -290,7 +291,8 @@ def _bytes_problem(data: bytes | None, written: Written | None) -> str:
 
 def _check_status(task: ShardCheck, record: Record) -> Checked:
     """Compare the column with the record: the record is that of the shard, the column is made of all records."""
-    return Checked("status", len(task.spans or ()), tuple(_status_findings(task, record)))
+    n_clips = sum(span.start == 0 for span in task.spans or ())  # one in several shards counts where it begins
+    return Checked("status", n_clips, tuple(_status_findings(task, record)))
 
 
 def _status_findings(task: ShardCheck, record: Record) -> Found:
@@ -351,8 +353,9 @@ def _nan_findings(task: ShardCheck, first: int, values: FloatArray, of_rows: NDA
     wrong[is_bad] = ~np.isnan(values[is_bad]).all(axis=1)
     for clip in np.unique(of_rows["clip"][wrong]).tolist():
         at = np.flatnonzero(wrong & (of_rows["clip"] == clip))
-        what = "of a bad clip are not NaN" if is_bad[at[0]] else "of a good clip hold NaN or infinity"
-        yield task.finding("nan", f"clip {clip}", f"{len(at)} rows {what}, the first is row {first + at[0]}", clip)
+        what = "other values than NaN in a bad clip" if is_bad[at[0]] else "NaN or infinity in a good clip"
+        rows = f"{numbered(len(at), 'row')} with {what}, the first is row {first + at[0]}"
+        yield task.finding("nan", f"clip {clip}", rows, clip)
 
 
 def _range_findings(task: ShardCheck, first: int, values: FloatArray, bounds: tuple[float, float]) -> Found:
@@ -364,7 +367,7 @@ def _range_findings(task: ShardCheck, first: int, values: FloatArray, bounds: tu
     row, feature = outside[0]
     hz = feature_frequencies(task.store.spec)[feature]
     where = f"the first in row {first + int(row)} at {hz:.0f} Hz: {values[row, feature]:g}"
-    problem = f"{len(outside)} values above {most:g} or below {least:g} dB, {where}"
+    problem = f"{numbered(len(outside), 'value')} above {most:g} or below {least:g} dB, {where}"
     yield task.finding("range", shard_keys(task.shard)[0], problem)
 
 
@@ -377,7 +380,8 @@ def _frame_findings(task: ShardCheck, first: int, values: FloatArray, clip: NDAr
     at = [row for row in np.flatnonzero(differ) if np.isfinite(values[row : row + 2]).all()]
     if at:
         later = "one frame" if task.store.spec.stride == 1 else f"{task.store.spec.stride} frames"
-        problem = f"{len(at)} rows are not the row before, {later} later; the first is row {first + int(at[0]) + 1}"
+        rows = f"{numbered(len(at), 'row')} {be(len(at))} not the row before, {later} later"
+        problem = f"{rows}; the first is row {first + int(at[0]) + 1}"
         yield task.finding("frames", shard_keys(task.shard)[0], problem)
 
 

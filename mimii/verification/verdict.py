@@ -18,8 +18,10 @@ from mimii.storage import (
     Access,
     Location,
     ReadOptions,
+    as_path,
     as_paths,
     is_remote,
+    numbered,
 )
 from mimii.table import DIGESTS, OTHER, SCHEMA, TRAIN, RowPlan, Sums, add_sums, choose_sums, no_sums, open_store
 from mimii.verification.comparison import ClipCheck, Difference, check_recordings, clip_check, compare_clip, draw_sample
@@ -175,7 +177,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     if against is not None and importlib.util.find_spec("librosa") is None:
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
-    store, archives = os.fspath(store), select(complete)
+    store, archives = as_path(store), select(complete)
     contents, checked = read_contents(open_store(store, access))
     if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"
@@ -236,7 +238,10 @@ def _match(contents: Contents, found: Sequence[Clip]) -> Matches | None:
     matches = match_clips(contents.columns, found)
     if not matches.recordings:
         root = contents.store.objects.root
-        msg = f"--against: of {len(found):,} recordings found, none is a clip of {root}; name those it was made from"
+        msg = (
+            f"--against: {numbered(len(found), 'recording')} found, and none is a clip of {root}; name those it was "
+            "made from"
+        )
         raise SourceError(msg)
     return matches
 
@@ -255,7 +260,7 @@ def _do_checks(
         return 1 if number >= n_shards else rows.n_finished(number) if rows else 0
 
     is_far = is_remote(contents.store.objects.root) or any(is_remote(task.place.url) for task in sample)
-    work = Work(make_task, _PIPELINE, is_far, count_clips_of, _bad_clips)
+    work = Work(make_task, _PIPELINE, is_far, count_clips_of, _findings)
     for _, result in do_tasks(work, range(n_shards + len(sample)), client, progress if rows else SILENT):
         tally.add(result.checked)
         if isinstance(result, Difference):
@@ -270,10 +275,9 @@ def _do_checks(
     return tally
 
 
-def _bad_clips(result: ShardReport | Difference) -> Iterable[int]:
-    """Return what is wrong, for progress: clips by number, shards by a number below 0."""
-    findings = (finding for part in result.checked for finding in part.findings)
-    return {-1 - (one.shard or 0) if one.clip is None else one.clip for one in findings}
+def _findings(result: ShardReport | Difference) -> Iterable[int]:
+    """Return a number for each finding, for progress."""
+    return {hash((one.check, one.where, one.problem)) for part in result.checked for one in part.findings}
 
 
 def _why_skipped(name: str, contents: Contents, matches: Matches | None) -> str:
@@ -299,7 +303,7 @@ def _notes(contents: Contents, matches: Matches | None, n_unknown: int) -> Itera
             f"({kernels_here()}): values are within 2e-5 dB. docs/clusters.md says how to choose the same ones"
         )
     if matches is not None:
-        yield f"recordings: {matches.describe()}"
+        yield matches.describe()
     if n_unknown:
         yield (
             f"shards for which it is unknown whether recordings have changed: {n_unknown:,}. Not all of their "

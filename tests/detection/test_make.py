@@ -173,7 +173,7 @@ def test_results_are_beside_the_table_where_no_output_is_named(table, tmp_path, 
     assert mimii.detect(f"{tmp_path}/some/features.zarr/").output == f"{tmp_path}/some/detect"
     monkeypatch.chdir(tmp_path / "some")
     assert mimii.detect(Path("features.zarr")).run.computed == ()
-    with pytest.raises(ValueError, match="nothing can be beside a bucket; name an output"):
+    with pytest.raises(ValueError, match="the table is a whole bucket, so no results can be beside it; name an output"):
         mimii.detect("s3://bucket")
 
 
@@ -260,7 +260,7 @@ def test_a_table_without_labels_is_taken_for_normal_with_a_warning(tmp_path, cap
         write(tmp_path / "raw" / f"{seed}.wav", hum(seed, tone=[(0, 8000)] if seed == 4 else ()))
     table = featurize(tmp_path / "raw", tmp_path / "t.zarr", "none")
     report = mimii.detect(table, training=mimii.Training(kind, epochs=2))
-    assert "no clip has a label, and all are taken for normal: all" in caplog.text
+    assert "all: no clip has a label, so all are taken for normal" in caplog.text
     [machine] = report.machines.itertuples()
     assert (machine.machine, machine.n_learned, machine.n_threshold, machine.is_trusted) == ("all", 9, 9, False)
     assert (machine.n_normal, machine.n_abnormal, math.isnan(machine.auc)) == (0, 0, True)
@@ -275,7 +275,7 @@ def test_several_machines_without_labels_are_warned_of_together(tmp_path, caplog
         write(tmp_path / f"raw/m{seed % 2}/{seed}.wav", hum(seed))
     featurize(tmp_path / "raw", tmp_path / "t.zarr", "none", layout="{machine_id}/*.wav")
     assert len(mimii.detect(tmp_path / "t.zarr").results) == 2
-    assert "no clip has a label, and all are taken for normal: 2 machines, such as m0" in caplog.text
+    assert "2 machines, such as m0: no clip has a label, so all are taken for normal" in caplog.text
 
 
 def test_labelled_clips_in_no_split_are_learned_from_and_tested(tmp_path, caplog):
@@ -335,7 +335,7 @@ def test_kinds_of_detectors_that_there_are_not_are_refused_with_those_there_are(
     with pytest.raises(mimii.LearningError, match="each once, not none"):
         mimii.Training([])
     for how in ({"epochs": 0}, {"seed": -1}):
-        with pytest.raises(mimii.LearningError, match="epochs must be at least 1 and seed at least 0"):
+        with pytest.raises(mimii.LearningError, match=r"(epochs must be at least 1|seed must be at least 0), not"):
             mimii.Training(**how)
 
 
@@ -396,7 +396,7 @@ def test_what_is_no_challenge_is_refused(dcase, tmp_path):
         report = mimii.detect(
             featurize(tmp_path / "raw", tmp_path / str(spec.channel), spec=spec), tmp_path / f"d{spec.channel}"
         )
-        with pytest.raises(mimii.StoreError, match="make a table without segments, of one channel"):
+        with pytest.raises(mimii.StoreError, match="make a table of one channel and without segments"):
             write_official(report, "dcase2024")
 
 

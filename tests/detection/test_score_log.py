@@ -273,7 +273,7 @@ def test_odd_names_are_scored_once(report, night, name):
 def test_what_is_there_is_neither_replaced_nor_added_to_unless_asked(report, night):
     update(night, report)
     before = contents(night.parent / "scores")
-    with pytest.raises(mimii.StoreError, match=r"holds scores already; add to them with --update, or .*--overwrite"):
+    with pytest.raises(mimii.StoreError, match=r"has scores already; add to them with --update, or .*--overwrite"):
         mimii.score(night, report, output=night.parent / "scores")
     assert contents(night.parent / "scores") == before
 
@@ -290,7 +290,7 @@ def test_overwritten_scores_are_those_of_now_alone(report, night):
 def test_results_of_detection_are_no_place_for_scores(report, night):
     before = contents(Path(report.output))
     for how in ({}, {"update": True}, {"overwrite": True}):
-        with pytest.raises(mimii.StoreError, match="holds a run of detection, which stays; choose another"):
+        with pytest.raises(mimii.StoreError, match=r"has results of jobs\.detect, which are left alone; choose"):
             mimii.score(night, report, output=report.output, **how)
     assert contents(Path(report.output)) == before
 
@@ -299,7 +299,7 @@ def test_results_of_detection_are_no_place_for_scores(report, night):
     "how", [{"update": True}, {"overwrite": True}, {"update": True, "overwrite": True, "output": "x"}]
 )
 def test_options_without_sense_are_refused(report, night, how):
-    with pytest.raises(ValueError, match="update and overwrite are for an output, and exclude each other"):
+    with pytest.raises(ValueError, match=r"update and overwrite need an output|use one of them"):
         mimii.score(night, report, **how)
 
 
@@ -323,7 +323,9 @@ def test_damaged_scores_are_refused_with_what_to_do(report, night, name, damage)
         data = path.read_bytes().replace(b"peak_s", b"peek_s")
     path.write_bytes(data)
     write(night / "press8/7.wav", hum(300, 32_000))
-    with pytest.raises(StoreError, match=rf"{name}: damaged, or not of jobs\.score; replace it with --overwrite"):
+    with pytest.raises(
+        StoreError, match=rf"{name}: damaged, or not written by jobs\.score; replace all scores with --overwrite"
+    ):
         update(night, report)
     assert path.read_bytes() == data
     mimii.score(night, report, output=night.parent / "scores", overwrite=True)

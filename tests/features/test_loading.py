@@ -68,8 +68,8 @@ def test_a_long_recording_comes_in_blocks():
 )
 def test_a_recording_that_is_not_as_planned_is_refused_with_both(n_samples, sample_rate, found):
     file, run = opened(noise(1, 5000, 2), n_samples=n_samples, sample_rate=sample_rate)
-    planned = f"planned were {n_samples} samples of 2 channels at 16000 Hz"
-    with pytest.raises(AudioError, match=f"{planned}, found were 5000 samples of 2 channels {found}"):
+    planned = f"and {n_samples} samples of 2 channels at 16000 Hz were expected"
+    with pytest.raises(AudioError, match=f"it has 5000 samples of 2 channels {found}, {planned}"):
         run()
     assert file.closed
 

@@ -130,7 +130,7 @@ def test_a_recording_with_other_channels_than_planned_is_not_as_planned():
     data = sound_of(("WAV", "PCM_16"), n_samples=5000)
     planned = read_header(io.BytesIO(data))
     other = Header(planned.sample_rate, planned.n_channels + 1, planned.n_samples)
-    with pytest.raises(NotAsPlannedError, match="planned were 5000 samples of"):
+    with pytest.raises(NotAsPlannedError, match="and 5000 samples of"):
         read_all(data, inputs_of(data, [(0, 5000)], header=other))
 
 
@@ -225,7 +225,9 @@ def test_segments_in_front_of_damage_are_good_and_those_behind_are_not():
 def test_a_segment_beyond_the_end_is_refused():
     data = sound_of(("WAV", "PCM_16"), n_samples=5000)
     header = Header(RATE, 2, 9000, 44, 44, 4)
-    with pytest.raises(AudioError, match=r"planned were 9000 samples of \d channels at 16000 Hz, found were 5000"):
+    with pytest.raises(
+        AudioError, match=r"it has 5000 samples of .* and 9000 samples of \d channels? at 16000 Hz were expected"
+    ):
         read_all(data, inputs_of(data, [(4000, 4000)], header=header))
 
 

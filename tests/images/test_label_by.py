@@ -281,7 +281,7 @@ def test_a_relative_path_is_found_below_another_folder_and_said(raw, tmp_path, m
     assert (labels["lathe/00000000.wav"], labels["lathe/00000001.wav"]) == ("NNNN", "ANNN")
     [record] = caplog.records
     assert record.getMessage() == (
-        f"{events}: 2 recordings are known by the ends of their paths, such as "
+        f"{events}: 2 recordings matched by the ends of their paths, such as "
         f"{tmp_path}/elsewhere/raw/lathe/00000000.wav as raw/lathe/00000000.wav"
     )
 
@@ -309,7 +309,7 @@ def test_a_recording_that_was_replaced_since_counts_as_not_scored(raw, tmp_path,
     write_clip(Path(paths[0]), 77, 32_000)
     labels = labels_of(plan(raw, events))
     assert (labels["lathe/00000000.wav"], labels["lathe/00000001.wav"]) == ("--", "ANNN")
-    assert "1 recordings were replaced since they were scored" in caplog.text
+    assert "1 recording replaced since, which count" in caplog.text
     os.utime(paths[1], (1, 1))
     with pytest.raises(
         mimii.SourceError, match=r"all of its recordings were replaced since, .*; run jobs\.score again"

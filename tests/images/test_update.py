@@ -406,3 +406,17 @@ def test_changes_are_counted_before_anything_is_done(factory, tmp_path):
     counts = [len(some) for some in (changes.added, changes.replaced, changes.relabelled, changes.gone)]
     assert counts == [1, 1, 1, 1]
     assert planned.count_work()[:2] == (2 + 1, 1)
+
+
+def test_a_damaged_image_that_gets_another_name_is_an_error_that_says_what_to_do(factory, tmp_path):
+    update(factory, tmp_path / "out")
+    [damaged] = [row["file"] for row in listed(tmp_path / "out") if row["path"].endswith("00000002.wav")]
+    path = tmp_path / "out" / damaged
+    path.write_bytes(bytes(path.stat().st_size))
+    factory.change("00000002", label="abnormal")
+    said = rf"{damaged}: this image is damaged; delete it and run the same command again, and it is rendered"
+    with pytest.raises(OSError, match=said):
+        update(factory, tmp_path / "out")
+    path.unlink()
+    update(factory, tmp_path / "out")
+    assert_as_in_one_go(factory, tmp_path / "out")

@@ -37,12 +37,12 @@ REASONS = {
     "text.wav": r"not audio",
     "truncated.wav": r"truncated: the header promises 96000 bytes of samples, the file holds 50000",
     "header only.wav": r"no samples",
-    "short.wav": r"too short for one row: 2000 samples",
+    "short.wav": r"too short: . of the 5 frames that a row takes, from 2,000 samples",
     "absurd length.flac": r"claims 68719476735 samples",
     "nan.wav": r"NaN or infinite",
     "inf.wav": r"NaN or infinite",
     "huge.wav": r"so large",
-    "8 kHz.wav": r"sample rate 8000 Hz, the features have 16000 Hz; --sample-rate resamples",
+    "8 kHz.wav": r"its sample rate is 8000 Hz, and the features are for 16000 Hz; --sample-rate resamples",
     "dangling.wav": r"cannot be read: No such file",
     "itself.wav": r"cannot be read: Too many levels of symbolic links",
     "pipe.wav": r"not a regular file",
@@ -272,15 +272,15 @@ CHANGES = [
     (become_text, "not audio"),
     (
         make_longer,
-        "found were 60000 samples of 1 channels at 16000 Hz",
+        "it has 60000 samples of 1 channel at 16000 Hz",
     ),
     (
         make_shorter,
-        "found were 40000 samples of 1 channels at 16000 Hz",
+        "it has 40000 samples of 1 channel at 16000 Hz",
     ),
     (
         change_rate,
-        "found were 48000 samples of 1 channels at 22050 Hz",
+        "it has 48000 samples of 1 channel at 22050 Hz",
     ),
     (cut_off, "truncated"),
 ]

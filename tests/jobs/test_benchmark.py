@@ -180,7 +180,16 @@ def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
 def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
     write_machines(tmp_path / "objects" / "factory" / "raw", 40)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.02) as proxy:
-        arguments = ("--source", "s3://factory/raw", "--output", "s3://factory/scratch", "--workers", 1, "--window", 8)
+        arguments = (
+            "--source",
+            "s3://factory/raw",
+            "--output",
+            "s3://factory/scratch",
+            "--workers",
+            1,
+            "--fetch-window",
+            8,
+        )
         done = run("benchmark", *arguments, timeout=120, **proxy.environment)
         assert done.returncode == 0, done.stderr
         assert filesystem(server).find("factory/scratch") == []

@@ -475,13 +475,19 @@ def test_a_preset_gives_its_formula(raw, tmp_path, preset):
 
 def test_the_sample_rate_is_that_of_most_clips_and_a_given_one_is_resampled_to(stereo, tmp_path, capsys, caplog):
     assert featurize_here(stereo, "--output", tmp_path / "most") == 3
-    assert "other sample rates than the features, 16000 Hz: 9 have 16000 Hz, 1 have 8000 Hz" in caplog.text
+    assert (
+        "the features are for 16000 Hz, and of the recordings, 9 have 16000 Hz, 1 has 8000 Hz: those at other rates"
+        in caplog.text
+    )
     assert "--sample-rate 16000 resamples them" in caplog.text
     caplog.clear()
     table = open_table(tmp_path / "most")
     bad = table.status.values != "ok"
     assert table.number.values[bad].tolist() == [7]
-    assert table.status.values[bad] == "sample rate 8000 Hz, the features have 16000 Hz; --sample-rate resamples"
+    assert (
+        table.status.values[bad]
+        == "its sample rate is 8000 Hz, and the features are for 16000 Hz; --sample-rate resamples"
+    )
     assert featurize_here(stereo, "--output", tmp_path / "given", "--sample-rate", 8_000) == 0
     assert f"resampled  {len(bad) - 1} clips to 8000 Hz" in capsys.readouterr().out
     assert not caplog.text

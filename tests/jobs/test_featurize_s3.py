@@ -299,7 +299,7 @@ def test_a_clip_unlike_the_others_of_its_size_is_bad_and_its_neighbours_are_righ
 
 def test_recordings_are_fetched_a_window_at_a_time(proxy):
     proxy.latency = 0.05
-    assert featurize_here(SOURCE, "--output", OUTPUT, "--window", 5, "--shard-mib", 32) == 0
+    assert featurize_here(SOURCE, "--output", OUTPUT, "--fetch-window", 5, "--shard-mib", 32) == 0
     fetched = [request for request in proxy.finished() if request.path.endswith(".wav")][3:]
     assert len(fetched) == N_CLIPS
     moments = sorted([(r.began, 1) for r in fetched] + [(r.ended, -1) for r in fetched])

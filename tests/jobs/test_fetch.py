@@ -115,7 +115,7 @@ def test_one_that_fails_does_not_stop_the_others(get, web, tmp_path, capsys):
     assert f"-6_dB_fan.zip: FAILED: {web.url}/mimii/-6_dB_fan.zip: the server answers 404" in printed
     assert "6_dB_pump.zip: FAILED:" in printed
     assert "another checksum" in printed
-    assert "2 of 6 archives missing or wrong; run the same command again to resume" in printed
+    assert "2 of 6 archives could not be downloaded; run the same command again to resume" in printed
 
 
 def test_another_file_of_that_name_is_left_alone(get, tmp_path, capsys):
@@ -138,7 +138,7 @@ def test_verify_only(get, web, tmp_path, capsys):
     assert "6_dB_fan.zip: correct" in printed
     assert "6_dB_pump.zip: has the MD5" in printed
     assert "6_dB_valve.zip: is missing" in printed
-    assert "2 of 3 archives missing or wrong" in printed
+    assert f"2 of 3 archives in {tmp_path}/raw are missing or wrong; without --verify-only" in printed
     assert web.asked == []
 
 
@@ -159,7 +159,7 @@ def test_list(get, web, tmp_path, capsys):
 
 def test_list_names_the_archives_of_zenodo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run_here("fetch", "--list")
+    done = run_here("fetch", "--list-archives")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 13
     assert "10,158,673,161  0890f7d3c2fd8448634e69ff1d66dd47" in done.stdout

@@ -15,7 +15,7 @@ from mimii.engine import runs
 from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table, wait_for
 from tests.helpers.faults import Run
 from tests.helpers.proxy import proxy_to
-from tests.helpers.recordings import write_clip
+from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import CHECKSUMS, rclone_server
 
 N_SAMPLES = 8000
@@ -233,3 +233,13 @@ MOST_REQUESTS = 28
 def read_from(output):
     options = {"config_kwargs": CHECKSUMS, "use_listings_cache": False, "skip_instance_cache": True}
     return xarray.open_zarr(output, storage_options=options).load()
+
+
+def test_new_clips_are_split_as_the_options_of_the_update_say(tmp_path):
+    output = tmp_path / "table"
+    write_machines(tmp_path / "raw", 4)
+    how = ("--split", "stratified", "--update", "--output", output)
+    assert featurize_here(tmp_path / "raw", *how, "--train-fraction", 1) == 0
+    write_machines(tmp_path / "raw", 8)
+    assert featurize_here(tmp_path / "raw", "--update", "--output", output, "--train-fraction", 0) == 0
+    assert mimii.open_table(output).split.values.tolist().count("train") == 4

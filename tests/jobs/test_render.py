@@ -185,7 +185,7 @@ def test_the_share_for_training_and_the_seed_can_be_chosen(raw, tmp_path):
         assert render_here(raw, "--output", output, *how) == 0
         return {name for name in images_of(output) if name.startswith("train/")}
 
-    half, other = trained("--train-fraction", "0.5"), trained("--train-fraction", "0.5", "--seed", "7")
+    half, other = trained("--train-fraction", "0.5"), trained("--train-fraction", "0.5", "--split-seed", "7")
     assert 0.3 * N_CLIPS < len(half) < 0.7 * N_CLIPS
     assert half != other
 

@@ -222,7 +222,7 @@ def test_one_normal_clip_gives_no_confident_alarm(tmp_path, capsys):
 def test_scores_do_not_take_the_place_of_others(models, incoming, tmp_path, capsys):
     before = contents(models)
     assert score_here(models, incoming, "--output", models) == 2
-    assert "holds a run of detection, which stays" in capsys.readouterr().err
+    assert "has results of jobs.detect, which are left alone" in capsys.readouterr().err
     assert contents(models) == before
     how = (models, incoming, "--output", tmp_path / "new")
     assert [score_here(*how), score_here(*how), score_here(*how, "--overwrite")] == [4, 2, 4]
@@ -233,7 +233,10 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
     (tmp_path / "out").mkdir()
     (tmp_path / "out/scores.csv").write_text("some,thing\n1,2\n")
     assert score_here(models, incoming, "--output", tmp_path / "out", "--update") == 2
-    assert "scores.csv: damaged, or not of jobs.score; replace it with --overwrite" in capsys.readouterr().err
+    assert (
+        "scores.csv: damaged, or not written by jobs.score; replace all scores with --overwrite"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "out/scores.csv").read_text() == "some,thing\n1,2\n"
 
 
@@ -243,7 +246,7 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
         (("models",), "name the models, and the recordings"),
         (("nowhere", "."), "no model there"),
         (("pyproject.toml.npz", "."), "there is no such model"),
-        (("nowhere", ".", "--update"), "are for an --output"),
+        (("nowhere", ".", "--update"), "--update: needs --output"),
         (("nowhere", ".", "--update", "--overwrite", "--output", "out"), "use one of them"),
     ],
 )
@@ -334,4 +337,4 @@ def test_scores_are_not_put_among_other_things(models, incoming, tmp_path, capsy
     (tmp_path / "table").mkdir()
     (tmp_path / "table/zarr.json").write_text("{}")
     assert score_here(models, incoming, "--output", tmp_path / "table", "--update") == 2
-    assert "holds something else (zarr.json), which stays" in capsys.readouterr().err
+    assert "has files that are not scores, such as zarr.json, which are left alone" in capsys.readouterr().err

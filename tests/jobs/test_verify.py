@@ -433,11 +433,11 @@ def test_a_wrong_value_is_far_from_librosa(damaged, raw, check):
 
 def test_the_sample_is_drawn_by_the_seed(finished, raw, check):
     wheres = {
-        seed: check(finished, "--against", raw, "--sample", 1, "--seed", seed)[1]["largest_difference"]["where"]
+        seed: check(finished, "--against", raw, "--sample", 1, "--sample-seed", seed)[1]["largest_difference"]["where"]
         for seed in range(6)
     }
     assert len(set(wheres.values())) > 1
-    again = check(finished, "--against", raw, "--sample", 1, "--seed", 3)[1]
+    again = check(finished, "--against", raw, "--sample", 1, "--sample-seed", 3)[1]
     assert again["largest_difference"]["where"] == wheres[3]
 
 
@@ -461,7 +461,7 @@ def test_recordings_that_were_moved_are_matched_by_the_end_of_their_paths(finish
     assert status == 0
     assert document["checks"]["librosa"]["looked_at"] == 11
     assert document["checks"]["recordings"]["looked_at"] == 4  # copies have the same times
-    assert "recordings: 13 by end of path; 0 of 13 clips have no match" in document["notes"]
+    assert "13 of 13 clips have a recording: 13 by end of path" in document["notes"]
 
 
 def test_with_copies_of_other_times_it_is_unknown_whether_recordings_changed(finished, raw, tmp_path, check):
@@ -482,7 +482,7 @@ def test_members_of_an_archive_are_compared_too(finished, raw, tmp_path, check):
     status, document = check(finished, "--against", tmp_path / "6_dB_fan.zip")
     assert status == 0
     assert document["checks"]["librosa"]["looked_at"] == 4
-    assert "9 of 13 clips have no match" in document["notes"][0]
+    assert "4 of 13 clips have a recording" in document["notes"][0]
 
 
 @pytest.mark.parametrize("n_clips", [0, 1])
@@ -493,8 +493,9 @@ def test_recordings_without_any_match_are_refused(finished, tmp_path, capfd, n_c
     assert verify.main([str(finished), "--against", str(tmp_path / "other"), "--scheduler", "sync"]) == 2
     printed = capfd.readouterr()
     assert printed.out == ""
+    found = ("0 recordings", "1 recording")[n_clips]
     assert printed.err == (
-        f"verify: --against: of {n_clips} recordings found, none is a clip of {finished}; name those it was made from\n"
+        f"verify: --against: {found} found, and none is a clip of {finished}; name those it was made from\n"
     )
 
 
@@ -535,7 +536,7 @@ def test_part_of_mimii_is_correct_unless_all_was_asked_for(arguments, finished, 
     assert "of 48 machines of MIMII (types, ids and SNRs), 3 are here, 0 of them with all" in document["notes"][-1]
     if arguments:
         found = {finding["where"]: finding["problem"] for finding in findings(document)["published"]}
-        assert found["fan id_04 6 dB"] == "0 normal and 0 abnormal clips here, 1033 and 348 as published"
+        assert found["fan id_04 6 dB"] == "0 normal and 0 abnormal recordings here, 1033 and 348 are published"
         assert len(found) == 4
         assert document["then"][0].startswith("check which archives are complete")
 
@@ -566,8 +567,8 @@ def test_other_outputs_are_refused_with_what_to_do(raw, tmp_path, check):
     assert render.main([str(raw), "--output", images, "--scheduler", "sync", "--max-bad", "2", "--quiet"]) == 0
     for name, words in {
         "nothing": "there is nothing there. Make a table first: python -m jobs.featurize",
-        "other": "something that is not a table of features",
-        "other/file": "something that is not a table of features",
+        "other": "what is there is no table of features; name the --output",
+        "other/file": "what is there is no table of features; name the --output",
         "images": "a set of images; run python -m jobs.render",
     }.items():
         status, said = check(tmp_path / name)
@@ -637,7 +638,7 @@ def test_clips_that_straddle_shards_are_correct(odd, check):
     status, document = check(output, "--against", root)
     assert status == 0, document
     assert document["shards"] > 3
-    assert document["checks"]["status"]["looked_at"] > 6
+    assert document["checks"]["status"]["looked_at"] == 6  # each clip once
     assert document["checks"]["librosa"]["looked_at"] == 5
 
 
@@ -672,7 +673,9 @@ def test_the_page_names_every_check_and_only_options_that_are_there():
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(CHECKS)
     options = set(re.findall(r"--[a-z][a-z-]*", verify.make_parser().format_help()))
     assert set(re.findall(r"--[a-z][a-z-]*", page)) <= options | {"--clips", "--shard-mib", "--update"}
-    assert {"--against", "--sample", "--seed", "--complete", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", page))
+    assert {"--against", "--sample", "--sample-seed", "--complete", "--json", "--quiet"} <= set(
+        re.findall(r"--[a-z-]+", page)
+    )
 
 
 def test_help_imports_nothing_heavy():
@@ -705,7 +708,7 @@ def test_python_gets_the_findings(damaged):
 
 
 def test_without_any_recording_it_is_refused(finished):
-    with pytest.raises(SourceError, match="of 0 recordings found, none is a clip of"):
+    with pytest.raises(SourceError, match="0 recordings found, and none is a clip of"):
         verification.verify(str(finished), [])
 
 
@@ -725,3 +728,9 @@ def test_a_scheduler_that_is_lost_is_connected_to_again(damaged, raw, check, mon
     assert check(damaged, "--against", raw) == undisturbed
     assert computed == [*range(4), *range(4, 4 + 11)]
     assert "; connecting again" in caplog.text
+
+
+def test_progress_is_counted_in_checks_since_sampled_clips_are_checked_twice(finished, raw, capfd):
+    assert verify.main([str(finished), "--scheduler", "sync", "--against", str(raw)]) == 0
+    n_checks = 12 + 11
+    assert re.search(rf"{n_checks}/{n_checks} checks, \d+ checks/s, 0 s left, 0 findings", capfd.readouterr().err)

@@ -39,11 +39,11 @@ def test_usable_clips_have_rows_and_no_problem():
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (clip(rate=44_100), "sample rate 44100 Hz, the features have 16000 Hz; --sample-rate resamples"),
+        (clip(rate=44_100), "its sample rate is 44100 Hz, and the features are for 16000 Hz; --sample-rate resamples"),
         (clip(n_channels=3), "no channel 3: the recording has 3, counted from 0"),
         (clip(n_samples=0), "no samples"),
-        (clip(n_samples=2047), "too short for one row: 2047 samples make 4 of the 5 frames that it takes"),
-        (clip(n_samples=1), "too short for one row: 1 samples make 1 of the 5 frames that it takes"),
+        (clip(n_samples=2047), "too short: 4 of the 5 frames that a row takes, from 2,047 samples"),
+        (clip(n_samples=1), "too short: 1 of the 5 frames that a row takes, from 1 sample"),
         (
             clip(n_samples=10**9),
             "too long: 17.4 hours are 476 MiB of mel spectrogram, and 128 fit; --segment 10 makes more clips of it",

@@ -215,7 +215,7 @@ def test_a_damaged_file_of_attributes_is_warned_of_by_name_and_no_more(tmp_path,
         clips = mimii.find_recordings(tmp_path)
     assert attributes_of(clips) == ["", "", "car_B1_spd_40V"]
     [message] = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"{tmp_path}/ToyCar/attributes_00.csv: no attributes are taken from it: ")
+    assert message.startswith(f"{tmp_path}/ToyCar/attributes_00.csv: its attributes are not used: ")
 
 
 def test_a_file_of_attributes_that_is_a_folder_or_a_pipe_is_no_trap(tmp_path, caplog):

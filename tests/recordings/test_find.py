@@ -151,7 +151,8 @@ def test_copies_of_a_clip_are_warned_of_and_all_are_taken(tmp_path, caplog):
     [message] = [record.getMessage() for record in caplog.records]
     first, second = (tmp_path / folder / "6_dB_fan/fan/id_00/normal/00000000.wav" for folder in ("one", "other"))
     assert message == (
-        f"3 clips are there more than once by what they are, such as {first} and {second}: all are taken"
+        f"clips found more than once, with the same machine, SNR, label and number: 3, such as {first} and {second}; "
+        "all are used. Leave one of the places out if they are copies"
     )
 
 

@@ -153,7 +153,10 @@ def test_a_clip_unlike_the_others_of_its_size_is_never_given_wrong_rows(tmp_path
     archive = pack(tmp_path / "6_dB_fan.zip", contents)
     assert featurize_here(archive, "--output", tmp_path / "auto") == 3
     assert "1 of 5 read" in (said := capsys.readouterr().out)
-    assert "planned were 16000 samples of 1 channels at 16000 Hz, found were 8000 samples" in said
+    assert (
+        "it has 8000 samples of 2 channels at 16000 Hz, and 16000 samples of 1 channel at 16000 Hz were expected"
+        in said
+    )
     assert featurize_here(archive, "--output", tmp_path / "all", "--probe", "all") == 0
     assert "5 of 5 read" in capsys.readouterr().out
     auto, every = open_table(tmp_path / "auto"), open_table(tmp_path / "all")
@@ -171,4 +174,4 @@ def test_a_header_of_another_rate_is_found_when_it_is_decoded(tmp_path, capsys):
     name = "fan/id_00/normal/00000004.wav"
     contents[name] = contents[name][:24] + (22_050).to_bytes(4, "little") + contents[name][28:]
     assert featurize_here(pack(tmp_path / "a.zip", contents), "--output", tmp_path / "out") == 3
-    assert "found were 16000 samples of 1 channels at 22050 Hz" in capsys.readouterr().out
+    assert "it has 16000 samples of 1 channel at 22050 Hz" in capsys.readouterr().out

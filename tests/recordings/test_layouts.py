@@ -174,7 +174,8 @@ def test_recordings_are_what_a_layout_says_and_others_are_counted(raw, caplog):
     assert said(clips) == SAID
     unmatched, merged = [record.getMessage() for record in caplog.records]
     assert unmatched == (
-        f"1 of 4 recordings do not match the layout {PATTERN}, such as {raw}/notes.wav: nothing is known of them"
+        f"recordings that do not match the layout {PATTERN}: 1 of 4, such as {raw}/notes.wav; their machine and "
+        "label stay unknown"
     )
     assert "press7 of siteA and of siteB" in merged
 

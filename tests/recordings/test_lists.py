@@ -132,7 +132,7 @@ def test_lists_that_do_not_agree_are_warned_of_and_the_last_one_counts(tmp_path,
         (tmp_path / f"{name}.csv").write_text(f"path,label\na.wav,{label}\n")
     [clip] = mimii.find_recordings(lists=[tmp_path / "one.csv", tmp_path / "two.csv"])
     assert clip.identity.label == 1
-    assert f"1 recordings are in several lists that do not agree, such as {tmp_path}/a.wav" in caplog.text
+    assert f"recordings on which several lists do not agree: 1, such as {tmp_path}/a.wav" in caplog.text
     caplog.clear()
     assert len(mimii.find_recordings(lists=[tmp_path / "two.csv", tmp_path / "three.csv"])) == 1
     assert not caplog.text

@@ -172,7 +172,7 @@ def test_a_folder_may_hold_archives_and_files(tmp_path):
 def test_an_archive_beside_its_unpacked_files_is_a_warning(unpacked, caplog, tmp_path):
     pack_folder(unpacked.parent / "6_dB_fan.zip", unpacked)
     assert featurize_here(unpacked.parent, "--output", tmp_path / "out") == 0
-    assert "4 clips are there more than once by what they are" in caplog.text
+    assert "clips found more than once, with the same machine, SNR, label and number: 4, such as" in caplog.text
 
 
 BAD = "fan/id_00/normal/00000001.wav"

@@ -176,7 +176,7 @@ def test_prune_and_overwrite_have_to_fit_to_update(factory, tmp_path, capsys):
         with pytest.raises(ValueError, match="prune is for update"):
             mimii.featurize(only(factory, "00000001"), str(tmp_path / "out"), **how)
     before = contents(tmp_path / "out")
-    for options, said in ((["--prune"], "--prune: needs --update"), (["--update", "--overwrite"], "take one of them")):
+    for options, said in ((["--prune"], "--prune: needs --update"), (["--update", "--overwrite"], "use one of them")):
         assert featurize_here(factory.folder / "raw", "--output", tmp_path / "out", *options) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
     assert contents(tmp_path / "out") == before
@@ -208,7 +208,7 @@ def test_an_album_does_not_grow_into_a_table(factory, tmp_path, capsys):
     assert render_main(["--scheduler", "sync", str(factory.folder / "raw"), "--output", str(album)]) == 0
     before = contents(album)
     assert featurize_here(factory.folder / "raw", "--output", album, "--update") == 2
-    assert "there is something that is not a table of features; it is left alone" in capsys.readouterr().err
+    assert "what is there is no table of features; it is left alone" in capsys.readouterr().err
     assert contents(album) == before
 
 

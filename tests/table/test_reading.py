@@ -103,7 +103,9 @@ def test_what_is_no_table_is_refused(how, tmp_path):
     with pytest.raises(StoreError, match=r"none: there is no table of features"):
         read(how, str(tmp_path / "none"))
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"not a table of features"):
+    with pytest.raises(
+        StoreError, match=r"what is there is no table of features; name the --output of python -m jobs.featurize"
+    ):
         read(how, str(tmp_path))
 
 

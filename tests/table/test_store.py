@@ -226,7 +226,7 @@ def test_columns_say_what_each_clip_is(table, source):
 
 def test_status_is_ok_but_for_the_clip_that_is_too_short(table):
     status = dict(zip(table.number.values.tolist(), table.status.values.tolist(), strict=True))
-    assert "too short for one row: 2047 samples" in status.pop(6)
+    assert "too short: 4 of the 5 frames that a row takes, from 2,047 samples" in status.pop(6)
     assert set(status.values()) == {"ok"}
 
 
@@ -265,7 +265,7 @@ def test_shards_may_be_computed_in_any_order_and_twice(planned, output, tmp_path
 def test_finish_refuses_and_names_the_shard_that_is_missing(planned, tmp_path, missing):
     fill(planned, tmp_path / "out", set(range(planned.rows.n_shards)) - {missing})
     with pytest.raises(
-        UnfinishedError, match=rf"1 of {planned.rows.n_shards} shards are not done, the first is {missing}$"
+        UnfinishedError, match=rf"1 of {planned.rows.n_shards} shards not done, the first is {missing}$"
     ):
         finish_at(planned, tmp_path / "out")
     assert not look_at(tmp_path / "out").finished

@@ -72,7 +72,7 @@ def test_an_end_of_path_that_two_clips_have_is_no_match():
     paths = [f"old/{snr}_dB_fan/fan/id_00/normal/00000000.wav" for snr in (0, 6)]
     pairs, matches = matched(paths, ["new/fan/id_00/normal/00000000.wav"])
     assert pairs == {}
-    assert matches.describe() == "none; 2 of 2 clips have no match"
+    assert matches.describe() == "0 of 2 clips have a recording"
 
 
 def test_recordings_that_were_renamed_are_matched_by_identity():
@@ -92,7 +92,7 @@ def test_a_recording_is_taken_once_and_only_where_it_can_be_read():
     usable, damaged = found("a/sound.wav", "x/other.wav")
     matches = match_clips(columns_of(paths), [usable, replace(damaged, problem="not audio")])
     assert dict(matches.recordings) == {0: usable}
-    assert matches.describe() == "1 by path; 1 of 2 clips have no match"
+    assert matches.describe() == "1 of 2 clips have a recording: 1 by path"
 
 
 def test_the_sample_is_of_good_clips_with_a_match_and_the_same_for_a_seed():
@@ -152,7 +152,7 @@ def test_an_archive_with_all_clips_is_complete():
     counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], who))
     checked = check_published(counts, select(["6_dB_fan"]))
     assert (checked.n, checked.findings) == (4, ())
-    assert note_published(counts).endswith("4 are here, 4 of them with all the clips that are published")
+    assert note_published(counts).endswith("4 are here, 4 of them with all recordings that are published")
 
 
 def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
@@ -160,8 +160,8 @@ def test_a_clip_that_is_missing_or_there_twice_is_found_with_its_machine():
     counts = count_clips(columns_of([f"{index}.wav" for index in range(len(who))], [who[0], *who[:-1]]))
     found = check_published(counts, select(["6_dB_fan"])).findings
     assert {finding.where: finding.problem for finding in found} == {
-        "fan id_00 6 dB": "1012 normal and 407 abnormal clips here, 1011 and 407 as published",
-        "fan id_06 6 dB": "1015 normal and 360 abnormal clips here, 1015 and 361 as published",
+        "fan id_00 6 dB": "1012 normal and 407 abnormal recordings here, 1011 and 407 are published",
+        "fan id_06 6 dB": "1015 normal and 360 abnormal recordings here, 1015 and 361 are published",
     }
 
 
