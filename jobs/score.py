@@ -38,7 +38,7 @@ _MOST_ALARMS = 20
 _SHORT = "no score of {:,} clips: much shorter than those that were learned from"
 _EPILOG = f"""
 exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
-{ALARM} an alarm; {INTERRUPTED} interrupted.
+{ALARM} an alarm; {INTERRUPTED}.
 
 examples:
   python -m jobs.score data/processed/detect new_recordings > scores.csv

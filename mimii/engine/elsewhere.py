@@ -16,7 +16,7 @@ import dask
 from distributed import SpecCluster, Status
 
 from mimii.engine.early import deaf_to_interrupts
-from mimii.engine.interrupts import Started, interruptible, same_handlers
+from mimii.engine.interrupts import Started, interruptible, left_behind, same_handlers
 from mimii.engine.schedulers import ClusterClass, Manifest, Where, WorkError, read_cluster_file
 
 NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
@@ -35,6 +35,7 @@ def start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: 
     given_up = {} if where.adapt else NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
     stack.enter_context(dask.config.set(given_up))
     close = partial(_close, path=path)
+    stack.enter_context(left_behind(f"{path}: the cluster is not stopped; look whether any of it still runs"))
     try:
         start = _operator(meant, where) if isinstance(meant, Manifest) else _cluster_class(meant)
         before = start.known_clusters()
