@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
+from mimii.engine.elsewhere import check_cluster_file
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from mimii.engine.lease import LeaseHolder, hold
 from mimii.engine.outputs import (
@@ -31,7 +32,7 @@ from mimii.engine.outputs import (
 from mimii.engine.partitions import compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
-from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks
+from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks, is_cluster_file
 from mimii.storage import SHORT_TIMEOUT, with_timeout
 
 Scheduler = Where | Client | None
@@ -123,6 +124,8 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     started = time.monotonic()
     if isinstance(where, Where):
         check_scheduler(where.scheduler)  # before anything is erased
+        if is_cluster_file(where.scheduler):
+            check_cluster_file(where.scheduler)
     while (done := _run_once(output, where, progress, overwrite=overwrite)) is None:
         pass
     todo, records = done
