@@ -21,7 +21,7 @@ from pathlib import Path
 
 from jobs.detect import DEFAULT_TABLE
 from jobs.options import DEFAULT_SOURCE, add_storage_option, count, location, source_access
-from jobs.process import exit_at_interrupts, raise_interrupts, status_of
+from jobs.process import conclude, raise_interrupts, status_of
 from jobs.version import add_version
 from mimii import detection, engine, recordings, storage
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             _run(options, Path(scratch))
     except KeyboardInterrupt as interrupt:
-        exit_at_interrupts(status := status_of(interrupt), "")
+        conclude(status := status_of(interrupt))
         print("benchmark: interrupted", file=sys.stderr)
         return status
     except (recordings.SourceError, detection.LearningError, engine.StoreError) as error:

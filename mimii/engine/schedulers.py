@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from mimii.engine.granted import DRIVER_BYTES, WORKER_BYTES, granted_cpus, granted_memory
+
 HERE = ("local", "threads", "sync")
 ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 TIMEOUT = 300.0
@@ -69,10 +71,8 @@ class Where:
 
 
 def default_workers() -> int:
-    """Return how many workers this machine has room for: one a core, as far as this process may use them."""
-    from dask.system import CPU_COUNT
-
-    return int(CPU_COUNT)
+    """Return how many workers there is room for: one a core, as far as this process may use cores and memory."""
+    return max(1, min(granted_cpus(), (granted_memory() - DRIVER_BYTES) // WORKER_BYTES))
 
 
 def fit_to_tasks(where: Where, n_tasks: int, *, is_remote: bool) -> Where:

@@ -240,7 +240,7 @@ def test_the_local_example_runs_the_job(tmp_path):
             "SpecCluster does not take wrkers; its kwargs may be workers, scheduler, ",
         ),
         (
-            "{module: distributed, class: LocalCluster, kwargs: {n_wrkers: 2, host: 127.0.0.1, processes: false}}",
+            "{module: distributed, class: LocalCluster, kwargs: {n_wrkers: 2, host: 127.0.0.1}}",
             "LocalCluster does not take these kwargs: Server.__init__() got an unexpected keyword argument 'n_wrkers'",
         ),
     ],
