@@ -102,7 +102,7 @@ class LeaseHolder:
         lease = self._lease
         company = [one for one in _leases(self._objects, lease).values() if one.purpose == lease.purpose]
         self.has_company |= bool(company)
-        return sum(0 < one.number and (one.number, one.name) < (lease.number, lease.name) for one in company)
+        return sum(one.number > 0 and (one.number, one.name) < (lease.number, lease.name) for one in company)
 
     def release(self) -> None:
         """Give it back."""

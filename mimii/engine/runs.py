@@ -5,7 +5,6 @@ lost, both connect again.
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -44,6 +43,9 @@ SECONDS_FOR_READERS = 5.0
 """How long what was replaced stays, for those who opened it a moment before."""
 
 _SECONDS_BETWEEN_CHECKS = 0.1
+_GOLDEN_RATIO = 0.618
+"""Multiples of it, without their whole part, are spread over the interval from 0 to 1, however many there are."""
+
 _LOOKED_AT_ONCE = 4
 """For records of how many tasks is looked at a time, where another run is at the same output."""
 
@@ -162,11 +164,12 @@ def _run_once(
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
         output = output.recall(todo, found.sizes) if todo else output
-        records |= _do(output, todo, found, where, progress, lease)
+        done, theirs = _do(output, todo, found, where, progress, lease)
+        records |= done
         lease.check()
         sizes = finish(output, dict(sorted(records.items())), existing)
         _delete_replaced(output, output.find_replaced(sizes), has_readers=aside is not None)
-    return todo, records
+    return [task for task in todo if task not in theirs], records
 
 
 def _delete_replaced(output: Output, keys: Sequence[str], *, has_readers: bool) -> None:
@@ -216,9 +219,9 @@ def _do(
     where: Scheduler,
     progress: Progress,
     lease: LeaseHolder,
-) -> dict[int, Record]:
-    """Do the tasks that are missing; return their records."""
-    records = {}
+) -> tuple[dict[int, Record], set[int]]:
+    """Do the tasks that are missing; return their records, and which of them other runs have done meanwhile."""
+    records, theirs = dict[int, Record](), set[int]()
 
     def make_task(task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
         return output.task(task, found.former.get(task))
@@ -228,20 +231,23 @@ def _do(
         return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
 
     def appeared(some: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        return read_new_records(output, some, found.sizes) if lease.has_company else iter(())
+        new = dict(read_new_records(output, some, found.sizes)) if lease.has_company else {}
+        theirs.update(new)
+        yield from new.items()
 
     work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded, appeared)
     for task, record in do_tasks(work, _in_order(todo, lease.rank()), where, progress):
         lease.check()
         records[task] = record
-    return records
+    return records, theirs
 
 
 def _in_order(todo: Sequence[int], rank: int) -> Sequence[int]:
     """Return tasks in another order for each of several runs at one output: they meet late, and skip what is done."""
-    if rank > 1:
-        return random.Random(rank).sample(todo, len(todo))
-    return todo[::-1] if rank else todo
+    if rank == 1:
+        return todo[::-1]
+    first = int(len(todo) * (rank * _GOLDEN_RATIO % 1))
+    return [*todo[first:], *todo[:first]]
 
 
 def _nothing_recorded(_left: Sequence[int]) -> Iterator[tuple[int, Any]]:
