@@ -7,16 +7,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 
-from jobs.process import INTERRUPTED, IS_COMMAND, exit_at_interrupts
+from jobs.process import INTERRUPTED, IS_COMMAND, conclude, exit_at_interrupts, status_of
 from mimii import detection, engine, features, recordings
 
 OK, FAILED, USAGE, BAD_CLIPS, ALARM = 0, 1, 2, 3, 4
 _STANDARD_STREAMS = 3
-EXIT_STATUS = """\
+EXIT_STATUS = f"""\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
-than --max-bad; 130 interrupted."""
+than --max-bad; {INTERRUPTED}."""
 
 
 class ConfigurationError(ValueError):
@@ -30,7 +31,7 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
     if not IS_COMMAND and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = _conclude(name, options, body)
-    exit_at_interrupts(status, "")  # all is done and said
+    conclude(status)  # all is done and said
     return status
 
 
@@ -39,8 +40,8 @@ def _conclude(name: str, options: argparse.Namespace, body: Callable[[argparse.N
     try:
         status = _run(body, options)
         sys.stdout.flush()
-    except KeyboardInterrupt:  # the first two to be compared: what the others name imports Dask
-        return interrupted(name, "Finished work is kept: run the same command again to resume.")
+    except KeyboardInterrupt as interrupt:  # the first two to be compared: what the others name imports Dask
+        return interrupted(name, interrupt, "Finished work is kept: run the same command again to resume.")
     except ConfigurationError as error:
         return fail(name, USAGE, str(error))
     except (
@@ -78,10 +79,12 @@ def _run(body: Callable[[argparse.Namespace], int], options: argparse.Namespace)
         raise ConfigurationError(" ".join(str(error).split())) from None
 
 
-def interrupted(name: str, what: str) -> int:
+def interrupted(name: str, interrupt: KeyboardInterrupt, what: str) -> int:
     """Say that the command was interrupted and what that means; return the status. A command says nothing after it."""
-    exit_at_interrupts(message="")
-    status = fail(name, INTERRUPTED, f"interrupted. {what}")
+    status = status_of(interrupt)
+    exit_at_interrupts(status, "")
+    with suppress(OSError):  # the terminal may be gone
+        fail(name, status, f"interrupted. {what}")
     if IS_COMMAND:  # Dask closes at exit what a second interrupt has left open, with a log and tracebacks
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return status

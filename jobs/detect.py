@@ -38,7 +38,7 @@ from mimii import detection, engine, storage
 
 DEFAULT_TABLE, DEFAULT_OUTPUT = "data/processed/features.zarr", "data/processed/detect"
 _EPILOG = f"""
-exit status: {OK} done; {FAILED} failed; 2 wrong usage; {INTERRUPTED} interrupted.
+exit status: {OK} done; {FAILED} failed; 2 wrong usage; {INTERRUPTED}.
 
 examples:
   python -m jobs.detect                                   the table of jobs.featurize to data/processed/detect

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from jobs.given import NoEffect, add_old_name, read_options
 from jobs.options import DEFAULT_SOURCE, STORAGE_RULES, add_storage_option, location, source_access
-from jobs.process import INTERRUPTED
+from jobs.process import INTERRUPTED, heeded, status_of
 from jobs.version import add_version
 from jobs.words import be, format_bytes, format_table, numbered
 from mimii import storage
@@ -31,6 +31,7 @@ from mimii.recordings import ARCHIVES, BASE_URL, RECORD, Archive, NameOfArchiveE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from jobs.watch import Downloads
 
@@ -44,7 +45,8 @@ _RULES = (
     NoEffect("base_url", lambda options: options.verify_only, "nothing is downloaded with --verify-only; leave it out"),
 )
 _EPILOG = f"""
-exit status: 0 all archives are there and correct; 1 some are not; 2 wrong usage; 130 interrupted.
+exit status: 0 all archives are there and correct; 1 some are not; 2 wrong usage;
+{INTERRUPTED}.
 
 With --dest s3://..., an archive streams to S3 without a disk in between; if this command is killed, that archive
 starts again from its first byte.
@@ -115,6 +117,8 @@ def main(
     options = read_options(make_parser(), [_not_an_option(argument) for argument in given], _RULES)
     try:
         return _run(options, archives, retrying or storage.Retrying())
+    except KeyboardInterrupt as interrupt:
+        return status_of(interrupt)
     except NameOfArchiveError as error:
         return _fail(USAGE, str(error))
     except BrokenPipeError:  # the output goes to a program that has exited, such as head
@@ -142,8 +146,7 @@ def _run(options: argparse.Namespace, archives: Sequence[Archive], retrying: sto
         return _finish([_check(download, access) for download in downloads], options)
     downloads = [_with_size(download, retrying) for download in downloads]
     _check_space(downloads)
-    outcomes = _fetch_all(downloads, access, retrying, quiet=options.quiet)
-    return INTERRUPTED if outcomes is None else _finish(outcomes, options)
+    return _finish(_fetch_all(downloads, access, retrying, quiet=options.quiet), options)
 
 
 def _download(archive: Archive, options: argparse.Namespace) -> Download:
@@ -207,21 +210,22 @@ def _missing_bytes(download: Download) -> int:
 
 def _fetch_all(
     downloads: Sequence[Download], access: storage.Access, retrying: storage.Retrying, *, quiet: bool
-) -> list[Outcome] | None:
-    """Fetch two at a time; return the outcome of each, or None where interrupted."""
+) -> list[Outcome]:
+    """Fetch two at a time; return the outcome of each. Raises KeyboardInterrupt once all have stopped."""
     from jobs.watch import Downloads
 
     stop = threading.Event()
     progress = Downloads(stop, quiet=quiet)
-    with _stopping_at_interrupts(stop):
+    with _stopping_at_interrupts(stop) as received:
         pool = ThreadPoolExecutor(AT_ONCE)
         running = [pool.submit(_fetch, download, access, retrying, progress) for download in downloads]
         try:
             _wait_for(running, stop)
             outcomes = [future.result() for future in running]
         except storage.StoppedError:
-            _abandon(running)
-            return None
+            interrupt = KeyboardInterrupt(*received[:1])
+            _abandon(running, status_of(interrupt))
+            raise interrupt from None
         pool.shutdown()
         return outcomes
 
@@ -232,16 +236,16 @@ def _wait_for(running: Sequence[Future[Outcome]], stop: threading.Event) -> None
             raise storage.StoppedError
 
 
-def _abandon(running: Sequence[Future[Outcome]]) -> None:
+def _abandon(running: Sequence[Future[Outcome]], status: int) -> None:
     """Cancel all downloads; exit at once if one still waits for a server that does not answer."""
     for future in running:
         future.cancel()
     stuck = wait(running, timeout=_SECONDS_TO_STOP).not_done
-    _fail(INTERRUPTED, "interrupted; downloaded bytes are kept. Run the same command again to resume.")
+    _fail(status, "interrupted; downloaded bytes are kept. Run the same command again to resume.")
     if stuck:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        os._exit(status)
 
 
 def _fetch(download: Download, access: storage.Access, retrying: storage.Retrying, progress: Downloads) -> Outcome:
@@ -279,13 +283,24 @@ def _describe_wrong(n_wrong: int, n_archives: int, options: argparse.Namespace) 
 
 
 @contextmanager
-def _stopping_at_interrupts(stop: threading.Event) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+def _stopping_at_interrupts(stop: threading.Event) -> Iterator[list[int]]:
+    """Set an event at the first signal; a second one does what it would do elsewhere. Yields those that came."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in heeded()}
+
+    def take(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if received and callable(handler):
+            handler(number, frame)
+        received.append(number)
+        stop.set()
+
+    for number in before:
+        signal.signal(number, take)
     try:
-        yield
+        yield received
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -1,8 +1,8 @@
-"""A command as a process of its own: when it began, and what Ctrl-C and SIGTERM do to it.
+"""A command as a process of its own: when it began, and what Ctrl-C, SIGTERM and SIGHUP do to it.
 
 Imports, the plan and the exit write nothing that an exit at once would damage, and an exception in the midst of them
-may be lost or end in a traceback. So a signal there ends the process with one line. While workers are at work,
-`mimii.engine` has handlers of its own, which close them first.
+may be lost or end in a traceback. So a signal there ends the process with one line, and what it has started with it.
+While workers are at work, `mimii.engine` has handlers of its own, which close them first; a second signal comes here.
 """
 
 import atexit
@@ -11,13 +11,10 @@ import signal
 import sys
 import time
 from contextlib import suppress
-
-INTERRUPTED = 130
-"""The exit status of a command that Ctrl-C or SIGTERM ended."""
+from types import FrameType
 
 _SCRIPT = "sound-features"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_BEGAN = time.monotonic()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 IS_COMMAND = sys.argv[:1] == ["-m"] or _SCRIPT in [os.path.basename(word) for word in sys.orig_argv[1:3]]
 """Whether this process is a command: neither a worker of one, nor a program or a test that imports one.
@@ -25,32 +22,94 @@ IS_COMMAND = sys.argv[:1] == ["-m"] or _SCRIPT in [os.path.basename(word) for wo
 ``python -m`` imports the package `jobs` before it sets the first argument to the path of the job.
 """
 
+INTERRUPTED = "130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP"
+"""What the exit status says of signals: as in shells, it is their number and 128."""
+
+_SIGNALLED = 128
+
+_PARENT = 1
+"""Where the parent is among the fields of ``/proc/PID/stat`` that follow the name of a process."""
+
+_began = time.monotonic()
+_concluded: list[int] = []
+
 
 def began() -> float:
     """Return when this command began, on the clock of `time.monotonic`: with its imports, where it is a process."""
-    return _BEGAN if IS_COMMAND else time.monotonic()
+    return _began if IS_COMMAND else time.monotonic()
 
 
-def exit_at_interrupts(status: int = INTERRUPTED, message: str = "interrupted; run the same command again") -> None:
-    """Let Ctrl-C and SIGTERM end this process at once, if it is a command: with this status, and a line if any."""
+def status_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit status of a command that an interrupt ended; its argument is the signal, else it is Ctrl-C."""
+    return _SIGNALLED + (interrupt.args[0] if interrupt.args else signal.SIGINT)
 
-    def end(_number: int, _frame: object) -> None:
+
+def heeded() -> list[signal.Signals]:
+    """Return the signals that end a command: with nohup, SIGHUP does not."""
+    return [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
+
+def exit_at_interrupts(status: int | None = None, message: str = "interrupted; run the same command again") -> None:
+    """Let signals end this process at once, if it is a command: with a status, or that of the signal, and a line."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        _ignore_interrupts()
         with suppress(Exception):  # a stream that is closed, or in the midst of writing
             sys.stdout.flush()
         with suppress(OSError):
             os.write(2, f"{message}\n".encode() if message else b"")
-        os._exit(status)
+        kill_children()
+        os._exit(_SIGNALLED + number if status is None else status)
 
     if IS_COMMAND:
-        for number in _SIGNALS:
+        for number in heeded():
             signal.signal(number, end)
 
 
+def conclude(status: int) -> None:
+    """Have a command exit with this status once what was registered for its exit is done; a signal ends it so, too.
+
+    Python would free all modules and objects first, which takes up to a second.
+    """
+    _concluded.append(status)
+    exit_at_interrupts(status, "")
+
+
 def raise_interrupts() -> None:
-    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt in a command that has to clean up."""
+    """Let signals raise KeyboardInterrupt in a command that has to clean up."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
     if IS_COMMAND:
-        for number in _SIGNALS:
-            signal.signal(number, signal.default_int_handler)
+        for number in heeded():
+            signal.signal(number, interrupt)
+
+
+def kill_children() -> None:
+    """Kill all processes below this one, where the system lists them.
+
+    Not multiprocessing's tracker of resources: it ends by itself once the others are dead, and deletes what they leave.
+    """
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    for process in _below(os.getpid(), _parents()) - {getattr(tracker, "_pid", None)}:
+        with suppress(OSError):  # it has exited meanwhile
+            os.kill(process, signal.SIGKILL)
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of each process."""
+    parents = {}
+    with suppress(OSError):
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[_PARENT])
+    return parents
+
+
+def _below(process: int, parents: dict[int, int]) -> set[int]:
+    children = {one for one, parent in parents.items() if parent == process}
+    return children.union(*(_below(child, parents) for child in children))
 
 
 def _ignore_interrupts() -> None:
@@ -58,6 +117,16 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _leave_nothing() -> None:
+    _ignore_interrupts()
+    kill_children()
+    if _concluded:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(_concluded[-1])
+
+
 if IS_COMMAND:
     exit_at_interrupts()
-    atexit.register(_ignore_interrupts)  # called last: what remains takes no time, and has no handlers in Python
+    atexit.register(_leave_nothing)  # called last: what remains takes no time, and has no handlers in Python

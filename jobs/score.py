@@ -48,7 +48,7 @@ _RULES = (
 )
 _EPILOG = f"""
 exit status: {OK} no alarm; 1 failed; 2 wrong usage; {BAD_CLIPS} no alarm, and some recordings could not be scored;
-{ALARM} an alarm; {INTERRUPTED} interrupted.
+{ALARM} an alarm; {INTERRUPTED}.
 
 examples:
   python -m jobs.score data/processed/detect new_recordings > scores.csv

@@ -24,6 +24,7 @@ from jobs.options import (
     read_options_of,
     scheduler_of,
 )
+from jobs.process import INTERRUPTED
 from jobs.version import add_version
 from mimii import engine, recordings, verification
 
@@ -35,8 +36,9 @@ _RULES = (
         for name in ("sample", "sample_seed", "fetch_window")
     ),
 )
-_EPILOG = """
-exit status: 0 complete and correct; 1 not, or the table could not be read; 2 wrong usage; 130 interrupted.
+_EPILOG = f"""
+exit status: 0 complete and correct; 1 not, or the table could not be read; 2 wrong usage;
+{INTERRUPTED}.
 
 examples:
   python -m jobs.verify data/processed/features.zarr
@@ -132,8 +134,8 @@ def _verify(options: argparse.Namespace) -> int:
     except (engine.WorkError, OSError) as error:
         unknown = "It is not known whether the table is correct. When that is fixed, run the same command again."
         return fail("verify", FAILED, f"{error}\n{unknown}")
-    except KeyboardInterrupt:
-        return interrupted("verify", "Nothing was changed.")
+    except KeyboardInterrupt as interrupt:
+        return interrupted("verify", interrupt, "Nothing was changed.")
     if options.json:
         print(verdict_as_json(verdict))
     elif not (verdict.is_right and options.quiet):

@@ -30,7 +30,7 @@ from jobs.options import (
     location,
     source_access,
 )
-from jobs.process import INTERRUPTED, exit_at_interrupts, raise_interrupts
+from jobs.process import conclude, raise_interrupts, status_of
 from jobs.version import add_version
 from mimii import detection, engine, recordings, storage
 
@@ -132,10 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             _run(options, Path(scratch))
-    except KeyboardInterrupt:
-        exit_at_interrupts(message="")
+    except KeyboardInterrupt as interrupt:
+        conclude(status := status_of(interrupt))
         print("benchmark: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return status
     except (recordings.SourceError, detection.LearningError, engine.StoreError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return USAGE

@@ -27,7 +27,7 @@ from tornado import web
 from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
 from mimii.engine.elsewhere import NEVER_GIVEN_UP, start_elsewhere, why_refused
 from mimii.engine.interrupts import check_interrupts, interruptible
-from mimii.engine.limits import allow_workers
+from mimii.engine.limits import allow_workers, worker_memory
 from mimii.engine.schedulers import (
     HERE,
     SchedulerError,
@@ -177,6 +177,8 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         "scheduler_kwargs": {"dashboard": False},
         "silence_logs": logging.CRITICAL,
     }
+    if processes:
+        how["memory_limit"] = worker_memory(max(n_workers, *(where.adapt or (0,))))
     local = interruptible(lambda: _start_local(how), _close)
     stack.callback(_close, local)
     if where.adapt:
@@ -218,12 +220,15 @@ def _start_local(how: dict[str, Any]) -> LocalCluster:
     for _ in range(_STARTS - 1):
         try:
             return _start_deaf(how)
-        except RuntimeError as error:
-            _log.warning("workers do not start: %s; once more", error.__cause__ or error)
+        except (RuntimeError, MemoryError):  # of which the text is names of Dask's states
+            _log.warning("workers cannot start; trying once more")
     try:
         return _start_deaf(how)
-    except RuntimeError as error:
-        msg = f"workers do not start on this machine, tried {_STARTS} times: {error.__cause__ or error}"
+    except (RuntimeError, MemoryError) as error:
+        msg = (
+            f"workers cannot start on this machine, tried {_STARTS} times; too little memory ({worker_memory(1) >> 20} "
+            "MiB for all)? Take fewer --workers, or try --scheduler sync"
+        )
         raise WorkError(msg) from error
 
 

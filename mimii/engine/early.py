@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
+from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -32,6 +32,10 @@ Dask's own setting gives freed memory back to the kernel at once; page faults th
 """
 
 _log = logging.getLogger(__name__)
+_SIGNALS = {SIGINT, SIGTERM, SIGHUP}
+_SILENT_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
+"""What a command leaves that ends at once, the tracker deletes, and would warn of it."""
+
 _PRELOAD = [
     "distributed.nanny",
     "dask.bag",
@@ -61,10 +65,15 @@ def start_early() -> bool:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Let threads and processes that are started here never see Ctrl-C: it is this process that ends them."""
-    resource_tracker.ensure_running()  # when first started, it lets them through again
-    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
+    """Let threads and processes that are started here never see Ctrl-C: it is this process that ends them.
+
+    Nor SIGTERM and SIGHUP, which service managers and terminals send to all processes of a command.
+    """
+    before = pthread_sigmask(SIG_BLOCK, _SIGNALS)
     try:
+        with _environment(_SILENT_TRACKER):
+            resource_tracker.ensure_running()
+        pthread_sigmask(SIG_BLOCK, _SIGNALS)  # when first started, it lets some of them through again
         yield
     finally:
         pthread_sigmask(SIG_SETMASK, before)

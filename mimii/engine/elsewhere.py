@@ -1,10 +1,12 @@
 """Start a cluster elsewhere, as a cluster file says, or connect to one that such a file names; close it in the end."""
 
 import asyncio
+import difflib
 import importlib
 import inspect
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ import dask
 from distributed import SpecCluster, Status
 
 from mimii.engine.early import deaf_to_interrupts
-from mimii.engine.interrupts import Started, interruptible, same_handlers
-from mimii.engine.schedulers import ClusterClass, Manifest, Where, WorkError, read_cluster_file
+from mimii.engine.interrupts import Started, interruptible, left_behind, same_handlers
+from mimii.engine.schedulers import ClusterClass, Manifest, SchedulerError, Where, WorkError, read_cluster_file
 
 NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 """Dask closes a worker for good that is missing so long after it died, though it may only have died again."""
@@ -35,16 +37,29 @@ def start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: 
     given_up = {} if where.adapt else NEVER_GIVEN_UP  # what adapts starts others in place of those that it gave up
     stack.enter_context(dask.config.set(given_up))
     close = partial(_close, path=path)
+    stack.enter_context(left_behind(f"{path}: the cluster is not stopped; look whether any of it still runs"))
     try:
-        start = _operator(meant, where) if isinstance(meant, Manifest) else _cluster_class(meant)
+        start = _operator(meant, where) if isinstance(meant, Manifest) else _cluster_class(meant, path)
         before = start.known_clusters()
         cluster = _interruptible(start, close, lambda: _close_half(start.known_clusters() - before, path))
         stack.callback(close, cluster)
         _interruptible(partial(_scale, cluster, where, path))
+    except SchedulerError:
+        raise
     except Exception as error:  # each class of clusters raises its own
-        msg = f"{path}: the cluster cannot be started: {_in_one_line(error)}"
+        reason = _reason(error)
+        msg = f"{path}: the cluster cannot be started: {_in_one_line(reason)}"
+        if isinstance(meant, ClusterClass) and isinstance(reason, TypeError):
+            msg = f"{path}: {meant.name} does not take these kwargs: {_in_one_line(reason)}"
+            raise SchedulerError(msg) from error
         raise WorkError(msg) from error
     return cluster
+
+
+def check_cluster_file(path: str) -> None:
+    """Import the class of a cluster file; SchedulerError where there is none, or it does not take its arguments."""
+    if isinstance(meant := read_cluster_file(path), ClusterClass):
+        _cluster_class(meant, path)
 
 
 def why_refused(cluster: Any) -> str:  # noqa: ANN401  any class of clusters, or None
@@ -71,6 +86,7 @@ def _interruptible(
 class _Start:
     """What makes a cluster: a class, or a function such as GatewayCluster.from_name, and its arguments."""
 
+    path: str
     name: str
     make: Callable[..., Any]
     kwargs: Mapping[str, Any]
@@ -78,8 +94,7 @@ class _Start:
     def __call__(self) -> Any:  # noqa: ANN401  any class of clusters
         cluster = self.make(**self.kwargs)
         if not hasattr(cluster, "scheduler_address"):
-            msg = f"{self.name} is not a class of Dask clusters"
-            raise TypeError(msg)
+            raise _no_cluster(self.path, self.name)
         return cluster
 
     def known_clusters(self) -> set[Any]:
@@ -97,12 +112,50 @@ def _operator(manifest: Manifest, where: Where) -> _Start:
         "resource_timeout": math.ceil(where.timeout),
         "quiet": True,
     }
-    return _Start("KubeCluster", operator.KubeCluster, kwargs)
+    return _Start("", "KubeCluster", operator.KubeCluster, kwargs)
 
 
-def _cluster_class(meant: ClusterClass) -> _Start:
-    make = attrgetter(meant.name)(_import(meant.module))
-    return _Start(f"{meant.module}.{meant.name}", make, meant.kwargs)
+def _cluster_class(meant: ClusterClass, path: str) -> _Start:
+    """Return what makes a cluster; SchedulerError where it shows before the start that it cannot."""
+    name = f"{meant.module}.{meant.name}"
+    try:
+        make = attrgetter(meant.name)(_import(meant.module))
+    except ModuleNotFoundError as error:
+        msg = f"{path}: {error}"
+        raise SchedulerError(msg) from error
+    except AttributeError as error:
+        msg = f"{path}: {meant.module} has no class {meant.name}{_did_you_mean(meant)}"
+        raise SchedulerError(msg) from error
+    if not callable(make):
+        raise _no_cluster(path, name)
+    _check_arguments(make, meant, path)
+    silent = {"silence_logs": logging.CRITICAL} if "silence_logs" in _parameters(make) else {}
+    return _Start(path, name, make, {**silent, **meant.kwargs})
+
+
+def _no_cluster(path: str, name: str) -> SchedulerError:
+    return SchedulerError(f"{path}: {name} is not a class of Dask clusters, such as distributed.LocalCluster")
+
+
+def _did_you_mean(meant: ClusterClass) -> str:
+    close = difflib.get_close_matches(meant.name, dir(importlib.import_module(meant.module)), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    with suppress(ValueError, TypeError):  # of what is written in C
+        return inspect.signature(make).parameters
+    return {}
+
+
+def _check_arguments(make: Callable[..., Any], meant: ClusterClass, path: str) -> None:
+    """Make sure that a class takes its arguments; those that take any are only known to refuse some at the start."""
+    parameters = _parameters(make)
+    if any(one.kind == one.VAR_KEYWORD for one in parameters.values()) or not parameters:
+        return
+    if unknown := sorted(meant.kwargs.keys() - parameters.keys()):
+        msg = f"{path}: {meant.name} does not take {', '.join(unknown)}; its kwargs may be {', '.join(parameters)}"
+        raise SchedulerError(msg)
 
 
 def _close_half(clusters: set[Any], path: str) -> None:
@@ -154,6 +207,13 @@ async def _ask_again(workers: list[Any]) -> str:
     for worker in failed:
         worker.status = Status.failed  # or Dask asks once more, and does not close the cluster
     return next(map(_in_one_line, failed.values()), "")
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Return the error with the reason: Dask raises others from it, which say only that a part failed to start."""
+    while re.fullmatch(r"(\w+ failed to start\W*)+", str(error)) and error.__cause__:
+        error = error.__cause__
+    return error
 
 
 def _in_one_line(error: BaseException) -> str:

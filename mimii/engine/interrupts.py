@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop between two results, where nothing is under way in this process.
+"""Ctrl-C, SIGTERM and SIGHUP: stop between two results, where nothing is under way in this process.
 
 Raised anywhere, KeyboardInterrupt may end up in a callback of the garbage collector or in an event loop, and get lost.
 Signals belong to the process, and so does what is noted of them here.
@@ -7,6 +7,7 @@ Signals belong to the process, and so does what is noted of them here.
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -17,19 +18,26 @@ Started = TypeVar("Started")
 
 _SECONDS_BETWEEN_CHECKS = 0.1
 _SECONDS_TO_START = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_received: list[int] = []
+_SECONDS_OF_ONE_END = 0.5
+"""``timeout`` sends SIGTERM twice, a terminal that closes SIGHUP: so soon after the first, it is the same."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_Handler = Callable[[int, FrameType | None], object] | int | None
+_received: list[tuple[int, float]] = []
+_before: dict[int, _Handler] = {}
+_left_behind: list[str] = []
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Defer the first interrupt until `check_interrupts`; a second one takes effect at once."""
+    """Defer the first interrupt until `check_interrupts`; a second one does at once what it would do elsewhere."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _received.clear()
-    before = {number: signal.signal(number, _defer) for number in _SIGNALS}
+    _before.update({number: signal.getsignal(number) for number in _SIGNALS})
+    before = {number: signal.signal(number, _defer) for number in _SIGNALS if not _is_nohup(number)}
     try:
         yield
         check_interrupts()  # one that came after the last result
@@ -37,6 +45,20 @@ def deferred_interrupts() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _received.clear()
+
+
+@contextmanager
+def left_behind(warning: str) -> Iterator[None]:
+    """Have a second interrupt log this warning: what is open meanwhile is then not closed."""
+    _left_behind.append(warning)
+    try:
+        yield
+    finally:
+        _left_behind.remove(warning)
+
+
+def _is_nohup(number: int) -> bool:
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 @contextmanager
@@ -83,13 +105,27 @@ def interruptible(
 
 
 def check_interrupts() -> None:
-    """Raise KeyboardInterrupt if one was deferred."""
+    """Raise KeyboardInterrupt if one was deferred; its argument is the number of the signal."""
     if _received:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(_received[0][0])
 
 
-def _defer(number: int, _frame: FrameType | None) -> None:
-    _received.append(number)
-    if len(_received) > 1:
-        raise KeyboardInterrupt
-    _log.warning("stopping; once more to stop at once")
+def _defer(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if not _received:
+        _received.append((number, now))
+        _log.warning("stopping; once more to stop at once")
+        return
+    first, since = _received[0]
+    is_same = number == first != signal.SIGINT and now - since < _SECONDS_OF_ONE_END
+    if not is_same:
+        _end_at_once(number, frame)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    for warning in _left_behind:
+        _log.warning("%s", warning)
+    handler = _before.get(number)
+    if callable(handler):
+        handler(number, frame)
+    raise KeyboardInterrupt(number)

@@ -82,6 +82,9 @@ class LeaseHolder:
     had_rivals = False
     """Whether a run with another purpose was there before, and may have changed the output."""
 
+    has_company = False
+    """Whether another run with the same purpose is there, or was."""
+
     def __init__(self, objects: Objects, lease: Lease) -> None:
         self._objects, self._lease, self._released = objects, lease, threading.Event()
         self._was_taken = False
@@ -93,6 +96,13 @@ class LeaseHolder:
         if self._was_taken:
             msg = f"{self._objects.root}: another run has taken over while this one was suspended; run it again"
             raise BusyError(msg)
+
+    def rank(self) -> int:
+        """Return how many runs with the same purpose are there that came before."""
+        lease = self._lease
+        company = [one for one in _leases(self._objects, lease).values() if one.purpose == lease.purpose]
+        self.has_company |= bool(company)
+        return sum(one.number > 0 and (one.number, one.name) < (lease.number, lease.name) for one in company)
 
     def release(self) -> None:
         """Give it back."""
@@ -110,6 +120,7 @@ class LeaseHolder:
                     return
                 self._lease = replace(self._lease, beat=self._lease.beat + 1)
                 _put(self._objects, self._lease)
+                self.rank()
             except OSError as error:
                 _log.warning("the lease on %s could not be renewed: %s", self._objects.root, error)
 
@@ -120,7 +131,7 @@ def hold(objects: Objects, purpose: str) -> Iterator[LeaseHolder]:
     lease, seen = _draw(objects, purpose)
     holder = LeaseHolder(objects, lease)
     try:
-        rivals = _others(objects, lease)
+        rivals = _of_others(_leases(objects, lease), lease)
         gone = [_settle(objects, lease, rival) for rival in rivals.values()]
         holder.had_rivals = any(gone) or not seen.keys() <= rivals.keys()
         yield holder
@@ -129,20 +140,20 @@ def hold(objects: Objects, purpose: str) -> Iterator[LeaseHolder]:
 
 
 def _draw(objects: Objects, purpose: str) -> tuple[Lease, dict[str, Lease]]:
-    """Draw a number, one more than the highest that is there; return the lease, and the others."""
+    """Draw a number, one more than the highest that is there; return the lease, and those of other purposes."""
     since = datetime.now(UTC).astimezone().isoformat(" ", "seconds")
     process, began = os.getpid(), _process_began(os.getpid())
     lease = Lease(uuid.uuid4().hex, purpose, socket.gethostname(), process, _this_machine(), began, since)
     _TAKEN_HERE.add(lease.name)
     try:
         _put(objects, lease)
-        others = _others(objects, lease)
-        lease = replace(lease, number=1 + max((one.number for one in others.values()), default=0))
+        found = _leases(objects, lease)
+        lease = replace(lease, number=1 + max((one.number for one in found.values()), default=0))
         _put(objects, lease)
     except BaseException:
         _delete(objects, lease)
         raise
-    return lease, others
+    return lease, _of_others(found, lease)
 
 
 def _settle(objects: Objects, lease: Lease, rival: Lease) -> bool:
@@ -174,14 +185,19 @@ def _refuse(objects: Objects, rival: Lease) -> None:
     raise BusyError(msg)
 
 
-def _others(objects: Objects, lease: Lease) -> dict[str, Lease]:
-    """Return the leases of other purposes; those that processes of this machine have left when killed are deleted."""
+def _of_others(found: Mapping[str, Lease], lease: Lease) -> dict[str, Lease]:
+    """Return the leases of other purposes."""
+    return {key: one for key, one in found.items() if one.purpose != lease.purpose}
+
+
+def _leases(objects: Objects, lease: Lease) -> dict[str, Lease]:
+    """Return the other leases; those that processes of this machine have left when killed are deleted."""
     names = [name for name in objects.names() if name.startswith(LEASE) and name != lease.key]
     found = {key: one for key, data in objects.get_all(names).items() if (one := _parse(data))}
     for key in [key for key, one in found.items() if _is_dead(one, lease.machine)]:
         _log.info("%s: the run before (%s) was killed", objects.root, found.pop(key))
         objects.delete(key)
-    return {key: one for key, one in found.items() if one.purpose != lease.purpose}
+    return found
 
 
 def _read(objects: Objects, key: str) -> Lease | None:

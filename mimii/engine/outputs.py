@@ -312,6 +312,19 @@ def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
     return find_records(output, sizes).records
 
 
+def read_new_records(output: Output, tasks: Iterable[int], sizes: Mapping[str, int]) -> Iterator[tuple[int, Record]]:
+    """Yield the valid records of tasks that had none when an output was listed, and have one now.
+
+    What such a record vouches for was written just before it, and is not looked for: that takes a listing.
+    """
+    keys = {key: task for task in tasks if (key := output.record_key(task)) not in sizes}
+    for key, record in read_each(output.objects, keys):
+        if record and output.accepts(record) and not output.can_retry(record):
+            in_place = {name: written.size for name, written in record.written.items()}
+            if is_valid(record, output.stamp(keys[key]), in_place):
+                yield keys[key], record
+
+
 def begin(output: Output) -> None:
     """Write what is known before the work. May be done again over an unfinished output of the same plan."""
     documents = output.first_documents()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from distributed import Client
 
 from mimii.engine.cluster import Cluster, LostError, connect
+from mimii.engine.elsewhere import check_cluster_file
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from mimii.engine.lease import LeaseHolder, hold
 from mimii.engine.outputs import (
@@ -26,12 +27,13 @@ from mimii.engine.outputs import (
     find_records,
     finish,
     look,
+    read_new_records,
     read_records,
 )
 from mimii.engine.partitions import compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
-from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks
+from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks, is_cluster_file
 from mimii.storage import SHORT_TIMEOUT, with_timeout
 
 Scheduler = Where | Client | None
@@ -41,6 +43,12 @@ SECONDS_FOR_READERS = 5.0
 """How long what was replaced stays, for those who opened it a moment before."""
 
 _SECONDS_BETWEEN_CHECKS = 0.1
+_GOLDEN_RATIO = 0.618
+"""Multiples of it, without their whole part, are spread over the interval from 0 to 1, however many there are."""
+
+_LOOKED_AT_ONCE = 4
+"""For records of how many tasks is looked at a time, where another run is at the same output."""
+
 _MOST_LOSSES = 3
 """How often the scheduler may be lost with no result in between."""
 
@@ -123,6 +131,8 @@ def run(output: Output, where: Scheduler = None, *, overwrite: bool = False, pro
     started = time.monotonic()
     if isinstance(where, Where):
         check_scheduler(where.scheduler)  # before anything is erased
+        if is_cluster_file(where.scheduler):
+            check_cluster_file(where.scheduler)
     while (done := _run_once(output, where, progress, overwrite=overwrite)) is None:
         pass
     todo, records = done
@@ -154,11 +164,12 @@ def _run_once(
         if existing is None or not existing.finished:  # what is finished stays readable meanwhile
             begin(output)
         output = output.recall(todo, found.sizes) if todo else output
-        records |= _do(output, todo, found.former, where, progress, lease)
+        done, theirs = _do(output, todo, found, where, progress, lease)
+        records |= done
         lease.check()
         sizes = finish(output, dict(sorted(records.items())), existing)
         _delete_replaced(output, output.find_replaced(sizes), has_readers=aside is not None)
-    return todo, records
+    return [task for task in todo if task not in theirs], records
 
 
 def _delete_replaced(output: Output, keys: Sequence[str], *, has_readers: bool) -> None:
@@ -204,26 +215,39 @@ def _look(output: Output, *, overwrite: bool) -> Existing | None:
 def _do(
     output: Output,
     todo: Sequence[int],
-    former: Mapping[int, Record],
+    found: Found,
     where: Scheduler,
     progress: Progress,
     lease: LeaseHolder,
-) -> dict[int, Record]:
-    """Do the tasks that are missing; return their records."""
-    records = {}
+) -> tuple[dict[int, Record], set[int]]:
+    """Do the tasks that are missing; return their records, and which of them other runs have done meanwhile."""
+    records, theirs = dict[int, Record](), set[int]()
 
     def make_task(task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
-        return output.task(task, former.get(task))
+        return output.task(task, found.former.get(task))
 
     def recorded(left: Sequence[int]) -> Iterator[tuple[int, Record]]:
         records = read_records(output, output.objects.sizes())
         return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
 
-    work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded)
-    for task, record in do_tasks(work, todo, where, progress):
+    def appeared(some: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        new = dict(read_new_records(output, some, found.sizes)) if lease.has_company else {}
+        theirs.update(new)
+        yield from new.items()
+
+    work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded, appeared)
+    for task, record in do_tasks(work, _in_order(todo, lease.rank()), where, progress):
         lease.check()
         records[task] = record
-    return records
+    return records, theirs
+
+
+def _in_order(todo: Sequence[int], rank: int) -> Sequence[int]:
+    """Return tasks in another order for each of several runs at one output: they meet late, and skip what is done."""
+    if rank == 1:
+        return todo[::-1]
+    first = int(len(todo) * (rank * _GOLDEN_RATIO % 1))
+    return [*todo[first:], *todo[:first]]
 
 
 def _nothing_recorded(_left: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -253,6 +277,8 @@ class Work:
     recorded : callable
         From the numbers of tasks to those that are recorded as done, with their results: workers finish what they
         have begun when their scheduler is lost.
+    appeared : callable
+        The same of tasks that are about to be sent, where another run may have done them meanwhile.
 
     """
 
@@ -262,6 +288,7 @@ class Work:
     n_clips: Callable[[int], int]
     bad_clips: Callable[[Any], Iterable[int]] = _bad_clips
     recorded: Callable[[Sequence[int]], Iterator[tuple[int, Any]]] = _nothing_recorded
+    appeared: Callable[[Sequence[int]], Iterator[tuple[int, Any]]] = _nothing_recorded
 
 
 def do_tasks(
@@ -303,4 +330,22 @@ def _do_connected(
         todo = list(left)
         if todo:
             progress.start(len(todo), sum(map(work.n_clips, todo)), cluster)
-        yield from compute(cluster, work.pipeline, ((task, work.make_task(task)) for task in todo))
+        yield from _compute_what_is_left(cluster, work, todo)
+
+
+def _compute_what_is_left(cluster: Cluster, work: Work, todo: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """Compute tasks, but for those that turn out to be done when they are about to be sent."""
+    there: list[tuple[int, Any]] = []
+
+    def left() -> Iterator[tuple[int, Any]]:
+        for first in range(0, len(todo), _LOOKED_AT_ONCE):
+            some = todo[first : first + _LOOKED_AT_ONCE]
+            done = dict(work.appeared(some))
+            there.extend(done.items())
+            yield from ((task, work.make_task(task)) for task in some if task not in done)
+
+    for result in compute(cluster, work.pipeline, left()):
+        yield result
+        while there:
+            yield there.pop()
+    yield from there

@@ -4,11 +4,13 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
+
+from mimii.engine.granted import DRIVER_BYTES, WORKER_BYTES, granted_cpus, granted_memory
 
 HERE = ("local", "threads", "sync")
 ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
@@ -17,6 +19,7 @@ TIMEOUT = 300.0
 
 _SECONDS_TO_GREET = 5.0
 _PORTS = 1 << 16
+_CLASS_KEYS = {"module", "class", "kwargs"}
 _SHAPES = """It must be one document, and either a manifest of Dask's operator for Kubernetes,
   apiVersion: kubernetes.dask.org/v1
   kind: DaskCluster
@@ -68,10 +71,8 @@ class Where:
 
 
 def default_workers() -> int:
-    """Return how many workers this machine has room for: one a core, as far as this process may use them."""
-    from dask.system import CPU_COUNT
-
-    return int(CPU_COUNT)
+    """Return how many workers there is room for: one a core, as far as this process may use cores and memory."""
+    return max(1, min(granted_cpus(), (granted_memory() - DRIVER_BYTES) // WORKER_BYTES))
 
 
 def fit_to_tasks(where: Where, n_tasks: int, *, is_remote: bool) -> Where:
@@ -141,17 +142,42 @@ def read_cluster_file(path: str) -> Manifest | ClusterClass:
     try:
         with open(path, encoding="utf-8") as file:
             documents = list(yaml.safe_load_all(file))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"{path}: cannot be read as YAML: {error}"
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise SchedulerError(msg) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path}: is no YAML: {error}"
         raise SchedulerError(msg) from error
     match documents:
         case [{"apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "metadata": {"name": str()}} as manifest]:
             return Manifest(manifest)
-        case [{"module": str(module), "class": str(name)} as keys] if keys.keys() <= {"module", "class", "kwargs"}:
+        case [{"module": str(module), "class": str(name)} as keys] if keys.keys() <= _CLASS_KEYS:
             if isinstance(kwargs := keys.get("kwargs") or {}, dict):
                 return ClusterClass(module, name, kwargs)
-    msg = f"{path}: says nothing of how to start a cluster. {_SHAPES}"
+    msg = f"{path}: does not say how to start a cluster: {_why_no_cluster(documents)}. {_SHAPES}"
     raise SchedulerError(msg)
+
+
+def _why_no_cluster(documents: list[Any]) -> str:
+    """Return what is wrong with the documents of a cluster file."""
+    filled = [document for document in documents if document is not None]
+    if len(filled) != 1:
+        return f"it holds {len(filled)} documents" if filled else "it is empty"
+    [keys] = filled
+    if not isinstance(keys, dict):
+        return f"it is a {'list' if isinstance(keys, list) else 'single value'}, not a mapping of keys to values"
+    if "apiVersion" in keys or "kind" in keys:
+        return "it is another manifest than a DaskCluster of kubernetes.dask.org/v1 with a name"
+    return "; ".join(_wrong_keys(keys))
+
+
+def _wrong_keys(keys: dict[Any, Any]) -> Iterator[str]:
+    for name in (name for name in ("module", "class") if not isinstance(keys.get(name), str)):
+        yield f"'{name}' must be a name, not {keys[name]!r}" if name in keys else f"it has no '{name}'"
+    if not isinstance(keys.get("kwargs") or {}, dict):
+        yield f"'kwargs' must be a mapping of names to values, not {keys['kwargs']!r}"
+    if others := [str(name) for name in keys if name not in _CLASS_KEYS]:
+        yield f"{', '.join(map(repr, others))} means nothing there; arguments of the class go below 'kwargs'"
 
 
 def find_address(scheduler: str) -> str:

@@ -11,18 +11,54 @@ from mimii.engine import Where, cluster, connect, interrupts
 from mimii.engine.interrupts import check_interrupts, deferred_interrupts
 from tests.helpers.dask_processes import run_tasks
 
-NUMBERS = [signal.SIGINT, signal.SIGTERM]
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number):
-    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
+def test_the_first_interrupt_waits_for_a_check_and_the_second_does_not(number, monkeypatch):
+    monkeypatch.setattr(interrupts, "_SECONDS_OF_ONE_END", 0.0)
+    with pytest.raises(KeyboardInterrupt) as raised, deferred_interrupts():  # noqa: PT012
         check_interrupts()
         signal.raise_signal(number)
         with pytest.raises(KeyboardInterrupt):
             check_interrupts()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
+    assert raised.value.args == (number,)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_that_is_asked_for_twice_at_once_is_one(number, monkeypatch):
+    monkeypatch.setattr(interrupts, "_SECONDS_OF_ONE_END", 1000.0)
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # as `timeout` does
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_interrupt_does_what_it_does_elsewhere_and_says_what_is_left(caplog):
+    done, before = [], signal.signal(signal.SIGINT, lambda number, _: done.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred_interrupts(), interrupts.left_behind("machines"):  # noqa: PT012
+            signal.raise_signal(signal.SIGINT)
+            assert done == []
+            signal.raise_signal(signal.SIGINT)
+        assert done == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [one.message for one in caplog.records] == ["stopping; once more to stop at once", "machines"]
+
+
+def test_with_nohup_a_terminal_that_closes_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with deferred_interrupts():
+            signal.raise_signal(signal.SIGHUP)
+            check_interrupts()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_interrupt_that_nothing_checked_counts_in_the_end_and_handlers_are_as_before():

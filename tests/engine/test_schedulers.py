@@ -106,30 +106,39 @@ def test_a_class_and_its_arguments_are_known_by_their_keys(tmp_path):
     assert bare == ClusterClass("distributed", "LocalCluster", {})
 
 
+ANOTHER = "it is another manifest than a DaskCluster of kubernetes.dask.org/v1 with a name"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "wrong"),
     [
-        "",
-        "just text",
-        "[1, 2]",
-        "module: distributed",
-        "class: SSHCluster",
-        "module: distributed\nclass: 3",
-        "module: distributed\nclass: SSHCluster\nkwargs: [a, b]",
-        "module: distributed\nclass: SSHCluster\nhosts: [a, b]",
-        "kind: DaskCluster\nmetadata: {name: sounds}",
-        MANIFEST.replace("DaskCluster", "DaskWorkerGroup"),
-        MANIFEST.replace("v1", "v2"),
-        MANIFEST.replace("name: sounds", "namespace: sounds"),
-        f"{MANIFEST}\n---\n{MANIFEST}",
+        ("", "it is empty"),
+        ("just text", "it is a single value, not a mapping of keys to values"),
+        ("[1, 2]", "it is a list, not a mapping of keys to values"),
+        ("module: distributed", "it has no 'class'"),
+        ("class: SSHCluster", "it has no 'module'"),
+        ("module: distributed\nclass: 3", "'class' must be a name, not 3"),
+        (
+            "module: distributed\nclass: SSHCluster\nkwargs: [a, b]",
+            "'kwargs' must be a mapping of names to values, not ['a', 'b']",
+        ),
+        (
+            "module: distributed\nclass: SSHCluster\nhosts: [a, b]",
+            "'hosts' means nothing there; arguments of the class go below 'kwargs'",
+        ),
+        ("kind: DaskCluster\nmetadata: {name: sounds}", ANOTHER),
+        (MANIFEST.replace("DaskCluster", "DaskWorkerGroup"), ANOTHER),
+        (MANIFEST.replace("v1", "v2"), ANOTHER),
+        (MANIFEST.replace("name: sounds", "namespace: sounds"), ANOTHER),
+        (f"{MANIFEST}\n---\n{MANIFEST}", "it holds 2 documents"),
     ],
 )
-def test_a_file_of_another_shape_is_refused_with_both_shapes(tmp_path, text):
+def test_a_file_of_another_shape_is_refused_with_what_is_wrong_and_both_shapes(tmp_path, text, wrong):
     path = write(tmp_path / "cluster.yaml", text)
     with pytest.raises(SchedulerError) as raised:
         read_cluster_file(path)
     message = str(raised.value)
-    assert message.startswith(path)
+    assert message.startswith(f"{path}: does not say how to start a cluster: {wrong}. It must be ")
     assert "kind: DaskCluster" in message
     assert "class: SSHCluster" in message
 
@@ -138,12 +147,12 @@ def test_a_file_of_another_shape_is_refused_with_both_shapes(tmp_path, text):
 def test_a_file_that_is_no_yaml_is_refused_and_runs_nothing(tmp_path, content):
     path = tmp_path / "cluster.yaml"
     path.write_bytes(content)
-    with pytest.raises(SchedulerError, match="cannot be read as YAML"):
+    with pytest.raises(SchedulerError, match="is no YAML"):
         check_scheduler(str(path))
 
 
 def test_a_cluster_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(SchedulerError, match=r"nowhere\.yaml: cannot be read as YAML.*No such file"):
+    with pytest.raises(SchedulerError, match=r"nowhere\.yaml: cannot be read: No such file"):
         check_scheduler(str(tmp_path / "nowhere.yaml"))
 
 

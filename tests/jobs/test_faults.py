@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_once_more(raw, undis
 def test_workers_that_never_start_end_the_run_in_words(raw, start, tmp_path):
     run = start(raw, **deadly_starts(tmp_path / "deadly", 100))
     assert run.wait() == 1, run.text()
-    assert "featurize: workers do not start on this machine, tried 3 times" in run.text()
+    assert "featurize: workers cannot start on this machine, tried 3 times; too little memory (" in run.text()
     assert "Traceback" not in run.text()
 
 

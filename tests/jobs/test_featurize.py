@@ -644,18 +644,18 @@ def test_a_list_that_makes_no_sense_ends_with_2_and_the_line(tmp_path, capsys, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_run_says_so_and_the_next_resumes(tmp_path, how):
+@pytest.mark.parametrize(
+    ("number", "is_for_all"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, True)],
+)
+def test_an_interrupted_run_says_so_and_the_next_resumes(tmp_path, number, is_for_all):
     paths = write_machines(tmp_path / "raw", 80)
     gate = Gate(tmp_path / "gate", paths[-1:])
     arguments = (tmp_path / "raw", "--output", tmp_path / "out", "--shard-mib", 1, *MANY)
     run = Run(tmp_path / "raw", tmp_path / "out", how=MANY, **gate.environment)
     run.wait_for(lambda: record_numbers(tmp_path / "out"), "the first record")
-    if how == "Ctrl-C":
-        os.killpg(run.process.pid, signal.SIGINT)
-    else:
-        run.process.terminate()
-    assert run.wait() == 130, run.text()
+    (os.killpg if is_for_all else os.kill)(run.process.pid, number)
+    assert run.wait() == 128 + number, run.text()
     assert "stopping; once more to stop at once" in run.text()
     assert "interrupted. Finished work is kept: run the same command again to resume." in run.text()
     assert "Traceback" not in run.text()

@@ -249,7 +249,7 @@ def process(web, tmp_path):
     return start
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
 def test_one_that_is_stopped_is_resumed_where_it_was(process, web, tmp_path, number):
     web.plan = [Behaviour(stall_after=150_000)]
     first = process()
@@ -261,7 +261,7 @@ def test_one_that_is_stopped_is_resumed_where_it_was(process, web, tmp_path, num
     if number == signal.SIGKILL:
         assert first.returncode == -number
     else:
-        assert first.returncode == 130
+        assert first.returncode == 128 + number
         assert "interrupted; downloaded bytes are kept" in printed
     kept = partial.stat().st_size
     again = process()

@@ -1,5 +1,7 @@
 """Ctrl-C at any moment of a command ends it with its status and a line: while it imports, plans, closes and exits."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from jobs import process
-from tests.helpers.commands import ROOT, command, environment
-from tests.helpers.recordings import write_clip
+from tests.helpers.commands import ROOT, command, environment, record_numbers, wait_for
+from tests.helpers.faults import Gate, Run
+from tests.helpers.recordings import write_clip, write_machines
 
 SCRIPT = Path(sys.executable).with_name("sound-features")
 INTERRUPTS = """
@@ -19,7 +22,7 @@ WHEN = os.environ["WHEN"]
 
 def interrupt():
     for _ in range(int(os.environ["TIMES"])):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
 class Interrupts(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
@@ -42,9 +45,9 @@ def interrupted(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(INTERRUPTS)
 
-    def run_and_interrupt(words, at, times=1, when="import"):
+    def run_and_interrupt(words, at, times=1, when="import", number=signal.SIGINT):
         path = f"{tmp_path / 'site'}:{ROOT}"
-        variables = {"PYTHONPATH": path, "AT": at, "TIMES": str(times), "WHEN": when}
+        variables = {"PYTHONPATH": path, "AT": at, "TIMES": str(times), "WHEN": when, "SIGNAL": str(int(number))}
         return subprocess.run(
             words, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, check=False
         )
@@ -63,7 +66,43 @@ def test_an_interrupt_while_it_imports_and_plans_is_a_line(interrupted, raw, tmp
     assert done.stderr == "interrupted; run the same command again\n"
 
 
-@pytest.mark.parametrize("job", ["verify", "detect", "render", "fetch", "synthesize"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_as_well_with_the_status_that_shells_expect(interrupted, raw, tmp_path, number):
+    words = command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")
+    done = interrupted(words, "jobs.progress", number=number)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == "interrupted; run the same command again\n"
+
+
+def test_with_nohup_it_goes_on_when_the_terminal_closes(interrupted, raw, tmp_path):
+    words = ["nohup", *command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")]
+    assert interrupted(words, "jobs.progress", number=signal.SIGHUP).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once_and_leaves_no_process(tmp_path, number):
+    """The first one waits for workers that are frozen: without the second it would take ten seconds."""
+    paths = write_machines(tmp_path / "raw", 8)
+    gate = Gate(tmp_path / "gate", paths[-1:])
+    run = Run(tmp_path / "raw", tmp_path / "out", **gate.environment)
+    try:
+        run.wait_for(lambda: record_numbers(tmp_path / "out"), "the first record")
+        for worker in run.workers():
+            worker.suspend()
+        os.kill(run.process.pid, number)
+        run.wait_for(lambda: "once more to stop at once" in run.text(), "takes note")
+        os.kill(run.process.pid, signal.SIGINT)
+        assert run.wait() == 130
+        wait_for(lambda: not run.alive(), "the end of all processes")
+    finally:
+        run.end()
+    *_, noted, last = run.text().splitlines()
+    assert noted.endswith("stopping; once more to stop at once")
+    assert last == "interrupted; run the same command again"
+
+
+@pytest.mark.parametrize("job", ["score", "verify", "detect", "render", "fetch", "synthesize"])
 def test_all_commands_end_like_this(interrupted, job):
     done = interrupted(command(job, "--help"), "jobs.version")
     assert (done.returncode, done.stderr.count("\n")) == (130, 1)

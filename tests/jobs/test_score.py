@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from jobs import synthesize
+from mimii.detection import new_recordings
+from mimii.engine import LostError, runs
 from tests.helpers.commands import call, contents, featurize_here, run
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import filesystem
@@ -238,6 +240,27 @@ def test_a_damaged_list_of_scores_is_refused_with_what_to_do(models, incoming, t
         in capsys.readouterr().err
     )
     assert (tmp_path / "out/scores.csv").read_text() == "some,thing\n1,2\n"
+
+
+def test_a_scheduler_that_is_lost_is_connected_to_again(models, incoming, monkeypatch, capsys, caplog):
+    """Its connection is lost once, after the first clip; the other ones are scored after that."""
+    monkeypatch.setattr(new_recordings, "_CLIPS_A_TASK", 1)
+    write_noise(incoming / "press0/3.wav", 103)
+    assert score_here(models, incoming) == 4
+    undisturbed, compute, computed = capsys.readouterr().out, runs.compute, []
+
+    def lose(cluster, pipeline, tasks):
+        for number, result in compute(cluster, pipeline, tasks):
+            yield number, result
+            computed.append(number)
+            if len(computed) == 1:
+                raise LostError(str(cluster))
+
+    monkeypatch.setattr(runs, "compute", lose)
+    assert score_here(models, incoming) == 4
+    assert capsys.readouterr().out == undisturbed
+    assert sorted(computed) == [0, 1, 2, 3]
+    assert "; connecting again" in caplog.text
 
 
 @pytest.mark.parametrize(

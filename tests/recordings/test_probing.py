@@ -191,7 +191,7 @@ def test_a_child_ends_with_its_parent(raw, tmp_path, number):
         run.wait_for((tmp_path / "deadly" / "waits").exists, "the child")
         assert len(run.alive()) == 2
         run.process.send_signal(number)
-        assert run.wait() == (-9 if number == signal.SIGKILL else 130)
+        assert run.wait() == (-number if number == signal.SIGKILL else 128 + number)
         wait_for(lambda: not run.alive(), "the end of the child")
         assert "Traceback" not in run.text()
     finally:
