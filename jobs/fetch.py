@@ -42,7 +42,6 @@ _MISSING = "is missing"
 _RULES = (
     *STORAGE_RULES,
     NoEffect("verify_only", lambda options: options.list_archives, "not with --list-archives; use one of them"),
-    NoEffect("base_url", lambda options: options.verify_only, "nothing is downloaded with --verify-only; leave it out"),
 )
 _EPILOG = f"""
 exit status: 0 all archives are there and correct; 1 some are not; 2 wrong usage;

@@ -68,7 +68,7 @@ def check_versions(here: Versions, scheduler: Versions, workers: Mapping[str, Ve
     columns = {"here": here, "scheduler": scheduler}
     for kind, count in kinds.most_common():
         example = next(address for address, versions in workers.items() if tuple(versions.items()) == kind)
-        columns[example if count == 1 else f"{numbered(count, 'worker')}, such as {example}"] = dict(kind)
+        columns[example if count == 1 else f"{numbered(count, 'worker')}, as {example}"] = dict(kind)
     if any(versions != here for versions in columns.values()):
         raise MixError(_tabulate(columns))
 

@@ -107,7 +107,7 @@ def test_channels_of_files_and_samples_are_one_or_their_mean_or_all(path):
         (np.zeros(100, np.uint8), TypeError, "samples must be float32, float64, int16, int32, not uint8"),
         (np.zeros(100, complex), TypeError, "not complex128"),
         (np.zeros((2, 2, 100)), ValueError, r"shape \(n_samples,\) or \(n_channels, n_samples\), not \(2, 2, 100\)"),
-        (np.zeros((16_000, 2)), ValueError, "16000 channels of 2 samples: give the transpose"),
+        (np.zeros((16_000, 2)), ValueError, "more channels than samples: give the transpose"),
         (np.full(16_000, np.nan), mimii.AudioError, "NaN or infinite samples"),
         (np.zeros((1, 16_000)), mimii.AudioError, "no channel 1: the recording has 1"),
     ],

@@ -170,7 +170,7 @@ def test_the_line_that_breaks_a_rule_is_counted_from_1():
 def test_images_in_two_buckets_are_named():
     urls = ["s3://other/images/c.png", *URLS]
     [violation] = check(test=manifest([Labelled(urls[0], 0, 1e9)]), urls=urls)
-    assert violation == Violation("images in more than one bucket", ("factory: 2 images", "other: 1 images"))
+    assert violation == Violation("images in more than one bucket", ("factory: 2 images", "other: 1 image"))
 
 
 def test_a_manifest_of_too_many_lines_is_named(monkeypatch):

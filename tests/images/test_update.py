@@ -315,9 +315,7 @@ def test_clips_that_are_not_named_are_refused_by_name_unless_pruned(factory, tmp
     update(factory, output)
     before = contents(output)
     factory.delete("00000002")
-    with pytest.raises(
-        mimii.StoreError, match=r"1 gone:\n    .*00000002\.wav\n  .*name their sources, too, or --prune"
-    ):
+    with pytest.raises(mimii.StoreError, match=r"1 gone:\n    .*00000002\.wav\n  .*name their sources, too, or delete"):
         render(factory.album(), output, update=True)
     assert contents(output) == before
     render(factory.album(), output, update=True, prune=True)

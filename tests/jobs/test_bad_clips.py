@@ -348,7 +348,7 @@ def test_bad_clips_alone_make_a_finished_empty_table(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3: 0 good, 3 bad" in printed
     assert "open it" not in printed
-    assert "no clip could be used: there is nothing at the output but the reasons" in printed
+    assert "no clip could be used: the output has nothing but the reasons" in printed
 
 
 def test_all_clips_may_turn_out_bad_while_computing(tmp_path):

@@ -224,7 +224,10 @@ def test_training_without_a_table_is_a_usage_error():
     done = run_here("benchmark", "--job", "train")
     assert (done.returncode, done.stderr) == (
         2,
-        "benchmark: --job train reads a table: name one that jobs.featurize has made\n",
+        (
+            "benchmark: --job train reads one table of jobs.featurize: name it as SOURCE, such as "
+            "data/processed/features.zarr\n"
+        ),
     )
 
 

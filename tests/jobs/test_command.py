@@ -46,7 +46,8 @@ def test_a_command_works_where_python_has_no_streams(raw, tmp_path):
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "local"])
 def test_a_command_works_in_any_thread(raw, tmp_path, scheduler):
-    arguments = [str(raw), "--output", str(tmp_path / "out"), "--scheduler", scheduler, "--workers", "1", "--quiet"]
+    workers = [] if scheduler == "sync" else ["--workers", "1"]
+    arguments = [str(raw), "--output", str(tmp_path / "out"), "--scheduler", scheduler, *workers, "--quiet"]
     statuses = []
     thread = threading.Thread(target=lambda: statuses.append(featurize.main(arguments)))
     thread.start()

@@ -102,7 +102,6 @@ REFUSED = [
     ("verify", "table --sample-seed 3", "--sample-seed: needs --against SOURCE"),
     ("verify", "table --fetch-window 3", "--fetch-window: needs --against SOURCE"),
     ("fetch", "fan --verify-only --list-archives", "--verify-only: not with --list-archives"),
-    ("fetch", "fan --verify-only --base-url http://a", "--base-url: nothing is downloaded with --verify-only"),
     ("benchmark", "--learn 3", "--learn: has an effect with --job detect only"),
     ("benchmark", "--job train --clips 3", "--clips: --job train takes all clips of the table"),
     ("benchmark", "--job render --floor floor", "--floor: has an effect with --job featurize only"),

@@ -397,7 +397,7 @@ def test_update_says_what_would_change_does_it_and_then_has_nothing_to_do(tmp_pa
     assert "update       1 new, 1 replaced, 0 relabelled, 1 gone" in said
     assert "renders      2 images, 0 copied to another name" in said
     assert f"1 gone:\n  {paths[1]}" in said
-    assert "would be refused: they are not among the recordings named now" in said
+    assert "would be refused: clips that are gone are not among the recordings named now" in said
     assert render_here(*arguments) == 2
     assert str(paths[1]) in capsys.readouterr().err
     assert contents(tmp_path / "out") == before
@@ -422,7 +422,7 @@ def test_something_elses_place_is_left_alone(raw, tmp_path, capsys, what):
         (output / "thesis.txt").write_text("years of work")
     before = contents(output)
     assert render_here(raw, "--output", output, "--overwrite") == 2
-    assert "is not a set of images; it is left alone" in capsys.readouterr().err
+    assert "what is there is no set of images; it is left alone" in capsys.readouterr().err
     assert contents(output) == before
 
 

@@ -94,7 +94,9 @@ def read(how, url):
 @pytest.mark.parametrize("how", ["open_table", "batches", "read_columns"])
 def test_an_unfinished_table_is_refused_with_what_to_do(how, plan, tmp_path):
     fill(plan, tmp_path / "out")
-    with pytest.raises(StoreError, match=r"out: the table is not finished; run jobs\.featurize with this --output"):
+    with pytest.raises(
+        StoreError, match=r"out: the table is not finished; run python -m jobs\.featurize with this --output"
+    ):
         read(how, str(tmp_path / "out"))
 
 

@@ -372,7 +372,7 @@ def test_a_split_without_any_good_clip_is_refused_with_those_that_there_are(tmp_
         write_clip(tmp_path / f"raw/{index}.wav", index)
     (tmp_path / "raw/bad.wav").touch()
     done = mimii.featurize(mimii.plan_table(mimii.find_recordings(tmp_path / "raw")), tmp_path / "out")
-    with pytest.raises(ValueError, match="no clip that can be used has the split 'train'; there are 3 with ''"):
+    with pytest.raises(ValueError, match="no good clip has the split 'train'; there are 3 with ''"):
         mimii.batches(done)
     assert sum(len(batch.label) for batch in mimii.batches(done, split="")) == 3 * 28
 
