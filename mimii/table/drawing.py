@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
 from typing import Any, NamedTuple, Self
 
@@ -126,11 +127,15 @@ class Batches(Iterator[Batch]):
         """End the threads; iterating again goes on behind the last batch."""
         self._found = None
 
+    @cached_property
+    def _content(self) -> str:
+        return self._source.digest()
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the iterator is: small values, which JSON and pickle can keep."""
         drawing = self._drawing
         settings = {"batch_size": drawing.batch_size, "shuffle": drawing.shuffle, "seed": drawing.seed}
-        more = {"share": list(drawing.share), "pool_bytes": drawing.pool_bytes, "content": self._source.digest()}
+        more = {"share": list(drawing.share), "pool_bytes": drawing.pool_bytes, "content": self._content}
         return {**self._place._asdict(), **settings, **more}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
