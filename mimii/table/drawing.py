@@ -1,8 +1,9 @@
 """Batches of a table, drawn in an order that a seed decides, and resumed in the middle of it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
 from typing import Any, NamedTuple, Self
 
@@ -77,6 +78,17 @@ class Place(NamedTuple):
     batch: int
 
 
+BEGINNING = Place(0, 0)
+
+NewRows = Callable[[int, int], NDArray[np.float32]]
+"""Returns memory for so many rows of so many values."""
+
+
+def new_rows(n_rows: int, width: int) -> NDArray[np.float32]:
+    """Return memory for the rows of a batch."""
+    return np.empty((n_rows, width), np.float32)
+
+
 class Batches(Iterator[Batch]):
     """Batches of a table, one after the other; what `batches` and `frames` return.
 
@@ -90,8 +102,10 @@ class Batches(Iterator[Batch]):
 
     """
 
-    def __init__(self, source: RowSource, drawing: Drawing, epoch: int = 0, n_done: int = 0) -> None:
-        self._source, self._drawing, self._place = source, drawing, Place(epoch, n_done)
+    def __init__(
+        self, source: RowSource, drawing: Drawing, place: Place = BEGINNING, new_rows: NewRows = new_rows
+    ) -> None:
+        self._source, self._drawing, self._place, self._new_rows = source, drawing, place, new_rows
         self._counts = source.count_items()
         self.n_items = int(self._counts.sum())
         self._found: Iterator[tuple[Place, Batch]] | None = None
@@ -101,7 +115,7 @@ class Batches(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         if self._found is None:
-            self._found = _draw(self._source, self._counts, self._drawing, self._place)
+            self._found = _draw(self._source, self._counts, self._drawing, self._place, self._new_rows)
         self._place, batch = next(self._found)
         return batch
 
@@ -113,11 +127,15 @@ class Batches(Iterator[Batch]):
         """Stop the threads; iterating again continues behind the last batch."""
         self._found = None
 
+    @cached_property
+    def _content(self) -> str:
+        return self._source.digest()
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the iterator is: small values, which JSON and pickle can keep."""
         drawing = self._drawing
         settings = {"batch_size": drawing.batch_size, "shuffle": drawing.shuffle, "seed": drawing.seed}
-        more = {"share": list(drawing.share), "pool_bytes": drawing.pool_bytes, "content": self._source.digest()}
+        more = {"share": list(drawing.share), "pool_bytes": drawing.pool_bytes, "content": self._content}
         return {**self._place._asdict(), **settings, **more}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,7 +154,9 @@ class Batches(Iterator[Batch]):
         self._place = Place(int(state["epoch"]), int(state["batch"]))
 
 
-def _draw(source: RowSource, counts: Numbers, drawing: Drawing, place: Place) -> Iterator[tuple[Place, Batch]]:
+def _draw(
+    source: RowSource, counts: Numbers, drawing: Drawing, place: Place, new_rows: NewRows
+) -> Iterator[tuple[Place, Batch]]:
     """Yield batches behind a place, with where each of them ends. It knows no iterator, and so ends with it."""
     capacity = int(counts.max()) if source.single_frames else source.layout.chunk_rows
     mixing = choose_mixing(4 * capacity * source.width, drawing.pool_bytes, shuffle=drawing.shuffle)
@@ -144,7 +164,7 @@ def _draw(source: RowSource, counts: Numbers, drawing: Drawing, place: Place) ->
     epochs = count(place.epoch) if drawing.epochs is None else range(place.epoch, drawing.epochs)
     threads = start_threads(source, drawing.n_threads)
     try:
-        run = _Run(source, counts, drawing, mixing, pool, threads)
+        run = _Run(source, counts, drawing, mixing, pool, threads, new_rows)
         for epoch in epochs:
             done = place.batch if epoch == place.epoch else 0
             yield from ((Place(epoch, number), batch) for number, batch in enumerate(run.draw(epoch, done), done + 1))
@@ -161,6 +181,7 @@ class _Run(NamedTuple):
     mixing: Mixing
     pool: Pool
     threads: Threads
+    new_rows: NewRows
 
     def draw(self, number: int, n_done: int) -> Iterator[Batch]:
         """Yield the batches of an epoch but the first ones."""
@@ -191,8 +212,8 @@ class _Run(NamedTuple):
         for items in steps:
             for some in _pieces(items, size - filled, size):
                 stop = filled + len(some)
-                np.take(self.pool.values, some, axis=0, out=features[filled:stop], mode="clip")
-                np.take(self.pool.clip, some, out=clip[filled:stop], mode="clip")
+                self.pool.values.take(some, axis=0, out=features[filled:stop], mode="clip")
+                self.pool.clip.take(some, out=clip[filled:stop], mode="clip")
                 filled = stop
                 if filled == size:
                     yield self._finished(features, clip)
@@ -202,7 +223,7 @@ class _Run(NamedTuple):
 
     def _new(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         size = min(self.drawing.batch_size, int(self.counts.sum()))
-        return np.empty((size, self.source.width), np.float32), np.empty(size, np.int32)
+        return self.new_rows(size, self.source.width), np.empty(size, np.int32)
 
     def _finished(self, features: NDArray[np.float32], clip: NDArray[np.int32]) -> Batch:
         columns = {name: column[clip] for name, column in self.source.columns.items()}

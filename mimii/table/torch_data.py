@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 import torch.distributed
 import torch.utils.data
 
-from mimii.table.drawing import Batch, Batches, Drawing, count_batches
+from mimii.table.drawing import Batch, Batches, Drawing, NewRows, Place, count_batches, new_rows
 from mimii.table.row_order import rounds, share_of
 from mimii.table.row_source import RowSource
+from mimii.table.shared_batches import receive, send, sender_of_process
 
 _MOST_WORKERS = 1024
 
@@ -39,7 +41,7 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
         counts = [self._count(epoch, one, n_workers) for one in range(n_workers)]
         share = share_of(self._rank, self._n_ranks, turn, n_workers)
         drawing = replace(self._drawing, epochs=epoch + 1, share=share, most=counts[turn])
-        found = Batches(self._source, drawing, epoch, rounds(counts, n_given)[turn])
+        found = Batches(self._source, drawing, Place(epoch, rounds(counts, n_given)[turn]), self._memory())
         return TensorBatches(found, self._epochs, worker)
 
     def set_epoch(self, epoch: int) -> None:
@@ -51,6 +53,12 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
         self.set_epoch(epoch)
         self._resumed = (epoch, n_batches)
 
+    def _memory(self) -> NewRows:
+        """Return what gives memory to batches: in a worker, such that needs no pipe."""
+        is_worker = torch.utils.data.get_worker_info() is not None
+        sender = sender_of_process(4 * self._drawing.batch_size * self._source.width) if is_worker else None
+        return sender.new_rows if sender else new_rows
+
     def _count(self, epoch: int, worker: int, n_workers: int) -> int:
         """Return the batches that a worker has in each rank."""
         shares = [share_of(rank, self._n_ranks, worker, n_workers) for rank in range(self._n_ranks)]
@@ -58,14 +66,23 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
 
 
 class TensorBatch(Batch):
-    """A batch as tensors. From a worker it comes as plain bytes: in shared memory, each tensor is a new file."""
+    """A batch as tensors. From a worker it comes in memory that is shared, and not as tensors in files of their own."""
 
     __slots__ = ()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        features, label, clip, columns = self
-        arrays = {name: np.asarray(column) for name, column in columns.items()}
-        return _as_tensors, (Batch(np.asarray(features), np.asarray(label), np.asarray(clip), arrays),)
+
+def _reduce(batch: TensorBatch) -> tuple[Any, ...]:
+    """Return what a batch is to another process."""
+    features, label, clip, columns = batch
+    arrays = {name: np.asarray(column) for name, column in columns.items()}
+    return _rebuild, (send(np.asarray(features)), np.asarray(label), np.asarray(clip), arrays)
+
+
+def _rebuild(features: Any, *others: Any) -> TensorBatch:  # noqa: ANN401  what `_reduce` returns
+    return _as_tensors(Batch(receive(features), *others))
+
+
+ForkingPickler.register(TensorBatch, _reduce)
 
 
 class TensorBatches(Iterator[Batch]):

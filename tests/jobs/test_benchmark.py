@@ -86,7 +86,7 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
     floor = tmp_path / "floor"
     floor.write_text(FLOOR.format(python=sys.executable))
     floor.chmod(floor.stat().st_mode | stat.S_IXUSR)
-    done = run("benchmark", tmp_path / "raw", "--workers", 2, "--rounds", 1, "--floor", floor, timeout=120)
+    done = run("benchmark", tmp_path / "raw", "--workers", 2, "--rounds", 1, "--floor", floor)
     assert done.returncode == 0, done.stderr
     found = numbers(done.stdout)
     assert found["librosa loop, 1 process"][-1] == 1
@@ -104,7 +104,7 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
 @pytest.mark.slow
 def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pillow(tmp_path):
     write_machines(tmp_path / "raw", 40)
-    done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1, timeout=120)
+    done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = numbers(done.stdout)
     assert found["loop with Pillow, 1 process"][-1] == 1
@@ -115,7 +115,7 @@ def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pill
 @pytest.mark.slow
 def test_what_recordings_are_made_into_is_compared_with_the_loop_that_does_the_same(tmp_path):
     write_machines(tmp_path / "raw", 40)
-    done = run("benchmark", tmp_path / "raw", "--job", "parts", "--workers", 2, timeout=120)
+    done = run("benchmark", tmp_path / "raw", "--job", "parts", "--workers", 2)
     assert done.returncode == 0, done.stderr
     for way in ("resampled: --sample-rate 22050", "channels: --channel all", "segments: --segment 1"):
         assert way in done.stdout
@@ -167,7 +167,7 @@ def test_a_program_that_fails_ends_it_with_1(tmp_path, monkeypatch):
 def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=80_000)
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw" / "6_dB_fan")
-    done = run("benchmark", archive, "--workers", 2, "--rounds", 1, timeout=120)
+    done = run("benchmark", archive, "--workers", 2, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = numbers(done.stdout)
     assert found["unpack, librosa loop"][-1] == found["inflate, 2 processes"][-2] == found["inflating alone"][-1] == 1
@@ -180,17 +180,8 @@ def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
 def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
     write_machines(tmp_path / "objects" / "factory" / "raw", 40)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.02) as proxy:
-        arguments = (
-            "--source",
-            "s3://factory/raw",
-            "--output",
-            "s3://factory/scratch",
-            "--workers",
-            1,
-            "--fetch-window",
-            8,
-        )
-        done = run("benchmark", *arguments, timeout=120, **proxy.environment)
+        arguments = ("--source", "s3://factory/raw", "--output", "s3://factory/scratch", "--workers", 1)
+        done = run("benchmark", *arguments, "--fetch-window", 8, **proxy.environment)
         assert done.returncode == 0, done.stderr
         assert filesystem(server).find("factory/scratch") == []
     rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines() if line}

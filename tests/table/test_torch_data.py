@@ -143,6 +143,24 @@ def test_ranks_have_no_row_in_common_and_equally_many_batches(url, wanted, loade
 
 
 @needs_torch
+def test_batches_of_workers_stay_as_they_are_also_when_loops_are_left(url, wanted, loader):
+    _, batches = loader(url, 2, {"persistent_workers": True})
+    kept = [next(iter(batches)) for _ in range(20)]
+    copies = [batch.features.clone() for batch in kept]
+    assert sorted(rows_of(list(batches))) == wanted
+    assert all(batch.features.equal(copy) for batch, copy in zip(kept, copies, strict=True))
+
+
+@needs_torch
+def test_a_part_of_a_batch_may_be_chosen_in_the_worker(url, loader):
+    dataset, batches = loader(url, 2, {"collate_fn": lambda batch: batch.features[1:, :64]})
+    dataset.set_epoch(0)
+    found = list(batches)
+    whole = list(loader(url, 2)[1])
+    assert all(part.equal(batch.features[1:, :64]) for part, batch in zip(found, whole, strict=True))
+
+
+@needs_torch
 def test_single_frames_are_those_of_frames(url, loader):
     _, batches = loader(url, single_frames=True)
     assert sum(len(batch.clip) for batch in batches) == mimii.frames(url).n_items
