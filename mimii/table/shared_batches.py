@@ -89,7 +89,7 @@ class Sender:
 
 _SENDERS: dict[tuple[int, int], Sender] = {}
 _RECEIVED: dict[tuple[int, int], Slots] = {}
-_HELD: dict[tuple[tuple[int, int], int], "weakref.finalize[..., FloatArray]"] = {}
+_IN_USE: dict[tuple[tuple[int, int], int], "weakref.finalize[..., FloatArray]"] = {}
 
 
 def sender_of_process(slot_bytes: int) -> Sender | None:
@@ -119,13 +119,13 @@ def receive(sent: SentRows | NDArray[Any]) -> NDArray[Any]:
     place = slots.place(sent.slot, math.prod(sent.shape))
     release = weakref.finalize(place, slots.is_taken.__setitem__, sent.slot, 0)
     release.atexit = False
-    _HELD[sent.owner, sent.slot] = release
+    _IN_USE[sent.owner, sent.slot] = release
     return place.reshape(sent.shape)
 
 
 def _keep_all() -> None:
     """Never release what is in use now: a process that is forked has it too, and may use it for longer."""
-    for release in list(_HELD.values()):
+    for release in list(_IN_USE.values()):
         release.detach()
 
 
@@ -133,9 +133,11 @@ os.register_at_fork(before=_keep_all)
 
 
 def _map(file: int, slot_bytes: int) -> Slots:
-    """Map the memory of a worker, and forget that of those that have ended."""
+    """Map the memory of a worker, and forget that of workers that are gone: arrays that have it keep it."""
     for owner in [owner for owner in _RECEIVED if not _is_alive(owner[0])]:
         _RECEIVED.pop(owner, None)
+        for slot in range(_N_SLOTS):
+            _IN_USE.pop((owner, slot), None)
     try:
         return Slots(file, slot_bytes)
     finally:
