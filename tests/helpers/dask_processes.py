@@ -93,9 +93,7 @@ def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Progr
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     where = ("--host", HOST, "--port", 0, "--scheduler-file", file)
-    return start(
-        folder / "scheduler.log", "dask", "scheduler", *where, *_dashboard(arguments), *arguments, **variables
-    )
+    return start(folder / "scheduler.log", "dask", "scheduler", *where, *_dashboard(arguments), *arguments, **variables)
 
 
 def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
