@@ -8,6 +8,8 @@ PYTEST_ARGS ?=
 # One thread for each numerical library: the tests run side by side, and so do the workers.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
+# The tests start Python some hundred times: what is compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-versions test-lowest lint types check benchmark constraints clean
@@ -26,8 +28,11 @@ test-fast: $(VENV)/ready  ## run the tests that take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-versions: $(VENV)/ready  ## run the tests that depend on versions of Python and packages, and take a moment
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features/test_mel.py tests/table \
-		tests/detection tests/verification tests/test_front_door.py tests/test_architecture.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features/test_mel.py \
+		tests/table/test_encoding.py tests/table/test_make.py tests/table/test_reading.py tests/table/test_store.py \
+		tests/table/test_training.py tests/detection/test_detectors.py tests/detection/test_evaluation.py \
+		tests/detection/test_make.py tests/detection/test_thresholds.py tests/verification tests/test_front_door.py \
+		tests/test_architecture.py
 
 lint: $(VENV)/ready  ## check the style
 	$(BIN)/ruff check .
@@ -58,7 +63,7 @@ $(VENV)/ready: constraints.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --clear --python "$(PYTHON)" $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt && \
+		uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r constraints.txt && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		"$(PYTHON)" -m venv --clear $(VENV) && \

@@ -4,7 +4,8 @@ import functools
 import os
 import pickle
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from mimii.detection import page
 from mimii.engine import outputs, runs
-from mimii.storage import s3
+from mimii.recordings import Clip, headers, read_clip_header
+from mimii.storage import Access, s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -97,6 +99,31 @@ def _versions_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outputs, "version", functools.cache(outputs.version))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _headers_are_read_here() -> Iterator[None]:
+    """Read headers that libsndfile reads in this process: a child takes a quarter of a second for each run.
+
+    Commands that are started read them in children, and so do tests that use `headers_in_children`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(headers, "probe", _read_headers_here)
+        yield
+
+
+_READ_IN_CHILDREN = headers.probe
+
+
+def _read_headers_here(clips: Sequence[Clip], access: Access) -> list[Clip]:
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda clip: read_clip_header(clip, access), clips))
+
+
+@pytest.fixture
+def headers_in_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read headers as users do."""
+    monkeypatch.setattr(headers, "probe", _READ_IN_CHILDREN)
 
 
 @pytest.fixture(autouse=True)

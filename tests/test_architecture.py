@@ -1,6 +1,7 @@
 """Who may import whom, how long a function may be, and what a worker must not load."""
 
 import ast
+import functools
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -41,18 +42,23 @@ def imported_names(tree):
     return names
 
 
-def parse(module):
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+@functools.cache
+def trees():
+    """Return the syntax of each module; it is read when the first test needs it, not when tests are collected."""
+    return {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in MODULES.items()}
 
 
-IMPORTS = {module: imported_names(parse(module)) for module in MODULES}
+@functools.cache
+def imports():
+    """Return what each module imports."""
+    return {module: imported_names(tree) for module, tree in trees().items()}
 
 
 def importers(package):
     """Return the modules that import a package or anything below it."""
     return {
         module
-        for module, names in IMPORTS.items()
+        for module, names in imports().items()
         if any(name == package or name.startswith(f"{package}.") for name in names)
     }
 
@@ -69,7 +75,7 @@ def room_of(module):
 
 def arrows():
     """Yield from which room to which there is an import, and where."""
-    for module, names in IMPORTS.items():
+    for module, names in imports().items():
         for name in names & set(MODULES) | {name for name in names if f"{name}.__init__" in MODULES}:
             if room_of(name) != room_of(module):
                 yield room_of(module), room_of(name), f"{module} imports {name}"
@@ -88,7 +94,7 @@ def test_rooms_import_only_what_other_rooms_say_they_may():
     """A room's ``__init__`` names what others may use, and that they import from the room itself."""
     inside = [
         f"{module} imports {name}"
-        for module, names in IMPORTS.items()
+        for module, names in imports().items()
         for name in names & set(MODULES)
         if name.count(".") == 2
         and name.startswith("mimii.")
@@ -138,7 +144,7 @@ def test_one_module_alone_knows_a_package(package, only):
 
 
 def test_modules_do_not_import_each_other_in_circles():
-    graph = {module: {name for name in names if name in MODULES} - {module} for module, names in IMPORTS.items()}
+    graph = {module: {name for name in names if name in MODULES} - {module} for module, names in imports().items()}
     order = list(TopologicalSorter(graph).static_order())
     assert set(order) == set(MODULES)
 
@@ -154,9 +160,13 @@ def length_without_docstring(node):
     return lines
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_functions_are_short(module):
-    lengths = {node.name: length_without_docstring(node) for node in functions(parse(module))}
+def test_functions_are_short():
+    lengths = {
+        f"{module}.{node.name}": length_without_docstring(node)
+        for module, tree in trees().items()
+        for node in functions(tree)
+    }
+    assert len(lengths) > len(MODULES)
     assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
 
 
@@ -174,8 +184,6 @@ def undocumented(node, prefix):
             yield from undocumented(child, name)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_all_that_is_public_is_documented(module):
-    tree = parse(module)
-    assert ast.get_docstring(tree) is not None
-    assert not list(undocumented(tree, module))
+def test_all_that_is_public_is_documented():
+    assert not [module for module, tree in trees().items() if ast.get_docstring(tree) is None]
+    assert not [name for module, tree in trees().items() for name in undocumented(tree, module)]

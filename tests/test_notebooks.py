@@ -52,8 +52,11 @@ def test_there_are_three():
     assert NOTEBOOKS == ["1_data_exploration", "2_detection", "3_vision"]
 
 
-SHORTER = {"2_detection": {"epochs=50": "epochs=5"}}
-"""Learning takes most of the time of a notebook; what is drawn of it is the same."""
+SHORTER = {
+    "2_detection": {"epochs=50": "epochs=2", '"--clips", "96"': '"--clips", "64"'},
+    "3_vision": {'"--clips", "128"': '"--clips", "64"'},
+}
+"""Learning and making recordings take most of the time of a notebook; what is drawn of it is the same."""
 
 
 @pytest.mark.slow

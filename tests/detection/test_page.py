@@ -29,7 +29,7 @@ from mimii.features import FeatureSpec
 from mimii.recordings import Part, wav_bytes
 from mimii.storage import DEFAULT_ACCESS, open_objects
 from mimii.table import Columns, RowSpan, open_store
-from tests.helpers.browser import look_at
+from tests.helpers.browser import look_at, picture_of
 from tests.helpers.recordings import noise, write_clip
 
 NAN, INF = math.nan, math.inf
@@ -621,10 +621,11 @@ _PLAY = """<script>addEventListener("load", () => {
     "flags", [("--window-size=1100,900",), ("--window-size=1100,900", "--force-dark-mode")], ids=["light", "dark"]
 )
 def test_a_browser_shows_the_page_and_requests_nothing(page, tmp_path, flags):
-    document, requested, picture = look_at(page, tmp_path, *flags)
-    assert requested == []
-    assert document.count("<svg") == page.count("<svg")
-    with Image.open(picture) as image:
+    if len(flags) == 1:
+        document, requested = look_at(page, tmp_path, *flags)
+        assert requested == []
+        assert document.count("<svg") == page.count("<svg")
+    with Image.open(picture_of(page, tmp_path, *flags)) as image:
         assert image.size == (1100, 900)
         pixels = np.asarray(image.convert("L"))
     assert (pixels.mean() < 128) == (len(flags) > 1)
@@ -633,7 +634,7 @@ def test_a_browser_shows_the_page_and_requests_nothing(page, tmp_path, flags):
 
 @pytest.mark.slow
 def test_a_button_plays_the_sound(page, tmp_path):
-    document, requested, _ = look_at(
+    document, requested = look_at(
         page.replace("</body>", f"{_PLAY}</body>"), tmp_path, "--autoplay-policy=no-user-gesture-required"
     )
     assert re.search(r'data-heard="Stop the most alarming moment of fan-id_01"', document)
@@ -648,7 +649,7 @@ _MEASURE = """<script>addEventListener("load", () => {
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1100])
 def test_nothing_is_wider_than_the_window(page, tmp_path, width):
-    document, _, _ = look_at(page.replace("</body>", f"{_MEASURE}</body>"), tmp_path, f"--window-size={width},900")
+    document, _ = look_at(page.replace("</body>", f"{_MEASURE}</body>"), tmp_path, f"--window-size={width},900")
     assert 'data-wide="0"' in document
 
 
@@ -657,7 +658,7 @@ def test_a_request_of_a_page_would_be_noticed(page, tmp_path):
     elsewhere = "http://elsewhere.test/picture.png"
     open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     asking = f'<img src="{elsewhere}"></body>'
-    _, requested, _ = look_at(open_page.replace("</body>", asking), tmp_path)
+    _, requested = look_at(open_page.replace("</body>", asking), tmp_path)
     assert requested == [elsewhere]
-    document, requested, _ = look_at(page.replace("</body>", asking), tmp_path)
+    document, requested = look_at(page.replace("</body>", asking), tmp_path)
     assert elsewhere in document

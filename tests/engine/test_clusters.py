@@ -67,7 +67,7 @@ def folder(tmp_path):
 def programs(tmp_path_factory):
     """Share a cluster of two workers among tests that do it no harm: its folder, and its programs."""
     path = tmp_path_factory.mktemp("cluster")
-    with dask_cluster(path, 2) as (scheduler, workers):
+    with dask_cluster(path, 2, "--dashboard-address", f"{HOST}:0") as (scheduler, workers):
         wait_for_workers(path, 2)
         yield path, [scheduler, *workers]
 

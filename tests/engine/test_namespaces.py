@@ -117,7 +117,7 @@ def start_part(network, tmp_path):
 def start_scheduler(network, begin, **variables):
     host = network.address("scheduler")
     program = begin(
-        *("scheduler", "dask", "scheduler", "--host", host, "--port", 8786, "--dashboard-address", "127.0.0.1:0"),
+        *("scheduler", "dask", "scheduler", "--host", host, "--port", 8786, "--no-dashboard"),
         **variables,
     )
     wait_for(lambda: "Scheduler at:" in program.text(), "the scheduler")
@@ -125,7 +125,7 @@ def start_scheduler(network, begin, **variables):
 
 
 def start_worker(network, begin, part, scheduler, folder, **variables):
-    where = ("--host", network.address(part), "--nthreads", 1, "--dashboard-address", "127.0.0.1:0")
+    where = ("--host", network.address(part), "--nthreads", 1, "--no-dashboard")
     worker = begin(part, "dask", "worker", scheduler, *where, "--local-directory", folder, **variables)
     wait_for(lambda: "Starting established connection" in worker.text(), "a worker")
     return worker

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests import fuzz
-from tests.helpers.commands import ROOT, environment, featurize, open_table, run
+from tests.helpers.commands import ROOT, environment, featurize_from_here, open_table, run_here
 
 
 def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
@@ -27,17 +27,17 @@ def test_damaged_files_of_all_kinds_are_read_as_by_libsndfile_or_refused():
 def test_damaged_files_are_all_in_the_table_and_what_is_there_is_right(tmp_path):
     whole, raw = fuzz.whole_files(), tmp_path / "raw"
     raw.mkdir()
-    for number in range(400):
+    for number in range(160):
         suffix, data = whole[number % len(whole)]
         (raw / f"{number:03d}.{suffix}").write_bytes(fuzz.damage(data, random.Random(f"table {number}")))
-    done = featurize(raw, tmp_path / "out", "--scheduler", "local", "--workers", 2)
+    done = featurize_from_here(raw, tmp_path / "out", "--scheduler", "local", "--workers", 2)
     assert done.returncode == 3, done.stderr
     table = open_table(tmp_path / "out")
     assert [path.rpartition("/")[2] for path in table.path.values] == sorted(path.name for path in raw.iterdir())
     assert all(table.status.values)
     n_good = int((table.status.values == "ok").sum())
-    assert n_good > 80
-    verified = run("verify", tmp_path / "out", "--against", raw, "--sample", n_good, "--json")
+    assert n_good > 30
+    verified = run_here("verify", tmp_path / "out", "--against", raw, "--sample", n_good, "--json")
     assert verified.returncode == 0, verified.stdout[-3000:]
     assert json.loads(verified.stdout)["checks"]["librosa"]["looked_at"] == n_good
 

@@ -51,10 +51,9 @@ def test_nothing_of_it_is_seen_unless_the_log_shows_it(program, raw):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", ["sync", "local"])
-def test_commands_do_not_show_it(scheduler, raw, tmp_path):
-    made = run("featurize", raw, "--output", tmp_path / "out", "--scheduler", scheduler)
-    verified = run("verify", tmp_path / "out", "--against", raw, "--scheduler", scheduler)
+def test_commands_do_not_show_it_be_it_read_by_workers_or_by_their_process(raw, tmp_path):
+    made = run("featurize", raw, "--output", tmp_path / "out", "--scheduler", "local", "--workers", 1)
+    verified = run("verify", tmp_path / "out", "--against", raw, "--scheduler", "sync")
     for done in (made, verified):
         assert done.returncode in (0, 3), done.stderr
         assert not [word for word in PRINTED if word in done.stdout + done.stderr]

@@ -19,8 +19,21 @@ _TELL = """<script>addEventListener("load", () => {
 });</script>"""
 
 
-def look_at(page: str, folder: Path, *flags: str) -> tuple[str, list[str], Path]:
-    """Open a page; return its document as the browser sees it, what it has asked for, and a picture."""
+def look_at(page: str, folder: Path, *flags: str) -> tuple[str, list[str]]:
+    """Open a page; return its document as the browser sees it, and what it has asked for."""
+    document = _open(page, folder, "--dump-dom", *flags)
+    [asked] = re.findall(r'<html[^>]* data-asked="([^"]*)"', document)
+    return document, asked.split()
+
+
+def picture_of(page: str, folder: Path, *flags: str) -> Path:
+    """Open a page; return a picture of it."""
+    _open(page, folder, f"--screenshot={folder}/page.png", *flags)
+    return folder / "page.png"
+
+
+def _open(page: str, folder: Path, *flags: str) -> str:
+    """Open a page in a browser; return what the browser prints."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)}")
@@ -28,17 +41,8 @@ def look_at(page: str, folder: Path, *flags: str) -> tuple[str, list[str], Path]
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         nowhere = f"--proxy-server=127.0.0.1:{unused.getsockname()[1]}"
-        common = [
-            browser,
-            *_QUIET,
-            nowhere,
-            "--proxy-bypass-list=<-loopback>",
-            f"--user-data-dir={folder}/profile",
-            *flags,
-        ]
-        for what in (f"--screenshot={folder}/page.png", "--dump-dom"):
-            url = (folder / "page.html").as_uri()
-            done = subprocess.run([*common, what, url], capture_output=True, timeout=90, check=True)
-    document = done.stdout.decode()
-    [asked] = re.findall(r'<html[^>]* data-asked="([^"]*)"', document)
-    return document, asked.split(), folder / "page.png"
+        where = ("--proxy-bypass-list=<-loopback>", f"--user-data-dir={folder}/profile")
+        url = (folder / "page.html").as_uri()
+        command = [browser, *_QUIET, nowhere, *where, *flags, url]
+        done = subprocess.run(command, capture_output=True, check=True)
+    return done.stdout.decode()

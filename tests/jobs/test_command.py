@@ -107,9 +107,7 @@ def test_a_command_that_starts_no_workers_works_in_an_event_loop(raw, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("where", "how"), [("loop", "local"), ("spawn", "sync"), ("spawn", "local"), ("fork", "sync"), ("fork", "local")]
-)
+@pytest.mark.parametrize(("where", "how"), [("loop", "local"), ("spawn", "local"), ("fork", "sync"), ("fork", "local")])
 def test_a_command_works_in_an_event_loop_and_under_multiprocessing(raw, tmp_path, where, how):
     (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
     words = [sys.executable, tmp_path / "elsewhere.py", raw, where, how, str(tmp_path / "out")]

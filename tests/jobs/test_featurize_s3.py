@@ -21,7 +21,6 @@ from tests.helpers.commands import (
     open_table,
     plan_table,
     run_here,
-    wait_for,
 )
 from tests.helpers.faults import SHORT_HOP, Run
 from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to
@@ -150,11 +149,10 @@ def test_from_disk_to_s3_and_from_s3_to_disk(raw, server, use, tmp_path):
 @pytest.mark.slow
 def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, server, undisturbed, tmp_path, capsys):
     proxy.latency = 0.05
-    one = Run(SOURCE, OUTPUT, said=tmp_path / "one")
+    one = Run(SOURCE, OUTPUT, "--scheduler", "sync", said=tmp_path / "one")
     one.wait_for(lambda: len(records(server)) >= 4, "four records")
     one.kill()
     proxy.latency = 0.01
-    wait_for(lambda: not one.alive(), "the end of all workers")
     kept = {Path(path).stem for path in records(server)}
     assert 4 <= len(kept) < N_SHARDS
     before = len(proxy.finished())
@@ -167,7 +165,7 @@ def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, s
 @pytest.mark.slow
 def test_a_server_killed_and_started_again_is_waited_for(proxy, server, undisturbed, tmp_path):
     proxy.latency = 0.01
-    job = Run(SOURCE, OUTPUT, said=tmp_path / "said")
+    job = Run(SOURCE, OUTPUT, "--scheduler", "sync", said=tmp_path / "said")
     job.wait_for(lambda: len(records(server)) >= 2, "two records")
     server.kill()
     n_requests = len(proxy.requests)

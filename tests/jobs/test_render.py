@@ -471,11 +471,18 @@ def test_a_replaced_recording_has_its_image_rendered_again(tmp_path):
     assert {name[-12:] for name in changed} == {"00000005.png"}
 
 
+@pytest.fixture(scope="module")
+def whole(raw, tmp_path_factory):
+    """Render in one go what takes a while: return where, and how."""
+    output, how = tmp_path_factory.mktemp("whole") / "out", ("--hop-length", 8)
+    assert render_here(raw, "--output", output, *how) == 0
+    return output, how
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["driver", "worker"])
-def test_killed_at_any_moment_the_same_bytes_in_the_end(raw, tmp_path, victim):
-    whole, output, how = tmp_path / "whole", tmp_path / "out", ("--hop-length", 8)
-    assert render_here(raw, "--output", whole, *how) == 0
+def test_killed_at_any_moment_the_same_bytes_in_the_end(raw, whole, tmp_path, victim):
+    output, (whole, how) = tmp_path / "out", whole
     n_tasks = len(list((whole / "records").iterdir()))
     assert n_tasks > 10
     gate = Gate(tmp_path / "gate", sorted(raw.rglob("*.wav"), key=lambda path: path.parts)[-1:])

@@ -51,7 +51,7 @@ def numbers(text):
 
 @pytest.mark.slow
 def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_a_time():
-    n_clips, n_tasks = 8_400, 100
+    n_clips, n_tasks = 4_200, 50
     done = run("benchmark", "--job", "scale", "--clips", n_clips, "--workers", 1, timeout=250)
     assert done.returncode == 0, done.stderr
     rows = numbers(done.stdout)

@@ -17,13 +17,13 @@ FAULT = Fault("workers killed", "featurize", (Moment(1, 0.0),), 0.5)
 def test_a_short_soak_ends_in_the_same_bytes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    short = ("--seed", "11", "--kills", "2", "--clips", "40", "--most", "3")
-    status = main([*short, "--only", "workers killed", "drivers killed"])
+    short = ("--seed", "11", "--kills", "1", "--clips", "24", "--most", "1")
+    status = main([*short, "--only", "drivers killed"])
     said = capsys.readouterr().out
     assert status == 0, said
     total = said.splitlines()[-1].split()
     assert total[1] == "all"
-    assert int(total[2]) >= 2, said
+    assert int(total[2]) >= 1, said
     assert said.rstrip().endswith("same bytes")
     assert os.listdir(tmp_path) == []
 

@@ -22,6 +22,7 @@ from tests.helpers.odd_files import damaged_mp3s, encoded, mp3_without_length, n
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import client
 
+pytestmark = pytest.mark.usefixtures("headers_in_children")
 N_FLACS = 24
 KILLS = "reading it kills the process ({})".format
 

@@ -226,8 +226,17 @@ HOSTILE = {
 }
 
 
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """Return the table of the good clips alone."""
+    folder = tmp_path_factory.mktemp("right")
+    good = pack(folder / "6_dB_fan.zip", {name: data for name, data in clips().items() if name != BAD})
+    assert featurize_here(good, "--output", folder / "out") == 0
+    return open_table(folder / "out")
+
+
 @pytest.mark.parametrize("trick", HOSTILE)
-def test_a_hostile_member_is_a_bad_clip_and_its_neighbours_are_right(trick, tmp_path, capsys):
+def test_a_hostile_member_is_a_bad_clip_and_its_neighbours_are_right(trick, right, tmp_path, capsys):
     member, reason = HOSTILE[trick]
     archive = write(tmp_path / "raw" / "6_dB_fan.zip", with_bad(member))
     assert featurize_here(archive, "--output", tmp_path / "out") == 3
@@ -236,13 +245,10 @@ def test_a_hostile_member_is_a_bad_clip_and_its_neighbours_are_right(trick, tmp_
     status = table.status.values
     [which] = [index for index, text in enumerate(status) if text != "ok"]
     assert re.search(reason, status[which]), status[which]
-    good = pack(tmp_path / "good" / "6_dB_fan.zip", {name: data for name, data in clips().items() if name != BAD})
-    assert featurize_here(good, "--output", tmp_path / "right") == 0
-    right = open_table(tmp_path / "right")
     for number in (0, 2, 3):
         ours, theirs = (t.features.values[numbers_of(t) == number] for t in (table, right))
         np.testing.assert_array_equal(ours, theirs)
-    assert sorted(os.listdir(tmp_path)) == ["good", "out", "raw", "right"]
+    assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
 
 
 def numbers_of(table):
@@ -331,7 +337,7 @@ def test_flipped_bytes_are_detected(tmp_path):
     members = {f"{index}.wav": wav(index, 300) for index in range(3)}
     whole = write(tmp_path / "whole.zip", [Entry(*member) for member in members.items()]).read_bytes()
     flipped, n_found, n_good = tmp_path / "flipped.zip", 0, 0
-    for _ in range(1500):
+    for _ in range(500):
         data = bytearray(whole)
         for _ in range(rng.choice([1, 1, 4])):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -344,8 +350,8 @@ def test_flipped_bytes_are_detected(tmp_path):
             continue
         n_good += 1
         assert set(good) <= set(members.values())
-    assert n_found > 500
-    assert n_good > 20
+    assert n_found > 150
+    assert n_good > 5
 
 
 @pytest.fixture

@@ -79,8 +79,13 @@ def test_float16_is_rounded_to_nearest(raw, tmp_path):
     np.testing.assert_array_equal(rounded, exact.astype(np.float16))
 
 
-@pytest.mark.parametrize("name", ["all channels of segments that overlap", "resampled segments of all channels"])
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("all channels of segments that overlap", zipfile.ZIP_STORED),
+        ("resampled segments of all channels", zipfile.ZIP_DEFLATED),
+    ],
+)
 def test_archives_and_objects_are_as_folders(raw, tmp_path, name, method, moto, use):
     archive = pack_folder(tmp_path / "packed" / "raw.zip", raw, method)
     use(moto)

@@ -164,7 +164,7 @@ MANY = textwrap.dedent(
     from tests.helpers.memory import peak_resident_bytes
 
     header, clips = Header(16_000, 8, 160_000, 80), []
-    for index in range(250_000):
+    for index in range(120_000):
         label = "abnormal" if index % 5 == 0 else "normal"
         path = f"/data/6_dB_fan/fan/id_{index % 100:02d}/{label}/{index:08d}.wav"
         what = {"header": header} if index % 1000 else {"problem": "empty file"}
@@ -174,20 +174,20 @@ MANY = textwrap.dedent(
     n_inputs = 0
     for shard in range(plan.rows.n_shards):
         n_inputs += len(shard_task(plan, shard, DiskObjects("out")).inputs)
-        if time.process_time() - started > 15:
-            sys.exit(f"after 15 s, {shard} of {plan.rows.n_shards} shards are planned")
+        if time.process_time() - started > 6:
+            sys.exit(f"after 6 s, {shard} of {plan.rows.n_shards} shards are planned")
     print(n_inputs, peak_resident_bytes())
     """
 )
 
 
 @pytest.mark.slow
-def test_a_quarter_of_a_million_clips_are_planned_within_seconds_and_400_megabytes():
+def test_120000_clips_are_planned_within_seconds_and_220_megabytes():
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", MANY], cwd=root, capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
     n_inputs, peak_bytes = map(int, done.stdout.split())
-    assert n_inputs == 249_750
-    assert peak_bytes < 4e8
+    assert n_inputs == 119_880
+    assert peak_bytes < 2.2e8
