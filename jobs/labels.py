@@ -1,9 +1,9 @@
 """What `jobs.render` says of the labels of images that show parts of recordings."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Container, Iterator
 
-from jobs.words import numbered
+from jobs.words import have, numbered
 from mimii.images import Album, Picture
 from mimii.recordings import ABNORMAL, LABEL_NAMES, NORMAL, UNKNOWN
 
@@ -18,33 +18,31 @@ def describe_labels(album: Album, bad: Container[int] = ()) -> dict[str, str]:
     )
     if not inherited:
         return {}
-    have = "image has" if inherited == 1 else "images have"
+    images = "image has" if inherited == 1 else "images have"
     return {
-        "labels": f"{inherited:,} abnormal {have} the label of the whole recording and show a part of it; --label-by "
+        "labels": f"{inherited:,} abnormal {images} the label of the whole recording and show a part of it; --label-by "
         "events.csv labels each by the moments that jobs.score found"
     }
 
 
 def _describe_scored(album: Album, bad: Container[int]) -> Iterator[str]:
     """Count images by label, recordings that were scored, and those whose own label says something else."""
-    labels, scored = defaultdict[tuple[str, str], set[int]](set), set[tuple[str, str]]()
     counts, own = Counter[int](), dict[tuple[str, str], int]()
+    scored, with_events = set[tuple[str, str]](), set[tuple[str, str]]()
     for clip, picture in _pictures(album, bad):
-        one = album.catalogue.clips[clip]
+        one, found = album.catalogue.clips[clip], album.scored[clip]
         counts[picture.label] += 1
-        labels[one.recording].add(picture.label)
         own[one.recording] = one.identity.label
-        if album.scored[clip]:
+        if found:
             scored.add(one.recording)
+            with_events |= {one.recording} if found.events else set()
     names = ((ABNORMAL, LABEL_NAMES[ABNORMAL]), (NORMAL, LABEL_NAMES[NORMAL]), (UNKNOWN, "without a label"))
     yield ", ".join(f"{counts[label]:,} {name}" for label, name in names if counts[label] or label != UNKNOWN)
-    yield f"{len(scored):,} of {numbered(len(labels), 'recording')} scored"
-    alarmed = sum(own[one] == NORMAL and ABNORMAL in labels[one] for one in scored)
-    silent = sum(own[one] == ABNORMAL and ABNORMAL not in labels[one] for one in scored)
-    if alarmed:
-        yield f"{numbered(alarmed, 'normal recording')} with events"
-    if silent:
-        yield f"{numbered(silent, 'abnormal recording')} without"
+    yield f"{len(scored):,} of {numbered(len(own), 'recording')} scored"
+    if alarmed := sum(own[one] == NORMAL for one in with_events):
+        yield f"{numbered(alarmed, 'recording')} labelled normal {have(alarmed)} events"
+    if silent := sum(own[one] == ABNORMAL for one in scored - with_events):
+        yield f"{numbered(silent, 'recording')} labelled abnormal {have(silent)} no event"
 
 
 def _pictures(album: Album, bad: Container[int]) -> Iterator[tuple[int, Picture]]:

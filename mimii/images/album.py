@@ -169,16 +169,17 @@ class Album:
     def _label(self, clip: int, start: int, stop: int) -> int:
         """Return the label of what an image shows.
 
-        Where that is not scored, it is the clip's, unless the clip is abnormal and the image shows a part: a recording
-        is normal when all of it is, and abnormal when some of it is.
+        Without a score it is the clip's, unless the clip is abnormal and the image shows a part: a recording is normal
+        when all of it is, and abnormal when some of it is. So it is where the score finds nothing in an abnormal
+        recording: the fault was missed, and may be anywhere.
         """
         own = self.catalogue.clips[clip].identity.label
-        if not self.scored:
-            return own
-        scored = self.scored[clip]
-        found = scored.label(*self.times(clip, start, stop)) if scored else UNKNOWN
-        is_part = self.is_part(clip, start, stop)
-        return (UNKNOWN if own == ABNORMAL and is_part else own) if found == UNKNOWN else found
+        scored = self.scored[clip] if self.scored else None
+        if scored and (scored.events or own != ABNORMAL):
+            found = scored.label(*self.times(clip, start, stop))
+            if found != UNKNOWN:
+                return found
+        return UNKNOWN if self.scored and own == ABNORMAL and self.is_part(clip, start, stop) else own
 
     def is_part(self, clip: int, start: int, stop: int) -> bool:
         """Say whether some frames of a clip are not all of its recording."""

@@ -119,6 +119,16 @@ def test_what_was_not_scored_keeps_its_label_where_that_holds_for_what_the_image
         assert {name.split("/")[0]: label for name, label in labels.items()} == {"abnormal": abnormal, "normal": normal}
 
 
+def test_an_abnormal_recording_without_events_has_no_normal_part(raw, tmp_path):
+    """Its fault was missed, and may be in any of them."""
+    missed, found, *_ = sorted(str(path) for path in raw.rglob("abnormal/*.wav"))
+    write_scores(tmp_path, score_of(missed), score_of(found))
+    events = str(write_events(tmp_path, (found, 0, 1.2, 1.9)))
+    for window, labels in ((1.0, ("----", "NANN")), (None, ("A", "A"))):
+        album = labels_of(plan(raw, events, window=window))
+        assert (album["abnormal/00000000.wav"], album["abnormal/00000001.wav"]) == labels
+
+
 @pytest.mark.parametrize("why", [{"status": "unreadable"}, {"threshold": "inf"}, {"threshold": ""}, {"seconds": 1.3}])
 def test_what_no_event_was_looked_for_in_is_not_normal(raw, tmp_path, why):
     paths = [str(raw / f"lathe/0000000{number}.wav") for number in range(2)]
@@ -150,8 +160,9 @@ def test_names_are_unique_though_labels_change(raw, tmp_path):
     album = plan(raw, str(write_events(tmp_path)))
     keys = [picture.key for clip in range(6) for picture in album.pictures(clip)]
     assert len(set(keys)) == 24
-    assert {key.rpartition("/")[0] for key in keys} == {"all/normal"}
-    assert all(key.startswith("all/normal/normal-") for key in keys)
+    normal = [key for key in keys if key.startswith("all/normal/normal-")]
+    assert len(normal) == 16
+    assert {key.rpartition("/")[0] for key in set(keys) - set(normal)} == {"unlabelled"}  # no event was found in these
 
 
 def test_recordings_without_a_label_are_split_once_they_are_scored_and_stay_whatever_the_events(raw, tmp_path):
@@ -175,14 +186,18 @@ def test_recordings_without_a_label_are_split_once_they_are_scored_and_stay_what
 def test_labels_are_in_folders_lists_and_manifests(raw, tmp_path):
     paths = [str(path) for path in sorted(raw.rglob("*.wav"))]
     write_scores(tmp_path, *map(score_of, paths[:4]))
-    events = write_events(tmp_path, (paths[0], 0, 1.5, 1.7), (paths[2], 0, 3.5, 3.7))
+    events = write_events(tmp_path, (paths[0], 0, 1.5, 1.7), (paths[2], 0, 3.5, 3.7), (paths[3], 0, 0.1, 0.4))
     album = plan(raw, str(events), manifest_base="s3://bucket/there")
     mimii.render(album, tmp_path / "out")
     files = {name for name in contents(tmp_path / "out") if name.endswith(".png") and "/" in name}
     rows = listed(tmp_path / "out")
     assert {row["file"] for row in rows} == files
     abnormal = {(row["path"], row["start_s"], row["stop_s"]) for row in rows if row["label"] == "abnormal"}
-    assert abnormal == {(paths[0], "1.000", "2.000"), (paths[2], "3.000", "4.000")}
+    assert abnormal == {
+        (paths[0], "1.000", "2.000"),
+        (paths[2], "3.000", "4.000"),
+        (paths[3], "0.000", "1.000"),
+    }
     assert all(row["file"].startswith(f"all/{row['label']}/{row['label']}-") for row in rows)
     lines = (tmp_path / "out/manifests/all.manifest").read_text().splitlines()
     entries = {entry["source-ref"]: entry["machine-state-metadata"] for entry in map(json.loads, lines)}
@@ -397,9 +412,10 @@ def test_what_jobs_score_finds_labels_the_windows_of_its_recordings(tmp_path, mo
     done = render(night, "--window", 1, "--output", tmp_path / "out", "--label-by", tmp_path / "scores/events.csv")
     assert done.returncode == 0, done.stderr
     by_name = {name: [row for row in listed(tmp_path / "out") if name in row["path"]] for name in ("squeal", "quiet")}
-    assert {row["label"] for row in by_name["quiet"]} == {"normal"}
+    assert {row["label"] for row in by_name["quiet"]} == {"unknown"}  # labelled abnormal, and nothing was found
     assert [row["label"] for row in by_name["squeal"]].index("abnormal") in (1, 2)
     assert {round(float(row["start_s"])) for row in by_name["squeal"] if row["label"] == "abnormal"} <= {1, 2, 3}
     n_abnormal = sum(row["label"] == "abnormal" for row in by_name["squeal"])
-    said = f"labels    {n_abnormal} abnormal, {12 - n_abnormal} normal; 2 of 2 recordings scored; 1 abnormal recording "
-    assert f"{said}without\n" in done.stdout
+    counts = f"{n_abnormal} abnormal, {6 - n_abnormal} normal, 6 without a label"
+    said = f"labels    {counts}; 2 of 2 recordings scored; 1 recording labelled abnormal has no event\n"
+    assert said in done.stdout
