@@ -29,7 +29,7 @@ from mimii.storage import (
 DEFAULT_SOURCE = "data/raw"
 DEFAULT_PRESET = "explore"
 _STRATIFIED = "stratified"
-_PLACES = ("sources", "source", "places", "against", "output", "dest")
+_PLACES = ("sources", "source", "places", "against", "output", "dest", "label_by")
 
 
 def count(text: str) -> int:

@@ -35,6 +35,7 @@ from jobs.options import (
     output_access,
     read_options_of,
     scheduler_of,
+    source_access,
     spec_of,
 )
 from jobs.process import began
@@ -235,7 +236,7 @@ def _plan(options: argparse.Namespace, clips: mimii.Recordings) -> images.Album:
         seed=options.split_seed,
         manifest_base=options.manifest_base or (options.output if storage.is_remote(options.output) else ""),
         label_by=options.label_by or "",
-        access=output_access(options),
+        access=source_access(options),
     )
 
 

@@ -116,7 +116,13 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._found is None:
             self._found = _draw(self._source, self._counts, self._drawing, self._place, self._new_rows)
-        self._place, batch = next(self._found)
+        try:
+            self._place, batch = next(self._found)
+        except StopIteration:
+            raise
+        except BaseException:  # iterating again resumes behind the last batch
+            self._found = None
+            raise
         return batch
 
     def __len__(self) -> int:
@@ -192,8 +198,10 @@ class _Run(NamedTuple):
         try:
             found = self._gather(self._steps(epoch, reader, n_done * drawing.batch_size))
             yield from islice(found, None if drawing.most is None else max(0, drawing.most - n_done))
-        finally:
-            reader.finish()
+        except BaseException:  # one that is closed, too: what waits for a server is not waited for
+            reader.cancel()
+            raise
+        reader.finish()
 
     def _steps(self, epoch: Epoch, reader: Reader, n_skipped: int) -> Iterator[Numbers]:
         """Yield the items of each step when they are decoded; of those that are skipped, nothing is read."""

@@ -158,6 +158,9 @@ def _with_checksum(data: bytes) -> bytes:
 
 def _without_checksum(data: bytes) -> bytes:
     content = data[:-_CHECKSUM_BYTES]
+    if len(data) <= _CHECKSUM_BYTES:
+        msg = f"it has {len(data)} bytes"
+        raise ValueError(msg)
     if google_crc32c.value(content) != int.from_bytes(data[-_CHECKSUM_BYTES:], "little"):
         msg = "its checksum is not that of its bytes"
         raise ValueError(msg)

@@ -132,10 +132,14 @@ class Reader:
             for decoded in self._blocks.pop(block):
                 decoded.result()
 
-    def finish(self) -> None:
-        """Wait until nothing is decoded any more: the memory may then be used anew. Errors are of no interest."""
+    def cancel(self) -> None:
+        """Begin nothing more."""
         for decoded in chain.from_iterable(self._blocks.values()):
             decoded.cancel()
+
+    def finish(self) -> None:
+        """Wait until nothing is decoded any more: the memory may then be used anew. Errors are of no interest."""
+        self.cancel()
         futures.wait(chain.from_iterable(self._blocks.values()))
         self._blocks.clear()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _GROUP = HEAD.key
 _COLUMNS_AT_A_TIME = 8
+_SPANS = ("first_row", "n_rows", "status")
 _LATER: Mapping[str, np.generic] = MappingProxyType(
     {
         "channel": np.int16(0),
@@ -92,15 +93,15 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
 def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access = DEFAULT_ACCESS) -> NDArray[np.float32]:
     """Return the rows of one clip.
 
-    Of an opened table, only the chunks that hold them are read, in the time that zarr takes: its columns are kept. Of a
-    URL, the columns are read each time.
+    Of an opened table, only the chunks that hold them are read, in the time that zarr takes: the Dataset keeps where
+    the rows of its clips are. Of a URL, that is read each time.
 
     Parameters
     ----------
     table : xarray.Dataset, str or path
-        What `open_table` returned; or a folder, or ``s3://bucket/prefix``.
+        What `open_table` returned, or some of its clips; or a folder, or ``s3://bucket/prefix``.
     clip : int
-        Index of the clip in the table; from its end where it is negative.
+        Index of the clip in the Dataset; from its end where it is negative.
     access : Access
         How to connect to S3.
 
@@ -114,66 +115,73 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
     IndexError
         If there is no such clip.
     StoreError
-        If there is no table, or it is not finished.
+        If there is no table, it is not finished, or it is another than the one that was opened.
     OSError
         If a shard is missing or damaged; the message names the clip.
 
     """
     import xarray
 
-    if isinstance(table, xarray.Dataset):
-        stored = _open_stored(_source_of(table), access, str(table.attrs.get("fingerprint")))
-        if table.sizes["clip"] != len(stored.n_rows):
-            msg = f"it has {table.sizes['clip']:,} of {len(stored.n_rows):,} clips: give what open_table returned"
-            raise ValueError(msg)
-    else:
-        stored = _Stored.open(as_path(table), access)
-    n_clips = len(stored.n_rows)
+    if not isinstance(table, xarray.Dataset):
+        table = open_table(table, access)
+    first_row, n_rows, status = _spans_of(table)
+    n_clips = len(n_rows)
     if not -n_clips <= clip < n_clips:
         msg = f"no clip {clip}: there are {n_clips:,}"
         raise IndexError(msg)
+    span = int(first_row[clip]), int(n_rows[clip]), status[clip] == GOOD
     try:
-        return stored.read(clip % n_clips)
-    except OSError:  # another table with the same clips may have taken its place
+        return _stored_of(table, access).read(clip, *span)
+    except FileNotFoundError:  # another table may have taken its place, and have other keys
         _open_stored.cache_clear()
-        return _Stored.open(stored.url, access).read(clip % n_clips)
+        return _stored_of(table, access).read(clip, *span)
 
 
-def _source_of(table: "xarray.Dataset") -> str:
-    url = table.encoding.get("source")
+def _spans_of(table: "xarray.Dataset") -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the first row, the number of rows and the status of each clip of a Dataset; it keeps what was read."""
+    variables = [table.variables[name].data for name in _SPANS]
+    names = tuple(getattr(variable, "name", None) for variable in variables)  # of dask's arrays: their content
+    kept = table.encoding.get("spans")
+    if kept and kept[0] == names:
+        return cast("tuple[NDArray[Any], NDArray[Any], NDArray[Any]]", kept[1])
+    first_row, n_rows, status = map(np.asarray, variables)
+    if None not in names:
+        table.encoding["spans"] = names, (first_row, n_rows, status)
+    return first_row, n_rows, status
+
+
+def _stored_of(table: "xarray.Dataset", access: Access) -> "_Stored":
+    """Return the stored rows of a Dataset; StoreError where they are of another table now, and not of one that grew."""
+    url, fingerprint = table.encoding.get("source"), str(table.attrs.get("fingerprint"))
     if not isinstance(url, str):
         msg = "it is not known where this Dataset is from: open it with mimii.open_table, or give its URL"
         raise TypeError(msg)
-    return url
+    stored = _open_stored(url, access, fingerprint)
+    if fingerprint not in stored.fingerprints:
+        there = read_clip_columns(open_store(url, access), ("path", "first_row"))
+        clips = set(zip(there["path"].tolist(), there["first_row"].tolist(), strict=True))
+        if not set(zip(table.path.values.tolist(), table.first_row.values.tolist(), strict=True)) <= clips:
+            msg = f"{url}: another table is there than when this Dataset was opened; open it again"
+            raise StoreError(msg)
+        stored.fingerprints.add(fingerprint)
+    return stored
 
 
 class _Stored(NamedTuple):
-    """The rows of a table, opened by zarr, and where those of each clip are."""
+    """The rows of a table, opened by zarr, and the fingerprints of the tables that it is, or has grown from."""
 
     url: str
     features: Any
-    first_row: NDArray[np.int64]
-    n_rows: NDArray[np.int32]
-    status: NDArray[Any]
+    fingerprints: set[str]
 
-    @classmethod
-    def open(cls, url: str, access: Access) -> Self:
-        """Open a finished table."""
-        import zarr
-
-        columns = read_clip_columns(open_store(url, access), ("first_row", "n_rows", "status"))
-        options = nest_options(access.options) if is_remote(url) else None
-        return cls(url, zarr.open_array(url, path=FEATURES, mode="r", storage_options=options), **columns)
-
-    def read(self, clip: int) -> NDArray[np.float32]:
+    def read(self, clip: int, first: int, n_rows: int, is_good: bool) -> NDArray[np.float32]:  # noqa: FBT001
         """Read the rows of a clip."""
-        first = int(self.first_row[clip])
         try:
-            rows = np.asarray(self.features[first : first + int(self.n_rows[clip])], np.float32)
+            rows = np.asarray(self.features[first : first + n_rows], np.float32)
         except (ValueError, TypeError, RuntimeError) as error:
             msg = f"{self.url}: the rows of clip {clip} are damaged: {error}; python -m jobs.verify says more"
             raise OSError(msg) from error
-        if self.status[clip] == GOOD and np.isnan(rows[:, 0]).any():  # zarr reads a shard that is missing as NaN
+        if is_good and np.isnan(rows[:, 0]).any():  # zarr reads a shard that is missing as NaN
             msg = f"{self.url}: the rows of clip {clip} are missing; python -m jobs.verify says more"
             raise FileNotFoundError(msg)
         return rows
@@ -181,8 +189,12 @@ class _Stored(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _open_stored(url: str, access: Access, _fingerprint: str) -> _Stored:
-    """Open a table once; one that has changed has another fingerprint."""
-    return _Stored.open(url, access)
+    """Open the rows of a finished table once."""
+    import zarr
+
+    now = read_finished_attributes(open_objects(url, access)).get("fingerprint")
+    options = nest_options(access.options) if is_remote(url) else None
+    return _Stored(url, zarr.open_array(url, path=FEATURES, mode="r", storage_options=options), {str(now)})
 
 
 def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:

@@ -13,6 +13,7 @@ from mimii.storage import Objects
 from mimii.table.encoding import decode_chunk_of, read_index
 from mimii.table.keys import shard_key
 from mimii.table.plan import Layout, RowPlan
+from mimii.table.reading import read_finished_attributes
 from mimii.table.row_order import Numbers
 
 FloatArray = NDArray[np.float32]
@@ -51,6 +52,8 @@ class RowSource:
     ----------
     objects : Objects
         Of the table.
+    fingerprint : str
+        Of the table when it was opened.
     layout : Layout
         Of its features.
     spec : FeatureSpec
@@ -71,6 +74,7 @@ class RowSource:
     """
 
     objects: Objects
+    fingerprint: str
     layout: Layout
     spec: FeatureSpec
     first_row: NDArray[np.int64]
@@ -128,7 +132,9 @@ class RowSource:
         """Read a shard as it is stored; OSError where it is missing or its index is damaged."""
         data = self.objects.get(shard_key(shard))
         if data is None:
-            msg = f"{self._name(shard)}: this shard is missing"
+            is_other = read_finished_attributes(self.objects).get("fingerprint") != self.fingerprint
+            why = "the table has changed since it was opened: open it again" if is_other else "this shard is missing"
+            msg = f"{self._name(shard)}: {why}"
             raise FileNotFoundError(msg)
         return Shard(shard, data, self._checked(shard, lambda: read_index(data, self.layout)))
 
@@ -144,7 +150,14 @@ class RowSource:
 
     def digest(self) -> str:
         """Digest what is read: the same for the same items in the same chunks."""
-        content = (self.layout, self.spec, self.single_frames, self.scale is not None, self.count_items().tolist())
+        content = (
+            self.fingerprint,
+            self.layout,
+            self.spec,
+            self.single_frames,
+            self.scale is not None,
+            self.count_items().tolist(),
+        )
         return hashlib.sha256(repr(content).encode() + np.packbits(self.wanted).tobytes()).hexdigest()[:16]
 
     def _spans(self, chunk: int) -> tuple[NDArray[np.int32], Numbers, Numbers]:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _NEEDED = ("split", "status", "label", "first_row", "n_rows")
 _CHOSEN = "where must be True or False for each of the {:,} clips"
 
-Where = NDArray[np.bool_] | Sequence[bool] | Callable[["pd.DataFrame"], Any] | None
+Selection = NDArray[np.bool_] | Sequence[bool] | Callable[["pd.DataFrame"], Any] | None
 
 
 def batches(  # noqa: PLR0913  each is a choice that users have
     url: Location,
     *,
     split: str | None = "train",
-    where: Where = None,
+    where: Selection = None,
     batch_size: int = 512,
     shuffle: bool = True,
     seed: int = 0,
@@ -80,15 +80,15 @@ def batches(  # noqa: PLR0913  each is a choice that users have
     Returns
     -------
     Batches
-        An iterator of `Batch`: ``features`` (float32, dB), ``label``, ``clip`` and ``columns``. ``state_dict`` and
-        ``load_state_dict`` resume it bit for bit; ``len`` is the batches of an epoch.
+        An iterator of `Batch`: ``features`` (float32, dB), ``label``, ``clip`` and ``columns``, for `epochs`
+        epochs. ``state_dict`` and ``load_state_dict`` resume it bit for bit; ``len`` is the batches of an epoch.
 
     Raises
     ------
     StoreError
         If there is no table, or it is not finished.
-    ValueError
-        If there is no such split, no good clip is in it, or a number makes no sense.
+    ValueError, TypeError
+        If there is no such split, no good clip is in it, a number makes no sense, or `where` is no mask.
     KeyError
         If there is no such column.
     OSError
@@ -104,7 +104,7 @@ def frames(  # noqa: PLR0913  as `batches`
     url: Location,
     *,
     split: str | None = "train",
-    where: Where = None,
+    where: Selection = None,
     batch_size: int = 512,
     shuffle: bool = True,
     seed: int = 0,
@@ -148,7 +148,7 @@ def torch_dataset(  # noqa: PLR0913  as `batches`
     url: Location,
     *,
     split: str | None = "train",
-    where: Where = None,
+    where: Selection = None,
     batch_size: int = 512,
     shuffle: bool = True,
     seed: int = 0,
@@ -216,7 +216,7 @@ def open_source(  # noqa: PLR0913  those of `batches`
     url: str,
     access: Access,
     split: str | None,
-    where: Where,
+    where: Selection,
     columns: Sequence[str],
     *,
     normalize: bool,
@@ -227,13 +227,15 @@ def open_source(  # noqa: PLR0913  those of `batches`
         msg = f"split must be train, test, empty or None, not {split!r}"
         raise ValueError(msg)
     table = open_store(url, access)
-    spec = FeatureSpec(**read_finished_attributes(table)["spec"])
+    attributes = read_finished_attributes(table)
+    spec = FeatureSpec(**attributes["spec"])
     layout = read_table_layout(table)
     asked = [columns] if isinstance(columns, str) else list(columns)
     clips = read_clip_columns(table, None if callable(where) else dict.fromkeys([*_NEEDED, *asked]))
     clips |= read_clip_columns(table, [name for name in asked if name not in clips])
     return RowSource(
         objects=table,
+        fingerprint=str(attributes.get("fingerprint")),
         layout=layout,
         spec=spec,
         first_row=clips["first_row"].astype(np.int64),
@@ -246,7 +248,7 @@ def open_source(  # noqa: PLR0913  those of `batches`
     )
 
 
-def _choose(root: str, clips: Mapping[str, NDArray[Any]], split: str | None, where: Where) -> NDArray[np.bool_]:
+def _choose(root: str, clips: Mapping[str, NDArray[Any]], split: str | None, where: Selection) -> NDArray[np.bool_]:
     is_good: NDArray[np.bool_] = (clips["status"] == GOOD) & (clips["n_rows"] > 0)
     in_split = is_good if split is None else is_good & (clips["split"] == split)
     if not in_split.any():

@@ -16,7 +16,7 @@ import pytest
 import mimii
 from mimii.features import unstack_rows
 from mimii.storage import DiskObjects
-from mimii.table import row_source
+from mimii.table import read_ahead, row_source
 from mimii.table.drawing import Batches
 from tests.helpers.commands import MIB, ROOT, open_table, wait_for
 from tests.helpers.recordings import write_clip, write_machines
@@ -391,6 +391,48 @@ def test_a_shard_that_is_missing_or_damaged_is_named(url, tmp_path, damage, read
     wait_for(lambda: not reading_threads(), "the end of the threads", 10)
 
 
+def test_after_an_error_the_rest_comes_where_the_shard_is_back(url, tmp_path):
+    expected = [batch.features for batch in mimii.batches(url, split=None, pool_mib=POOL)]
+    shutil.copytree(url, tmp_path / "copy")
+    shard = tmp_path / "copy/features/c.2.0"
+    shard.rename(tmp_path / "shard")
+    batches, found = mimii.batches(tmp_path / "copy", split=None, pool_mib=POOL), []
+    with pytest.raises(FileNotFoundError):
+        found.extend(batch.features for batch in batches)
+    (tmp_path / "shard").rename(shard)
+    found.extend(batch.features for batch in batches)
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+
+
+def test_a_table_that_was_made_anew_is_to_be_opened_again(url, plan, tmp_path):
+    shutil.copytree(url, tmp_path / "out")
+    batches = mimii.batches(tmp_path / "out", epochs=2)
+    state = batches.state_dict()
+    other = mimii.plan_table(list(plan.catalogue.clips)[20:], SPEC, split="stratified", shard_bytes=4 * MIB)
+    mimii.featurize(other, tmp_path / "out", overwrite=True)
+    with pytest.raises(FileNotFoundError, match="the table has changed since it was opened: open it again"):
+        list(batches)
+    with pytest.raises(ValueError, match="other rows are read, or the table has changed"):
+        mimii.batches(tmp_path / "out", epochs=2).load_state_dict(state)
+
+
+def test_closing_does_not_wait_for_a_server(url, monkeypatch):
+    answered, whole = threading.Event(), row_source.RowSource.fetch
+    monkeypatch.setattr(read_ahead, "is_remote", lambda _: True)
+    monkeypatch.setattr(
+        row_source.RowSource, "fetch", lambda source, shard: whole(source, shard) if not shard or answered.wait() else 0
+    )
+    batches = mimii.batches(url, split=None, shuffle=False, batch_size=256, pool_mib=POOL)
+    for _ in range(5):  # a chunk of the second shard is to be decoded by then
+        next(batches)
+    try:
+        batches.close()
+    finally:
+        answered.set()
+    wait_for(lambda: not reading_threads(), "the end of the threads", 10)
+
+
 @pytest.mark.parametrize("end", ["break", "close", "exhausted", "error"])
 def test_no_thread_is_left(url, end):
     def use():
@@ -570,11 +612,37 @@ def test_a_clip_of_a_damaged_or_missing_shard_is_named(url, tmp_path):
         mimii.read_clip(opened, 7)
 
 
-def test_a_part_of_a_table_is_no_table(url, table):
-    with pytest.raises(ValueError, match="it has 3 of 49 clips: give what open_table returned"):
-        mimii.read_clip(mimii.open_table(url).isel(clip=slice(3)), 0)
+def test_a_clip_of_some_clips_of_a_table_is_theirs(url, table):
+    opened = mimii.open_table(url)
+    np.testing.assert_array_equal(mimii.read_clip(opened, 2), table.features.values[2 * 497 : 3 * 497])
+    turned = opened.isel(clip=slice(None, None, -1))
+    for some in (turned, turned.load()):
+        first = int(table.first_row[-3])
+        np.testing.assert_array_equal(mimii.read_clip(some, 2), table.features.values[first : first + 497])
+    with pytest.raises(IndexError, match="no clip 3: there are 3"):
+        mimii.read_clip(opened.isel(clip=slice(3)), 3)
     with pytest.raises(TypeError, match="it is not known where this Dataset is from"):
         mimii.read_clip(table.drop_encoding(), 0)
+
+
+@pytest.mark.parametrize("was_read", [False, True])
+def test_clips_of_a_table_that_has_grown_are_read_and_those_of_another_table_are_not(tmp_path, was_read):
+    def make(*indices, **how):
+        for index in indices:
+            write_clip(tmp_path / f"raw/{index}.wav", index, 16_000)
+        plan = mimii.plan_table(mimii.find_recordings(tmp_path / "raw"), mimii.FeatureSpec())
+        return mimii.open_table(mimii.featurize(plan, tmp_path / "out", **how))
+
+    opened = make(3, 5)
+    expected = opened.features.values[28:56]
+    if was_read:
+        mimii.read_clip(opened, 0)
+    make(1, 4, update=True)
+    np.testing.assert_array_equal(mimii.read_clip(opened, 1), expected)
+    shutil.rmtree(tmp_path / "raw")
+    make(1, 2, 3, 5, overwrite=True)
+    with pytest.raises(mimii.StoreError, match="another table is there than when this Dataset was opened; open it a"):
+        mimii.read_clip(opened, 1)
 
 
 def test_the_iterator_is_one(url):
