@@ -80,7 +80,8 @@ from jobs import featurize
 
 
 def work(how, output):
-    sys.exit(featurize.main([sys.argv[1], "--output", output, "--scheduler", how, "--workers", "1", "--quiet"]))
+    workers = ["--workers", "1"] if how == "local" else []
+    sys.exit(featurize.main([sys.argv[1], "--output", output, "--scheduler", how, *workers, "--quiet"]))
 
 
 async def in_a_loop(how, output):

@@ -179,7 +179,7 @@ def test_what_is_lost_is_learned_again_and_nothing_else(found, table, tmp_path, 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_same_bytes_in_the_end(found, table, tmp_path):
-    arguments = (table, "--model", "pca", "--workers", 2, "--quiet")
+    arguments = (table, "--model", "pca", "--quiet")
     output = tmp_path / "out"
     gate = Gate(tmp_path / "gate", [Path(ONE_OUTCOME)])
     it = start(
@@ -189,7 +189,7 @@ def test_killed_at_any_moment_the_same_bytes_in_the_end(found, table, tmp_path):
     it.kill()
     done = {path: path.stat().st_mtime_ns for path in output.glob("outcomes/*.json")}
     assert 0 < len(done) < 4, it.text()
-    assert detect_here(*arguments, "--output", output, "--scheduler", "local") == 0
+    assert detect_here(*arguments, "--output", output, "--scheduler", "local", "--workers", 2) == 0
     assert {path for path in done if path.stat().st_mtime_ns == done[path]} == set(done)
     assert_same_bytes(output, found)
     assert partial_files(output) == []
@@ -236,7 +236,7 @@ def test_a_scheduler_that_is_lost_is_found_again_and_what_is_learned_is_kept(fou
     folder, output = tmp_path / "cluster", tmp_path / "out"
     gate = Gate(tmp_path / "gate", [Path(ONE_OUTCOME)])
     with ThreadPoolExecutor() as pool:
-        with dask_cluster(folder, 1, **gate.environment) as (scheduler, _):
+        with dask_cluster(folder, 2, **gate.environment) as (scheduler, _):  # one of them waits at the gate
             where = ("--output", output, "--scheduler", folder / "scheduler.json")
             status = pool.submit(call, "detect", table, "--model", "pca", *where)
             wait_for(lambda: list(output.glob("outcomes/*.json")) or status.done(), "an outcome")

@@ -284,7 +284,7 @@ def test_a_clip_unlike_the_others_of_its_size_is_bad_and_its_neighbours_are_righ
     odd = write_clip(tmp_path / "odd.wav", 99, 8_000, n_channels=2)  # as many bytes as one channel of 16,000
     client(server).put_object(Bucket=BUCKET, Key="raw/6_dB_fan/fan/id_00/normal/00000002.wav", Body=odd.read_bytes())
     assert featurize_here(SOURCE, "--output", OUTPUT) == 3
-    assert "differs from others of its size, and then --probe all helps" in capsys.readouterr().out
+    assert "from others of the same size, for which --probe all helps" in capsys.readouterr().out
     assert featurize_here(SOURCE, "--output", tmp_path / "all", "--probe", "all") == 0
     table, right = open_table(download(server, tmp_path / "copy")), open_table(tmp_path / "all")
     for clip in range(N_CLIPS):
