@@ -58,6 +58,7 @@ def test_memory_is_the_least_that_any_group_grants(group, lines, files, expected
         ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
         ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1),
         ("3:cpu,cpuacct:/a\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "9\n", "cpu,cpuacct/a/cpu.cfs_period_us": "10\n"}, 1),
+        ("3:cpuacct,cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "9\n", "cpu/a/cpu.cfs_period_us": "10\n"}, 1),
         ("3:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, CPUS),
         ("0::/\n", {"cpu.max": "100000000 100000\n"}, CPUS),
     ],
