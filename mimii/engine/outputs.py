@@ -341,10 +341,8 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     whole = {task for task, record in records.items() if is_in_place(record, sizes)}
     if missing := [task for task in range(output.n_tasks) if task not in whole]:
         what = f"{len(missing):,} of {numbered(output.n_tasks, output.noun)} {be(len(missing))} missing"
-        msg = (
-            f"{output.objects.root}: {what}, the first is {output.noun} {missing[0]}: deleted after it was written; run "
-            "the same command again"
-        )
+        first = f"the first is {output.noun} {missing[0]}"
+        msg = f"{output.objects.root}: {what}, {first}: deleted after it was written; run the same command again"
         raise UnfinishedError(msg)
     for documents in output.collect(existing, records, sizes):
         output.objects.put_all(documents)

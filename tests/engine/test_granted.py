@@ -106,8 +106,8 @@ def test_workers_that_come_and_go_share_memory_as_if_all_were_there(monkeypatch)
 def test_too_little_memory_for_the_workers_is_said_with_the_limit_and_the_way_out(monkeypatch):
     monkeypatch.setattr(limits, "granted_memory", lambda: 300 << 20)
     message = (
-        "2 workers on this machine need 456 MiB of memory at least, and the machine, or its control group, has 300 MiB: "
-        "take fewer (--workers N), or use --scheduler sync"
+        "2 workers on this machine need 456 MiB of memory at least, and the machine, or its control group, has 300 "
+        "MiB: take fewer (--workers N), or use --scheduler sync"
     )
     with pytest.raises(WorkError) as raised, connect(Where("local", 2)):
         pass
