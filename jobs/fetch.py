@@ -285,7 +285,8 @@ def _describe_wrong(n_wrong: int, n_archives: int, options: argparse.Namespace) 
 def _stopping_at_interrupts(stop: threading.Event) -> Iterator[list[int]]:
     """Set an event at the first signal; a second one does what it would do elsewhere. Yields those that came."""
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in heeded()}
+    found = {number: signal.getsignal(number) for number in heeded()}
+    before = {number: handler for number, handler in found.items() if handler is not None}  # one of C stays
 
     def take(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]

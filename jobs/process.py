@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from types import FrameType
+from typing import NamedTuple
 
 _SCRIPT = "sound-features"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,8 +28,8 @@ INTERRUPTED = "130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP"
 
 _SIGNALLED = 128
 
-_PARENT = 1
-"""Where the parent is among the fields of ``/proc/PID/stat`` that follow the name of a process."""
+_PARENT, _BEGAN = 1, 19
+"""Where they are among the fields of ``/proc/PID/stat`` that follow the name of a process."""
 
 _began = time.monotonic()
 _concluded: list[int] = []
@@ -87,29 +88,37 @@ def raise_interrupts() -> None:
 
 
 def kill_children() -> None:
-    """Kill all processes below this one, where the system lists them.
+    """Kill all processes that this one has started, and what these have started, where the system lists them (Linux).
 
     Not multiprocessing's tracker of resources: it ends by itself once the others are dead, and deletes what they leave.
     """
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
-    for process in _below(os.getpid(), _parents()) - {getattr(tracker, "_pid", None)}:
+    for process in _below(os.getpid(), _running() - _there_before) - {getattr(tracker, "_pid", None)}:
         with suppress(OSError):  # it has exited meanwhile
             os.kill(process, signal.SIGKILL)
 
 
-def _parents() -> dict[int, int]:
-    """Return the parent of each process."""
-    parents = {}
+class _Process(NamedTuple):
+    """A process: `began` tells it from a later one with the same number."""
+
+    number: int
+    parent: int
+    began: int
+
+
+def _running() -> set[_Process]:
+    found = set()
     with suppress(OSError):
         for name in filter(str.isdecimal, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[_PARENT])
-    return parents
+                fields = file.read().rpartition(b")")[2].split()
+                found.add(_Process(int(name), int(fields[_PARENT]), int(fields[_BEGAN])))
+    return found
 
 
-def _below(process: int, parents: dict[int, int]) -> set[int]:
-    children = {one for one, parent in parents.items() if parent == process}
-    return children.union(*(_below(child, parents) for child in children))
+def _below(process: int, running: set[_Process]) -> set[int]:
+    children = {one.number for one in running if one.parent == process}
+    return children.union(*(_below(child, running) for child in children))
 
 
 def _ignore_interrupts() -> None:
@@ -117,9 +126,11 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _leave_nothing() -> None:
+def _exit() -> None:
+    """Exit with the status of the command; after an interrupt, nothing is left of what it has started."""
     _ignore_interrupts()
-    kill_children()
+    if _concluded and _concluded[-1] > _SIGNALLED:
+        kill_children()
     if _concluded:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
@@ -127,6 +138,9 @@ def _leave_nothing() -> None:
         os._exit(_concluded[-1])
 
 
+_there_before = {one for one in _running() if one.parent == os.getpid()} if IS_COMMAND else set[_Process]()
+"""Children that are not of this command: the shell whose place it has taken had started them."""
+
 if IS_COMMAND:
     exit_at_interrupts()
-    atexit.register(_leave_nothing)  # called last: what remains takes no time, and has no handlers in Python
+    atexit.register(_exit)  # called last: what remains takes no time, and has no handlers in Python

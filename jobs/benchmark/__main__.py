@@ -41,6 +41,11 @@ _WITHOUT_CLIPS = ("scale", "train", "detect")
 _SAMPLE_RATE = 16_000
 _RULES = (
     *STORAGE_RULES,
+    NoEffect(
+        "storage_option",
+        lambda options: options.job == "train",
+        "--job train connects to S3 as AWS's environment variables say; leave the option out",
+    ),
     *(
         NoEffect(name, lambda options: options.job != "detect", "has an effect with --job detect only")
         for name in ("model", "learn", "draws", "epochs")

@@ -156,11 +156,11 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
     if processes and multiprocessing.current_process().daemon:
         _log.warning("this is a daemonic process of multiprocessing, which may start no others: workers are threads")
         processes = False
-    first = where.adapt[0] if where.adapt else n_workers
+    first, most = where.adapt or (n_workers, n_workers)
     security = Security()
     stack.enter_context(dask.config.set(NEVER_GIVEN_UP))
     if processes:
-        allow_workers(max(n_workers, *(where.adapt or (0,))))
+        allow_workers(most)
         # The server that workers are forked from may be older than a variable of this process.
         environment = dict(os.environ) | WORKER_ENVIRONMENT
         forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}
@@ -178,7 +178,7 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         "silence_logs": logging.CRITICAL,
     }
     if processes:
-        how["memory_limit"] = worker_memory(max(n_workers, *(where.adapt or (0,))))
+        how["memory_limit"] = worker_memory(most)
     local = interruptible(lambda: _start_local(how), _close)
     stack.callback(_close, local)
     if where.adapt:

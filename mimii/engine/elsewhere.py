@@ -26,6 +26,9 @@ NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 
 _SECONDS_TO_CLOSE = 120
 _SECONDS_TO_CLOSE_HALF = 10
+_ARGUMENTS = re.compile(r"\w\(\) (got an unexpected|got multiple values|missing \d+ required|takes )")
+"""What Python says where a function does not take its arguments."""
+
 _log = logging.getLogger(__name__)
 _gateways: list[Any] = []
 """Those of closed clusters, until this process exits: collected earlier, they print that their loop does not run."""
@@ -49,7 +52,7 @@ def start_elsewhere(path: str, where: Where, stack: ExitStack) -> Any:  # noqa: 
     except Exception as error:  # each class of clusters raises its own
         reason = _reason(error)
         msg = f"{path}: the cluster cannot be started: {_in_one_line(reason)}"
-        if isinstance(meant, ClusterClass) and isinstance(reason, TypeError):
+        if isinstance(meant, ClusterClass) and _is_of_arguments(reason):
             msg = f"{path}: {meant.name} does not take these kwargs: {_in_one_line(reason)}"
             raise SchedulerError(msg) from error
         raise WorkError(msg) from error
@@ -119,10 +122,18 @@ def _cluster_class(meant: ClusterClass, path: str) -> _Start:
     """Return what makes a cluster; SchedulerError where it shows before the start that it cannot."""
     name = f"{meant.module}.{meant.name}"
     try:
-        make = attrgetter(meant.name)(_import(meant.module))
-    except ModuleNotFoundError as error:
-        msg = f"{path}: {error}"
+        module = _import(meant.module)
+    except Exception as error:  # whatever a module raises
+        why = _in_one_line(error)
+        said = (
+            why
+            if isinstance(error, ModuleNotFoundError)
+            else f"{meant.module} cannot be imported: {type(error).__name__}: {why}"
+        )
+        msg = f"{path}: {said}"
         raise SchedulerError(msg) from error
+    try:
+        make = attrgetter(meant.name)(module)
     except AttributeError as error:
         msg = f"{path}: {meant.module} has no class {meant.name}{_did_you_mean(meant)}"
         raise SchedulerError(msg) from error
@@ -214,6 +225,11 @@ def _reason(error: BaseException) -> BaseException:
     while re.fullmatch(r"(\w+ failed to start\W*)+", str(error)) and error.__cause__:
         error = error.__cause__
     return error
+
+
+def _is_of_arguments(error: BaseException) -> bool:
+    """Say whether an error is that of a function that does not take its arguments, not one in the midst of its work."""
+    return isinstance(error, TypeError) and _ARGUMENTS.search(str(error)) is not None
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -46,7 +46,8 @@ def _folders(controller: str, groups: Path, mounted: Path) -> Iterator[Path]:
             _, controllers, path = line.split(":", 2)
             if controller not in controllers.split(","):
                 continue
-            for root in (mounted / controllers, mounted / "unified") if not controllers else (mounted / controllers,):
+            # The kernel may list cpuacct,cpu where cpu,cpuacct is mounted; cpu is a link to it.
+            for root in (mounted / controllers, mounted / (controller or "unified")):
                 inner = root / path.strip("/")
                 yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 

@@ -35,15 +35,22 @@ def deferred_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = _handlers()
+    if _defer in before.values():  # within another block
+        yield
+        check_interrupts()
+        return
     _received.clear()
-    _before.update({number: signal.getsignal(number) for number in _SIGNALS})
-    before = {number: signal.signal(number, _defer) for number in _SIGNALS if not _is_nohup(number)}
+    _before.update(before)
+    for number in before:
+        signal.signal(number, _defer)
     try:
         yield
         check_interrupts()  # one that came after the last result
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _before.clear()
         _received.clear()
 
 
@@ -57,8 +64,14 @@ def left_behind(warning: str) -> Iterator[None]:
         _left_behind.remove(warning)
 
 
-def _is_nohup(number: int) -> bool:
-    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+def _handlers() -> dict[int, _Handler]:
+    """Return the handlers to be replaced: not one of C, which Python could not put back, nor that of nohup."""
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
+    return {
+        number: handler
+        for number, handler in found.items()
+        if handler is not None and (number, handler) != (signal.SIGHUP, signal.SIG_IGN)
+    }
 
 
 @contextmanager

@@ -76,6 +76,27 @@ class Lease:
         return f"process {self.process} on {self.host}, since {self.since}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A lease, when it was last looked at, for how many seconds it has not changed, and whether it ever has."""
+
+    lease: Lease
+    looked: float
+    unchanged: float = 0.0
+    has_changed: bool = False
+
+
+def _look_again(before: _Watched | None, lease: Lease) -> _Watched:
+    now = time.monotonic()
+    if before is None:
+        return _Watched(lease, now)
+    if lease != before.lease:
+        return _Watched(lease, now, has_changed=True)
+    # Where both runs were suspended meanwhile, that time does not count.
+    unchanged = before.unchanged + min(now - before.looked, SECONDS_BETWEEN_BEATS)
+    return replace(before, looked=now, unchanged=unchanged)
+
+
 class LeaseHolder:
     """Puts the lease of a run of this process anew, until it is given back."""
 
@@ -83,10 +104,11 @@ class LeaseHolder:
     """Whether a run with another purpose was there before, and may have changed the output."""
 
     has_company = False
-    """Whether another run with the same purpose is there, or was."""
+    """Whether another run with the same purpose is known to be at work, or was: no lease that one has left counts."""
 
     def __init__(self, objects: Objects, lease: Lease) -> None:
         self._objects, self._lease, self._released = objects, lease, threading.Event()
+        self._watched: dict[str, _Watched] = {}
         self._was_taken = False
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
@@ -98,11 +120,22 @@ class LeaseHolder:
             raise BusyError(msg)
 
     def rank(self) -> int:
-        """Return how many runs with the same purpose are there that came before."""
+        """Return how many runs with the same purpose came before, of those whose leases are there."""
         lease = self._lease
-        company = [one for one in _leases(self._objects, lease).values() if one.purpose == lease.purpose]
-        self.has_company |= bool(company)
-        return sum(one.number > 0 and (one.number, one.name) < (lease.number, lease.name) for one in company)
+        same = {key: one for key, one in _leases(self._objects, lease).items() if one.purpose == lease.purpose}
+        self._watch(same)
+        return sum(one.number > 0 and (one.number, one.name) < (lease.number, lease.name) for one in same.values())
+
+    def _watch(self, found: Mapping[str, Lease]) -> None:
+        """Take note of which leases change, and delete those that have not for too long."""
+        self._watched = {key: _look_again(self._watched.get(key), one) for key, one in found.items()}
+        self.has_company |= any(
+            watched.has_changed or watched.lease.machine == self._lease.machine for watched in self._watched.values()
+        )
+        for key, watched in self._watched.items():
+            if watched.unchanged > SECONDS_UNTIL_STALE:
+                _log.info("%s: a run before (%s) is not there any more", self._objects.root, watched.lease)
+                self._objects.delete(key)
 
     def release(self) -> None:
         """Give it back."""

@@ -4,6 +4,7 @@ import resource
 
 from mimii.engine.granted import DRIVER_BYTES, WORKER_BYTES, granted_memory
 from mimii.engine.schedulers import WorkError
+from mimii.storage import numbered
 
 _ADDRESSES = 960 << 20
 """What a command with workers reserves (ulimit -v), most of it for stacks of threads. Measured: 921 MB are too few."""
@@ -29,8 +30,8 @@ def allow_workers(n_workers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except (OSError, ValueError) as error:
         msg = (
-            f"--workers {n_workers} needs up to {needed} open files at once, and the system allows {hard}: "
-            f"raise that (ulimit -n {needed}), or take fewer workers, or --scheduler sync"
+            f"{_workers(n_workers)} up to {needed} open files at once, and the system allows {hard}: raise that "
+            f"(ulimit -n {needed}), {_fewer(n_workers)}or use --scheduler sync"
         )
         raise WorkError(msg) from error
 
@@ -43,14 +44,20 @@ def worker_memory(n_workers: int) -> int:
 def _check_memory(n_workers: int) -> None:
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= addresses < _ADDRESSES:
-        raise _too_little(n_workers, _ADDRESSES, addresses, "ulimit -v")
+        allowed = f"ulimit -v allows {addresses // _MIB} MiB: raise that, "
+        raise _too_little(n_workers, _ADDRESSES, f"{allowed}or use --scheduler sync")
     if (granted := granted_memory()) < (needed := DRIVER_BYTES + n_workers * WORKER_BYTES):
-        raise _too_little(n_workers, needed, granted, "its control group, or the machine")
+        allowed = f"the machine, or its control group, has {granted // _MIB} MiB: "
+        raise _too_little(n_workers, needed, f"{allowed}{_fewer(n_workers)}or use --scheduler sync")
 
 
-def _too_little(n_workers: int, needed: int, granted: int, by: str) -> WorkError:
-    fewer = "take fewer, or " if n_workers > 1 and by != "ulimit -v" else ""
-    return WorkError(
-        f"--workers {n_workers} needs {needed // _MIB} MiB of memory at least, and {by} allows {granted // _MIB} MiB: "
-        f"raise that, or {fewer}use --scheduler sync"
-    )
+def _too_little(n_workers: int, needed: int, allowed: str) -> WorkError:
+    return WorkError(f"{_workers(n_workers)} {needed // _MIB} MiB of memory at least, and {allowed}")
+
+
+def _workers(n_workers: int) -> str:
+    return f"{numbered(n_workers, 'worker')} on this machine {'needs' if n_workers == 1 else 'need'}"
+
+
+def _fewer(n_workers: int) -> str:
+    return "take fewer (--workers N), " if n_workers > 1 else ""

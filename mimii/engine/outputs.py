@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mimii._version import __version__
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record, Stamp, is_in_place, is_valid, read_each
-from mimii.storage import PARTIAL, Objects, as_unicode, numbered, path_to_text
+from mimii.storage import PARTIAL, Objects, as_unicode, be, numbered, path_to_text
 
 LEASE = "lease-"
 """What the names of leases begin with."""
@@ -340,8 +340,9 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     sizes = output.objects.sizes()
     whole = {task for task, record in records.items() if is_in_place(record, sizes)}
     if missing := [task for task in range(output.n_tasks) if task not in whole]:
-        what = f"{len(missing):,} of {numbered(output.n_tasks, output.noun)} not done, the first is {missing[0]}"
-        msg = f"{output.objects.root}: {what}"
+        what = f"{len(missing):,} of {numbered(output.n_tasks, output.noun)} {be(len(missing))} missing"
+        first = f"the first is {output.noun} {missing[0]}"
+        msg = f"{output.objects.root}: {what}, {first}: deleted after it was written; run the same command again"
         raise UnfinishedError(msg)
     for documents in output.collect(existing, records, sizes):
         output.objects.put_all(documents)

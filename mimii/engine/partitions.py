@@ -74,6 +74,13 @@ class Attempt:
         return self.run, self.index, self.n_careful
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """In the place of a task, its result: there is nothing to compute."""
+
+    result: Any
+
+
 def prepare(attempt: Attempt) -> Any:  # noqa: ANN401  each output has tasks of its own type
     """Return the task of an attempt, once it is known that it can be computed here without harm."""
     check_code(attempt.code)  # a worker may have joined after all were compared
@@ -88,7 +95,7 @@ def make_bag(attempts: Iterable[Attempt], pipeline: Pipeline) -> Bag:
 
 
 def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each task and its result, as they come.
+    """Yield the number of each task and its result, as they come; a task may turn out to be `Known`.
 
     Raises what a task raised when it failed for the last time; WorkError if one kills its workers again and again, or
     code differs; LostError if the scheduler is lost.
@@ -96,9 +103,7 @@ def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any
     run, code = uuid.uuid4().hex[:8], code_here()
     attempts = (Attempt(index, task, code, run) for index, task in tasks)
     if cluster.client is None:
-        for attempt in attempts:
-            [result] = make_bag([attempt], pipeline).compute(scheduler="sync")
-            yield attempt.index, result
+        yield from (_compute_here(pipeline, attempt) for attempt in attempts)
         return
     try:
         yield from _compute_on(cluster, pipeline, attempts)
@@ -106,6 +111,13 @@ def compute(cluster: Cluster, pipeline: Pipeline, tasks: Iterable[tuple[int, Any
         raise WorkError(str(error)) from error
     except (CancelledError, asyncio.CancelledError, CommClosedError, ClosedClientError) as error:
         raise lost(cluster.client) from error
+
+
+def _compute_here(pipeline: Pipeline, attempt: Attempt) -> tuple[int, Any]:
+    if isinstance(attempt.task, Known):
+        return attempt.index, attempt.task.result
+    [result] = make_bag([attempt], pipeline).compute(scheduler="sync")
+    return attempt.index, result
 
 
 def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt]) -> Iterator[tuple[int, Any]]:
@@ -121,21 +133,23 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
         while True:
             window = next(windows)
             room = window - len(under_way)
+            known = list[tuple[int, Any]]()
             if again or is_idle or room >= window // 2:
-                new = _submit(client, pipeline, [*again, *islice(attempts, max(room, 0))])
-                for future in new:
-                    _await(client, future, results)
-                under_way, again = under_way | new, []
-            if not under_way:
+                new, known = _split([*again, *islice(attempts, max(room, 0))])
+                under_way, again = under_way | _send(client, pipeline, new, results), []
+                yield from known
+            if not under_way and not known:
                 return
-            found = _next(results)
+            found = _next(results, 0 if known else _SECONDS_BETWEEN_CHECKS)
             is_idle = found is None
-            if found is None:
+            if found is None and not known:
                 if client.status != "running":  # Dask does not cancel what was sent after the loss
                     raise lost(client)
                 silence.look(len(under_way))
                 continue
             silence.end()
+            if found is None:
+                continue
             future, result = found
             attempt = under_way.pop(future)
             if isinstance(result, KilledWorker):
@@ -147,6 +161,22 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
     finally:
         for future in under_way:
             future.release()
+
+
+def _split(attempts: Sequence[Attempt]) -> tuple[list[Attempt], list[tuple[int, Any]]]:
+    """Return those to be sent, and the results of those that are known."""
+    new = [one for one in attempts if not isinstance(one.task, Known)]
+    return new, [(one.index, one.task.result) for one in attempts if isinstance(one.task, Known)]
+
+
+def _send(
+    client: Client, pipeline: Pipeline, attempts: Sequence[Attempt], results: "queue.SimpleQueue[Any]"
+) -> dict[Future[Any], Attempt]:
+    """Send tasks off; their results come into a queue."""
+    sent = _submit(client, pipeline, attempts)
+    for future in sent:
+        _await(client, future, results)
+    return sent
 
 
 def _submit(client: Client, pipeline: Pipeline, attempts: Sequence[Attempt]) -> dict[Future[Any], Attempt]:
@@ -188,11 +218,11 @@ async def _fetch(client: Client, future: Future[Any]) -> Any:  # noqa: ANN401
     return await future  # whether it failed, or its worker has died since, Dask knows
 
 
-def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> tuple[Future[Any], Any] | None:
+def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]", seconds: float) -> tuple[Future[Any], Any] | None:
     """Wait a moment for the next result; None where there is none yet."""
     check_interrupts()
     with suppress(queue.Empty):
-        return results.get(timeout=_SECONDS_BETWEEN_CHECKS)
+        return results.get(timeout=seconds)
     return None
 
 

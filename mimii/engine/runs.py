@@ -6,6 +6,7 @@ lost, both connect again.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from mimii.engine.outputs import (
     read_new_records,
     read_records,
 )
-from mimii.engine.partitions import compute
+from mimii.engine.partitions import Known, compute
 from mimii.engine.pipeline import Pipeline
 from mimii.engine.records import Record
 from mimii.engine.schedulers import Where, check_scheduler, fit_to_tasks, is_cluster_file
@@ -47,7 +48,10 @@ _GOLDEN_RATIO = 0.618
 """Multiples of it, without their whole part, are spread over the interval from 0 to 1, however many there are."""
 
 _LOOKED_AT_ONCE = 4
-"""For records of how many tasks is looked at a time, where another run is at the same output."""
+"""For records of how many tasks is looked at a time, where another run is at the same output: those sent next."""
+
+_MOST_LOOKED_AT_ONCE = 64
+"""The same, where all that were looked for were there."""
 
 _MOST_LOSSES = 3
 """How often the scheduler may be lost with no result in between."""
@@ -221,18 +225,21 @@ def _do(
     lease: LeaseHolder,
 ) -> tuple[dict[int, Record], set[int]]:
     """Do the tasks that are missing; return their records, and which of them other runs have done meanwhile."""
-    records, theirs = dict[int, Record](), set[int]()
+    records, sent, theirs = dict[int, Record](), set[int](), set[int]()
 
     def make_task(task: int) -> Any:  # noqa: ANN401  each output has tasks of its own type
+        sent.add(task)
         return output.task(task, found.former.get(task))
 
     def recorded(left: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        records = read_records(output, output.objects.sizes())
-        return ((task, records[task]) for task in left if task in records and not output.can_retry(records[task]))
+        there = read_records(output, output.objects.sizes())
+        new = {task: there[task] for task in left if task in there and not output.can_retry(there[task])}
+        theirs.update(new.keys() - sent)
+        yield from new.items()
 
     def appeared(some: Sequence[int]) -> Iterator[tuple[int, Record]]:
         new = dict(read_new_records(output, some, found.sizes)) if lease.has_company else {}
-        theirs.update(new)
+        theirs.update(new.keys() - sent)  # workers finish what they were sent when their scheduler is lost
         yield from new.items()
 
     work = Work(make_task, output.pipeline, output.is_remote, output.n_clips, output.bad_clips, recorded, appeared)
@@ -335,17 +342,21 @@ def _do_connected(
 
 def _compute_what_is_left(cluster: Cluster, work: Work, todo: Sequence[int]) -> Iterator[tuple[int, Any]]:
     """Compute tasks, but for those that turn out to be done when they are about to be sent."""
-    there: list[tuple[int, Any]] = []
+    yield from compute(cluster, work.pipeline, _with_what_is_known(work, deque(todo)))
 
-    def left() -> Iterator[tuple[int, Any]]:
-        for first in range(0, len(todo), _LOOKED_AT_ONCE):
-            some = todo[first : first + _LOOKED_AT_ONCE]
-            done = dict(work.appeared(some))
-            there.extend(done.items())
-            yield from ((task, work.make_task(task)) for task in some if task not in done)
 
-    for result in compute(cluster, work.pipeline, left()):
-        yield result
-        while there:
-            yield there.pop()
-    yield from there
+def _with_what_is_known(work: Work, left: deque[int]) -> Iterator[tuple[int, Any]]:
+    """Yield each task, or its result where it is done.
+
+    Where many are done in a row, more of them are looked for at a time. What is not done and not sent at once is
+    looked for again, as it may be done meanwhile.
+    """
+    n = _LOOKED_AT_ONCE
+    while left:
+        some = [left.popleft() for _ in range(min(n, len(left)))]
+        known = dict(work.appeared(some))
+        yield from ((task, Known(result)) for task, result in known.items())
+        others = [task for task in some if task not in known]
+        left.extendleft(reversed(others[_LOOKED_AT_ONCE:]))
+        yield from ((task, work.make_task(task)) for task in others[:_LOOKED_AT_ONCE])
+        n = _LOOKED_AT_ONCE if others else min(2 * n, _MOST_LOOKED_AT_ONCE)

@@ -192,7 +192,7 @@ def find_address(scheduler: str) -> str:
         msg = f"{scheduler}: no scheduler file: it names no address"
         raise SchedulerError(msg) from error
     if not _is_address(address):
-        msg = f"{scheduler}: {address} cannot be reached from here; it must be tcp://HOST:PORT or tls://HOST:PORT"
+        msg = f"{scheduler}: {address} is no address of a scheduler for this machine; it must be tcp://HOST:PORT or tls://HOST:PORT"
         raise SchedulerError(msg)
     return address
 

@@ -17,7 +17,7 @@ class Silence:
 
     def __init__(self, client: Client) -> None:
         self._client, self._said, self._sign = client, "", 0.0
-        self._since = self._looked = self._heard = time.monotonic()
+        self._since = self._looked = self._noticed = time.monotonic()
 
     def end(self) -> None:
         """Take note that there was a result."""
@@ -34,8 +34,8 @@ class Silence:
             workers = list(found["workers"].values())
             sign = max((worker["last_seen"] for worker in workers), default=0.0)
             if sign != self._sign:  # by the scheduler's clock, which may differ from ours
-                self._sign, self._heard = sign, now
-            state = describe(found["address"], workers, is_silent=now - self._heard > _SECONDS_OF_SILENCE)
+                self._sign, self._noticed = sign, now
+            state = describe(found["address"], workers, is_silent=now - self._noticed > _SECONDS_OF_SILENCE)
             if state and state != self._said:
                 _log.warning("no result for %d s: %s. Waiting; tasks under way: %d", now - self._since, state, n_tasks)
             self._said = state

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.table.read_ahead import Pool, Reader, Threads, start_threads
-from mimii.table.row_order import ALL_SHARDS, SHARDS_MIXED, Epoch, Mixing, Numbers, Share, choose_mixing
+from mimii.table.row_order import ALL_SHARDS, Epoch, Mixing, Numbers, Share, choose_mixing
 from mimii.table.row_source import RowSource
 
 POOL_MIB = 160
@@ -238,16 +238,23 @@ class _Run(NamedTuple):
         return Batch(features, self.source.label[clip], clip, columns)
 
 
-def count_batches(source: RowSource, drawing: Drawing, epoch: int, share: Share) -> int:
-    """Return how many batches a share has in an epoch."""
+def count_items_of_shards(source: RowSource) -> Numbers:
+    """Count the items of each shard that has any, in the order of the table."""
     counts = source.count_items()
-    order = Epoch(drawing.seed, epoch, share, drawing.shuffle)
-    chunks = choose_chunks(counts, source.chunks_a_shard, order, SHARDS_MIXED)
-    return math.ceil(int(counts[chunks].sum()) / drawing.batch_size)
+    items = np.add.reduceat(counts, np.arange(0, len(counts), source.chunks_a_shard))
+    return items[items > 0]
+
+
+def count_batches(items_of_shards: Numbers, drawing: Drawing, epoch: int, n_shares: int) -> list[int]:
+    """Return how many batches each share has in an epoch."""
+    order = Epoch(drawing.seed, epoch, Share(0, n_shares), drawing.shuffle)
+    share_of_shard = order.deal(len(items_of_shards))
+    items = np.bincount(share_of_shard, items_of_shards, n_shares)
+    return [math.ceil(n / drawing.batch_size) for n in items.tolist()]
 
 
 def choose_chunks(counts: Numbers, chunks_a_shard: int, epoch: Epoch, n_mixed: int) -> Numbers:
-    """Return the chunks of an epoch, in order, of which any item is wanted."""
+    """Return the chunks of which any item is wanted, in the order of an epoch."""
     wanted = np.flatnonzero(counts)
     return wanted[epoch.order_chunks(wanted // chunks_a_shard, n_mixed)]
 

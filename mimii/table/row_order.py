@@ -20,6 +20,8 @@ _BLOCKS = 16
 _LEAST_BYTES = 1 << 20  # of a chunk: frames have fewer, but all of the chunk is decoded for them
 _BLOCKS_AHEAD = 2
 
+_SHARDS, _CHUNKS, _DELAYS = 1, 2, 3  # first word of the seed, so that no two purposes have the same random numbers
+
 Numbers = NDArray[np.intp]
 
 
@@ -34,12 +36,15 @@ ALL_SHARDS = Share()
 
 
 def share_of(rank: int, n_ranks: int, worker: int, n_workers: int) -> Share:
-    """Return the share of a worker of a rank: no two have a shard in common, all together have all shards."""
-    return Share(rank * n_workers + worker, n_ranks * n_workers)
+    """Return the share of a worker of a rank. A rank has the same shards with any number of workers."""
+    return Share(worker * n_ranks + rank, n_ranks * n_workers)
 
 
 def rounds(counts: Sequence[int], n: int) -> list[int]:
-    """Return how many of `n` batches each worker has given, if they take turns until they have no more."""
+    """Return how many of the first `n` batches come from each worker.
+
+    Workers take turns in the order of their numbers; one that has given all of its `counts` is left out.
+    """
     given = [0] * len(counts)
     left = n
     while left and (active := [one for one, most in enumerate(counts) if given[one] < most]):
@@ -48,6 +53,19 @@ def rounds(counts: Sequence[int], n: int) -> list[int]:
             given[one] += turns
             left -= turns
     return given
+
+
+def next_worker(counts: Sequence[int], n: int) -> int:
+    """Return which worker gives the batch behind the first `n`."""
+    given = rounds(counts, n)
+    active = [one for one, most in enumerate(counts) if given[one] < most]
+    return min(active, key=given.__getitem__, default=0)  # the first one that has had a turn less than others
+
+
+def equal_counts(counts_of_ranks: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return how many batches each worker of each rank gives, so that all ranks give as many as the one with least."""
+    least = min(map(sum, counts_of_ranks))
+    return [rounds(counts, least) for counts in counts_of_ranks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +122,26 @@ class Epoch:
     share: Share
     shuffle: bool
 
-    def random(self, *which: int) -> np.random.Generator:
-        """Return random numbers of this epoch."""
-        return np.random.default_rng([self.seed, self.number, *which])
-
     def order_chunks(self, shard_of_chunk: Numbers, n_mixed: int) -> Numbers:
         """Return which chunks are read, in order; `shard_of_chunk` is the shard of each, ascending.
 
         Chunks of the shard that is number k in order come anywhere among those of the `n_mixed` shards behind it.
         """
         shards, index = np.unique(shard_of_chunk, return_inverse=True)
-        rng = self.random()
-        order = rng.permutation(len(shards)) if self.shuffle else np.arange(len(shards))
         place = np.full(len(shards), -1)
-        mine = order[self.share.number :: self.share.total]
+        mine = self._order(len(shards))[self.share.number :: self.share.total]
         place[mine] = np.arange(len(mine))
         chosen = np.flatnonzero(place[index] >= 0)
         if not self.shuffle:
             return chosen
-        return chosen[np.argsort(place[index[chosen]] + n_mixed * rng.random(len(chosen)), kind="stable")]
+        delay = n_mixed * self._random(_CHUNKS, self.share.number).random(len(chosen))
+        return chosen[np.argsort(place[index[chosen]] + delay, kind="stable")]
+
+    def deal(self, n_shards: int) -> Numbers:
+        """Return the number of the share that each shard belongs to: `order_chunks` reads those of its own."""
+        share = np.empty(n_shards, np.intp)
+        share[self._order(n_shards)] = np.arange(n_shards) % self.share.total
+        return share
 
     def steps(self, n_blocks: int, depth: int, items_of: Callable[[int], Numbers]) -> Iterator[tuple[int, Numbers]]:
         """Yield steps, and the items that leave in each: those of this block and of the `depth` - 1 before it.
@@ -136,7 +155,7 @@ class Epoch:
         first = last if n_blocks <= depth else depth // 2
         waiting: dict[int, list[Numbers]] = defaultdict(list)
         for block in range(n_blocks):
-            items, rng = items_of(block), self.random(self.share.number, block)
+            items, rng = items_of(block), self._random(_DELAYS, self.share.number, block)
             delay = np.clip(rng.integers(0, depth, len(items)), first - block, last - block)
             for steps, some in _parted(items, delay):
                 waiting[block + steps].append(some)
@@ -145,6 +164,12 @@ class Epoch:
                 if self.shuffle:
                     rng.shuffle(leaving)
                 yield block, leaving
+
+    def _order(self, n_shards: int) -> Numbers:
+        return self._random(_SHARDS).permutation(n_shards) if self.shuffle else np.arange(n_shards)
+
+    def _random(self, purpose: int, *which: int) -> np.random.Generator:
+        return np.random.default_rng([purpose, self.seed, self.number, *which])
 
 
 def _parted(items: Numbers, part_of: Numbers) -> Iterator[tuple[int, Numbers]]:

@@ -10,12 +10,20 @@ import torch
 import torch.distributed
 import torch.utils.data
 
-from mimii.table.drawing import Batch, Batches, Drawing, NewRows, Place, count_batches, new_rows
-from mimii.table.row_order import rounds, share_of
+from mimii.table.drawing import (
+    Batch,
+    Batches,
+    Drawing,
+    NewRows,
+    Place,
+    count_batches,
+    count_items_of_shards,
+    new_rows,
+)
+from mimii.table.row_order import Share, equal_counts, next_worker, rounds, share_of
 from mimii.table.row_source import RowSource
 from mimii.table.shared_batches import receive, send, sender_of_process
-
-_MOST_WORKERS = 1024
+from mimii.table.shared_epochs import SharedEpochs, Start, Worker
 
 
 class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
@@ -29,29 +37,39 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
         super().__init__()
         self._source, self._drawing = source, drawing
         self._rank, self._n_ranks = _ranks(rank, n_ranks)
-        self._epochs = torch.zeros(_MOST_WORKERS, dtype=torch.int64).share_memory_()  # the next one of each worker
-        self._resumed = (-1, 0)
+        self._items = count_items_of_shards(source)
+        _check_ranks(len(self._items), self._n_ranks)
+        self._epochs = SharedEpochs()
 
     def __iter__(self) -> "TensorBatches":
-        worker, n_workers = _worker()
-        epoch = int(self._epochs[worker])
-        self._epochs[worker] += 1
-        n_given = self._resumed[1] if epoch == self._resumed[0] else 0
-        turn = (worker + n_given) % n_workers  # a loader asks worker 0 first, which takes the place of whose turn it is
-        counts = [self._count(epoch, one, n_workers) for one in range(n_workers)]
-        share = share_of(self._rank, self._n_ranks, turn, n_workers)
-        drawing = replace(self._drawing, epochs=epoch + 1, share=share, most=counts[turn])
-        found = Batches(self._source, drawing, Place(epoch, rounds(counts, n_given)[turn]), self._memory())
-        return TensorBatches(found, self._epochs, worker)
+        worker = _worker()
+        start, n_workers = self._epochs.begin(worker), max(1, worker.total)
+        counts = self._counts(start.epoch, n_workers)
+        # A loader asks its worker 0 first. Behind some batches, that has the place of the worker whose turn it is.
+        place = (next_worker(counts, start.n_done) + worker.number) % n_workers
+        share = share_of(self._rank, self._n_ranks, place, n_workers)
+        return TensorBatches(self, share, Place(start.epoch, rounds(counts, start.n_done)[place]))
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next iteration be this epoch; iterations count by themselves from there."""
-        self._epochs.fill_(epoch)
+        self._epochs.set_next(Start(epoch))
 
     def resume(self, epoch: int, n_batches: int) -> None:
         """Have the next iteration be the rest of an epoch of which a loader with as many workers gave `n_batches`."""
-        self.set_epoch(epoch)
-        self._resumed = (epoch, n_batches)
+        self._epochs.set_next(Start(epoch, n_batches))
+
+    def draw(self, share: Share, place: Place) -> Batches:
+        """Return the batches of a share of this rank, behind a place in an epoch."""
+        counts = self._counts(place.epoch, share.total // self._n_ranks)
+        most = counts[share.number // self._n_ranks]
+        drawing = replace(self._drawing, epochs=place.epoch + 1, share=share, most=most)
+        return Batches(self._source, drawing, place, self._memory())
+
+    def share_in(self, state: Mapping[str, Any], own: Share) -> Share:
+        """Return the share that a state is of, where this rank has it with as many workers; else the own one."""
+        number, total = state.get("share", own)
+        is_of_rank = total == own.total and number in range(self._rank, total, self._n_ranks)
+        return Share(number, total) if is_of_rank else own
 
     def _memory(self) -> NewRows:
         """Return what gives memory to batches: in a worker, such that needs no pipe."""
@@ -59,10 +77,10 @@ class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
         sender = sender_of_process(4 * self._drawing.batch_size * self._source.width) if is_worker else None
         return sender.new_rows if sender else new_rows
 
-    def _count(self, epoch: int, worker: int, n_workers: int) -> int:
-        """Return the batches that a worker has in each rank."""
-        shares = [share_of(rank, self._n_ranks, worker, n_workers) for rank in range(self._n_ranks)]
-        return min(count_batches(self._source, self._drawing, epoch, share) for share in shares)
+    def _counts(self, epoch: int, n_workers: int) -> list[int]:
+        """Return how many batches each worker of this rank gives in an epoch."""
+        counts = count_batches(self._items, self._drawing, epoch, self._n_ranks * n_workers)
+        return equal_counts([counts[rank :: self._n_ranks] for rank in range(self._n_ranks)])[self._rank]
 
 
 class TensorBatch(Batch):
@@ -88,8 +106,9 @@ ForkingPickler.register(TensorBatch, _reduce)
 class TensorBatches(Iterator[Batch]):
     """Batches as tensors; torchdata's StatefulDataLoader saves and loads where it is."""
 
-    def __init__(self, found: Batches, epochs: torch.Tensor, worker: int) -> None:
-        self._found, self._epochs, self._worker = found, epochs, worker
+    def __init__(self, dataset: TorchBatches, share: Share, place: Place) -> None:
+        self._dataset, self._share = dataset, share
+        self._found = dataset.draw(share, place)
 
     def __next__(self) -> Batch:
         return _as_tensors(next(self._found))
@@ -99,9 +118,13 @@ class TensorBatches(Iterator[Batch]):
         return self._found.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another one was."""
-        self._found.load_state_dict(state)
-        self._epochs[self._worker] = int(state["epoch"]) + 1
+        """Continue where another one was, and have the next iteration be the epoch behind it."""
+        share, epoch = self._dataset.share_in(state, self._share), int(state.get("epoch", 0))
+        found = self._dataset.draw(share, Place(epoch, 0))
+        found.load_state_dict(state)
+        self._found.close()
+        self._found, self._share = found, share
+        self._dataset.set_epoch(epoch + 1)
 
 
 def _as_tensors(batch: Batch) -> TensorBatch:
@@ -113,9 +136,19 @@ def _as_tensors(batch: Batch) -> TensorBatch:
     )
 
 
-def _worker() -> tuple[int, int]:
+def _worker() -> Worker:
     worker = torch.utils.data.get_worker_info()
-    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+    return Worker(0, 0, 0) if worker is None else Worker(worker.id, worker.num_workers, worker.seed - worker.id)
+
+
+def _check_ranks(n_shards: int, n_ranks: int) -> None:
+    """Refuse more ranks than shards: ranks yield equally many batches, so all would yield none."""
+    if 0 < n_shards < n_ranks:
+        msg = (
+            f"{n_ranks} ranks cannot share {n_shards} shards, each needs one: use fewer ranks, "
+            "or a table of smaller shards (jobs.featurize --shard-mib)"
+        )
+        raise ValueError(msg)
 
 
 def _ranks(rank: int | None, n_ranks: int | None) -> tuple[int, int]:

@@ -187,7 +187,7 @@ def torch_dataset(  # noqa: PLR0913  as `batches`
     ImportError
         If PyTorch is not installed.
     StoreError, ValueError, KeyError, OSError
-        As `batches`.
+        As `batches`; ValueError also if there are more ranks than shards.
 
     """
     try:

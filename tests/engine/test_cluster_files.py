@@ -4,7 +4,9 @@ import inspect
 import os
 import re
 import signal
+import sys
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 
 import dask_kubernetes
@@ -16,7 +18,14 @@ from distributed import LocalCluster, Nanny, Scheduler, SSHCluster, Worker
 
 from mimii.engine import elsewhere
 from mimii.engine.cluster import SCHEDULER_ENVIRONMENT, WORKER_ENVIRONMENT
-from mimii.engine.schedulers import ClusterClass, Manifest, read_cluster_file
+from mimii.engine.schedulers import (
+    ClusterClass,
+    Manifest,
+    SchedulerError,
+    Where,
+    WorkError,
+    read_cluster_file,
+)
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, featurize_here, wait_for
 from tests.helpers.dask_processes import running, start
 from tests.helpers.recordings import write_machines
@@ -484,3 +493,39 @@ def test_a_module_that_is_imported_for_its_class_does_not_take_signals_over(tmp_
     before = signal.getsignal(signal.SIGINT)
     assert elsewhere._import("takes_over").LOADED
     assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "import json\njson.nothing",
+            "broken cannot be imported: AttributeError: module 'json' has no attribute 'nothing'",
+        ),
+        (
+            "from json import nothing",
+            "broken cannot be imported: ImportError: cannot import name 'nothing' from 'json'",
+        ),
+        ("def", "broken cannot be imported: SyntaxError: invalid syntax"),
+        ("Other = 1", "broken has no class Cluster"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_said_with_the_reason(tmp_path, monkeypatch, code, said):
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    path = tmp_path / "cluster.yaml"
+    path.write_text("{module: broken, class: Cluster}")
+    with pytest.raises(SchedulerError) as raised:
+        elsewhere.check_cluster_file(str(path))
+    assert str(raised.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_type_error_in_the_midst_of_a_start_is_none_of_the_kwargs(tmp_path, monkeypatch):
+    (tmp_path / "adds.py").write_text("def Cluster(**_):\n    return 1 + 'a'")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "cluster.yaml"
+    path.write_text("{module: adds, class: Cluster}")
+    with pytest.raises(WorkError, match="the cluster cannot be started: unsupported operand"), ExitStack() as stack:
+        elsewhere.start_elsewhere(str(path), Where(str(path)), stack)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mimii.engine import Where, WorkError, connect, limits, schedulers
+from mimii.engine import Where, WorkError, cluster, connect, limits, schedulers
 from mimii.engine.granted import DRIVER_BYTES, WORKER_BYTES, granted_cpus, granted_memory
 from mimii.engine.limits import allow_workers, worker_memory
 from tests.helpers.commands import ROOT, environment
@@ -58,6 +58,7 @@ def test_memory_is_the_least_that_any_group_grants(group, lines, files, expected
         ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
         ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1),
         ("3:cpu,cpuacct:/a\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "9\n", "cpu,cpuacct/a/cpu.cfs_period_us": "10\n"}, 1),
+        ("3:cpuacct,cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "9\n", "cpu/a/cpu.cfs_period_us": "10\n"}, 1),
         ("3:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, CPUS),
         ("0::/\n", {"cpu.max": "100000000 100000\n"}, CPUS),
     ],
@@ -87,11 +88,26 @@ def test_each_worker_has_its_share_of_what_the_group_grants(monkeypatch):
     assert worker_memory(3) == 1 << 30
 
 
+def test_workers_that_come_and_go_share_memory_as_if_all_were_there(monkeypatch):
+    asked, allowed = [], []
+    monkeypatch.setattr(cluster, "allow_workers", allowed.append)
+    monkeypatch.setattr(cluster, "worker_memory", lambda n: asked.append(n) or 1 << 30)
+
+    def stop(how):
+        raise KeyError(how["n_workers"])
+
+    monkeypatch.setattr(cluster, "_start_local", stop)
+    monkeypatch.setattr(cluster, "default_workers", lambda: 32)
+    with pytest.raises(KeyError, match="1"), connect(Where("local", adapt=(1, 2))):
+        pass
+    assert (asked, allowed) == ([2], [2])
+
+
 def test_too_little_memory_for_the_workers_is_said_with_the_limit_and_the_way_out(monkeypatch):
     monkeypatch.setattr(limits, "granted_memory", lambda: 300 << 20)
     message = (
-        "--workers 2 needs 456 MiB of memory at least, and its control group, or the machine allows 300 MiB: raise "
-        "that, or take fewer, or use --scheduler sync"
+        "2 workers on this machine need 456 MiB of memory at least, and the machine, or its control group, has 300 "
+        "MiB: take fewer (--workers N), or use --scheduler sync"
     )
     with pytest.raises(WorkError) as raised, connect(Where("local", 2)):
         pass
@@ -110,7 +126,7 @@ def test_too_few_addresses_are_said_in_a_line():
         [sys.executable, "-c", script], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
     )
     wanted = (
-        "--workers 2 needs 960 MiB of memory at least, and ulimit -v allows 900 MiB: raise that, or use --scheduler"
+        "2 workers on this machine need 960 MiB of memory at least, and ulimit -v allows 900 MiB: raise that, or use "
     )
     assert done.stdout.startswith(wanted), done.stderr
 

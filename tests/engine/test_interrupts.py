@@ -69,6 +69,32 @@ def test_an_interrupt_that_nothing_checked_counts_in_the_end_and_handlers_are_as
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
+def test_a_block_within_another_is_the_same_block():
+    done, before = [], signal.signal(signal.SIGINT, lambda number, _: done.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
+            with pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
+                signal.raise_signal(signal.SIGINT)
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+                assert done == [signal.SIGINT]
+            with pytest.raises(KeyboardInterrupt):
+                check_interrupts()
+        signal.raise_signal(signal.SIGINT)
+        assert done == [signal.SIGINT] * 2, "the handler is as before"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_python_does_not_know_stays(monkeypatch):
+    """As where a program of C has set it."""
+    known, replaced = signal.getsignal, []
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else known(number))
+    monkeypatch.setattr(signal, "signal", lambda number, _handler: replaced.append(number))
+    with deferred_interrupts():
+        assert replaced == [signal.SIGINT, signal.SIGHUP]
+
+
 def test_in_another_thread_nothing_is_deferred():
     before, seen = signal.getsignal(signal.SIGINT), []
 

@@ -11,6 +11,7 @@ import pytest
 
 from mimii.engine import BusyError, lease
 from mimii.storage import DiskObjects
+from tests.helpers.commands import wait_for
 
 OTHER_MACHINE = "another boot, another namespace"
 
@@ -81,6 +82,39 @@ def test_of_a_live_run_on_another_machine_only_one_with_another_purpose_is_refus
             ):
                 pass
     assert len(leases(objects)) == 1, "that of the other one"
+
+
+def wait_for_beats(objects, n):
+    """Wait until the lease of this process was put anew so many times: it looks at others each time."""
+    [key] = [key for key in leases(objects) if key != f"lease-{'0' * 32}.json"]
+    first = json.loads(objects.get(key))["beat"]
+    wait_for(lambda: json.loads(objects.get(key))["beat"] > first + n, "beats")
+
+
+def test_a_lease_that_was_left_elsewhere_is_no_company_and_goes_after_a_while(objects):
+    left = leave(objects, purpose="ours", machine=OTHER_MACHINE)
+    with lease.hold(objects, "ours") as held:
+        held.rank()
+        wait_for_beats(objects, 3)
+        assert left.key in leases(objects)
+        wait_for(lambda: left.key not in leases(objects), "the end of the lease")
+        assert not held.has_company
+        held.check()
+
+
+def test_a_run_elsewhere_that_beats_is_company_and_its_lease_stays(objects):
+    with Beating(objects, purpose="ours"), lease.hold(objects, "ours") as held:
+        assert not held.has_company
+        wait_for(lambda: held.has_company, "company")
+        wait_for_beats(objects, 20)
+    assert len(leases(objects)) == 1
+
+
+def test_a_run_of_this_machine_that_lives_is_company_at_once(objects):
+    leave(objects, purpose="ours", process=os.getppid(), began=lease._process_began(os.getppid()))
+    with lease.hold(objects, "ours") as held:
+        assert held.rank() == 1
+        assert held.has_company
 
 
 def test_a_run_that_could_not_give_its_lease_back_is_not_waited_for_though_its_process_lives(objects, caplog):

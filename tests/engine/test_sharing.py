@@ -1,6 +1,7 @@
 """Two runs that write the same output at once share its tasks: what has a record by now is not computed again."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict, replace
 
@@ -8,9 +9,11 @@ import pytest
 
 from mimii import engine
 from mimii.engine import lease, runs, to_json
-from mimii.engine.runs import Silent, _in_order
+from mimii.engine.cluster import LostError
+from mimii.engine.pipeline import Pipeline
+from mimii.engine.runs import Silent, Where, Work, _in_order, do_tasks
 from mimii.storage import DiskObjects
-from tests.helpers.commands import assert_same_bytes, build, output_at, plan_table
+from tests.helpers.commands import assert_same_bytes, build, fill, output_at, plan_table
 from tests.helpers.recordings import write_machines
 
 
@@ -28,8 +31,9 @@ def look_at_each(monkeypatch):
 
 
 def leave_lease(output, number=1):
-    """Put the lease of a run of the same purpose on another machine."""
-    others = lease.Lease("0" * 32, output.purpose, "press7", 7, "another boot", "1", "2031-01-01", number)
+    """Put the lease of a run of the same purpose of another process that lives."""
+    process = (os.getppid(), lease._this_machine(), lease._process_began(os.getppid()))
+    others = lease.Lease("0" * 32, output.purpose, "press7", *process, "2031-01-01", number)
     output.objects.put(others.key, json.dumps(asdict(others)).encode())
 
 
@@ -107,6 +111,48 @@ def test_one_run_alone_does_not_look_for_records_of_its_tasks(plan, tmp_path):
     done = engine.run(ours)
     assert sorted(done.computed) == list(range(6))
     assert not {ours.record_key(task) for task in range(6)} & ours.objects.read.keys()
+
+
+def test_what_the_scheduler_left_behind_is_ours_and_what_others_did_meanwhile_is_theirs(plan, tmp_path, monkeypatch):
+    really = runs.compute
+
+    def compute_one_and_lose(cluster, pipeline, tasks):
+        list(really(cluster, pipeline, [next(tasks)]))
+        fill(plan, tmp_path / "out", [5])
+        monkeypatch.setattr(runs, "compute", really)
+        msg = "the connection is lost"
+        raise LostError(msg)
+        yield
+
+    monkeypatch.setattr(runs, "compute", compute_one_and_lose)
+    done = engine.run(output_at(plan, tmp_path / "out"))
+    assert sorted(done.computed) == [0, 1, 2, 3, 4]
+    assert done.records.keys() == set(range(6))
+
+
+@pytest.mark.parametrize("where", ["sync", "threads"])
+def test_what_others_have_done_is_looked_for_more_at_a_time_and_comes_between_the_looks(where, monkeypatch):
+    monkeypatch.setattr(runs, "_LOOKED_AT_ONCE", 4)
+    todo, missing, looks = list(range(1000)), {700, 701, 702, 703, 704, 999}, []
+
+    def appeared(some):
+        looks.append(list(some))
+        return ((task, "theirs") for task in some if task not in missing)
+
+    pipeline = Pipeline("lookups", _ours)
+    work = Work(str, pipeline, is_remote=False, n_clips=abs, bad_clips=str.split, appeared=appeared)
+    results = do_tasks(work, todo, Where(where, 1))
+    assert next(results) == (0, "theirs")
+    assert len(looks) < 5, "the first result does not wait for all looks"
+    found = dict([(0, "theirs"), *results])
+    assert found == {task: "ours" if task in missing else "theirs" for task in todo}
+    assert len(looks) < 40
+    assert max(map(len, looks)) == 64
+    assert sum(704 in some for some in looks) == 2, "it was not sent at once"
+
+
+def _ours(bag):
+    return bag.map(lambda _: "ours")
 
 
 def test_a_run_knows_how_many_came_before_it(plan, tmp_path):

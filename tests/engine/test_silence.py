@@ -113,9 +113,13 @@ def test_workers_that_are_paused_or_gone_are_said_and_others_finish_the_work(tmp
             program.kill()
 
 
+NONE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
 def test_few_files_are_raised_to_what_workers_need(monkeypatch):
     asked = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 10_000))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 10_000) if which == resource.RLIMIT_NOFILE else NONE)
+    monkeypatch.setattr(limits, "granted_memory", lambda: 1 << 40)
     monkeypatch.setattr(resource, "setrlimit", lambda _, both: asked.append(both))
     limits.allow_workers(2)
     assert asked == []
@@ -132,16 +136,19 @@ def test_where_too_few_files_are_allowed_one_line_says_so(tmp_path, n_files):
     limited = ["/bin/sh", "-c", f'ulimit -n {n_files}; exec "$@"', "sh", *words]
     done = subprocess.run(limited, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "--workers 1 needs up to 76 open files at once, and the system allows" in done.stderr
+    assert "1 worker on this machine needs up to 76 open files at once, and the system allows" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_error_names_what_to_do(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256) if which == resource.RLIMIT_NOFILE else NONE)
+    monkeypatch.setattr(limits, "granted_memory", lambda: 1 << 40)
 
     def refuse(*_):
         raise ValueError
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    with pytest.raises(WorkError, match=r"--workers 40 needs up to 544 open files .* allows 256: .*ulimit -n 544"):
+    with pytest.raises(
+        WorkError, match=r"40 workers on this machine need up to 544 open files .* allows 256: .*ulimit -n 544"
+    ):
         limits.allow_workers(40)

@@ -315,3 +315,13 @@ def test_an_archive_is_featurized_without_unpacking(web, tmp_path):
     assert table.path.values[0] == f"{raw}/6_dB_fan.zip/fan/id_00/normal/00000000.wav"
     assert (table.status.values == "ok").all()
     assert os.listdir(raw) == ["6_dB_fan.zip"]
+
+
+def test_a_handler_that_python_does_not_know_stays(monkeypatch):
+    """As where a program of C has set it."""
+    replaced = []
+    monkeypatch.setattr(signal, "getsignal", lambda _number: None)
+    monkeypatch.setattr(signal, "signal", lambda *handler: replaced.append(handler))
+    with fetch._stopping_at_interrupts(threading.Event()):
+        assert replaced == []
+    assert replaced == []

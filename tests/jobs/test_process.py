@@ -1,12 +1,14 @@
 """Ctrl-C at any moment of a command ends it with its status and a line: while it imports, plans, closes and exits."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobs import process
@@ -16,7 +18,7 @@ from tests.helpers.recordings import write_clip, write_machines
 
 SCRIPT = Path(sys.executable).with_name("sound-features")
 INTERRUPTS = """
-import atexit, importlib.abc, os, signal, sys, time
+import atexit, importlib.abc, os, signal, subprocess, sys, time
 
 WHEN = os.environ["WHEN"]
 
@@ -24,14 +26,18 @@ def interrupt():
     for _ in range(int(os.environ["TIMES"])):
         os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
+def start():
+    print(subprocess.Popen(["sleep", "300"], stdout=-3, stderr=-3).pid, file=sys.stderr)
+
 class Interrupts(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == os.environ["AT"]:
-            {"import": interrupt, "exit": lambda: atexit.register(interrupt), "never": lambda: time.sleep(1)}[WHEN]()
+            at_exit, wait = lambda: atexit.register(interrupt), lambda: time.sleep(1)
+            {"import": interrupt, "exit": at_exit, "never": wait, "start": start}[WHEN]()
 
 sys.meta_path.insert(0, Interrupts())
 """
-"""Interrupts the process when it imports a module, or when it exits; or makes the import take a second."""
+"""When it imports a module, interrupts the process, then or at its exit; or waits a second; or starts a process."""
 
 
 @pytest.fixture
@@ -146,3 +152,27 @@ def test_the_time_in_the_summary_has_the_imports_in_it(interrupted, raw, tmp_pat
     done = interrupted(words, "jobs.options", when="never")
     [line] = [line for line in done.stdout.splitlines() if line.startswith("time ")]
     assert float(line.split()[1]) >= 1
+
+
+@pytest.mark.parametrize(("when", "status"), [("never", 0), ("import", 130)])
+def test_it_kills_no_process_that_was_there_before_it(interrupted, tmp_path, when, status):
+    """A shell that starts a process and lets a command take its place leaves it that process as a child."""
+    job = shlex.join(command("synthesize", tmp_path / "raw", "--clips", 1))
+    shell = f"sleep 300 >/dev/null 2>&1 & echo $! > {tmp_path / 'pid'}; exec {job}"
+    done = interrupted(["bash", "-c", shell], "jobs.words", when=when)
+    assert done.returncode == status
+    end(int((tmp_path / "pid").read_text()))
+
+
+def test_what_it_has_started_and_is_meant_to_stay_is_there_after_its_end(interrupted, tmp_path):
+    words = command("synthesize", tmp_path / "raw", "--clips", 1)
+    done = interrupted(words, "jobs.words", when="start")
+    assert done.returncode == 0
+    end(int(done.stderr))
+
+
+def end(process):
+    """End a process that must be alive."""
+    found = psutil.Process(process)
+    assert found.status() != psutil.STATUS_ZOMBIE
+    found.kill()

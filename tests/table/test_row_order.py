@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimii.table.row_order import ALL_SHARDS, Epoch, Mixing, Share, choose_mixing, rounds, share_of
+from mimii.table.row_order import (
+    ALL_SHARDS,
+    Epoch,
+    Mixing,
+    Share,
+    choose_mixing,
+    equal_counts,
+    next_worker,
+    rounds,
+    share_of,
+)
 
 MIB = 1 << 20
 SHARDS = np.repeat(np.arange(40), 28)
@@ -29,6 +39,22 @@ def test_workers_and_ranks_share_all_shards_and_no_two_have_one_in_common(n_rank
     owners = [set(shards[chunks].tolist()) for chunks in found]
     assert sum(map(len, owners)) == n_shards
     assert max(map(len, owners)) - min(map(len, owners)) <= 1
+    dealt = epoch(number=number, share=shares[0]).deal(n_shards)
+    assert [set(np.flatnonzero(dealt == share.number).tolist()) for share in shares] == owners
+
+
+def test_a_rank_has_the_same_shards_with_any_number_of_workers():
+    def shards_of(rank, n_workers):
+        shares = [share_of(rank, 3, worker, n_workers) for worker in range(n_workers)]
+        return sorted(np.concatenate([epoch(share=share).order_chunks(SHARDS, 16) for share in shares]).tolist())
+
+    assert shards_of(1, 1) == shards_of(1, 2) == shards_of(1, 5)
+
+
+def test_the_order_of_shards_and_that_of_rows_have_no_random_numbers_in_common():
+    shards = epoch().order_chunks(np.arange(40), 0)
+    [(_, items)] = epoch().steps(1, 1, items_of([40]))
+    assert not np.array_equal(shards, items)
 
 
 def test_shares_differ_from_epoch_to_epoch():
@@ -104,3 +130,36 @@ def test_turns_are_those_of_a_loop(counts, n):
         given[worker] += 1
         worker = (worker + 1) % len(counts)
     assert rounds(counts, n) == given
+
+
+def turns(counts):
+    """Return what a loader gives: who, and which batch of it."""
+    given, found, worker = [0] * len(counts), [], 0
+    while given != list(counts):
+        if given[worker] < counts[worker]:
+            found.append((worker, given[worker]))
+            given[worker] += 1
+        worker = (worker + 1) % len(counts)
+    return found
+
+
+@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=5))
+def test_the_rest_of_an_epoch_is_in_order_behind_any_number_of_batches(counts):
+    for n in range(sum(counts) + 1):
+        first, done = next_worker(counts, n), rounds(counts, n)
+        places = [(first + worker) % len(counts) for worker in range(len(counts))]
+        rest = turns([counts[place] - done[place] for place in places])
+        assert [(places[worker], done[places[worker]] + batch) for worker, batch in rest] == turns(counts)[n:]
+
+
+@given(
+    counts=st.integers(1, 4).flatmap(
+        lambda n: st.lists(st.lists(st.integers(0, 9), min_size=n, max_size=n), min_size=1, max_size=4)
+    )
+)
+def test_ranks_give_equally_many_batches_and_one_of_them_all_that_it_has(counts):
+    given = equal_counts(counts)
+    assert set(map(sum, given)) == {min(map(sum, counts))}
+    assert all(
+        one <= most for few, many in zip(given, counts, strict=True) for one, most in zip(few, many, strict=True)
+    )

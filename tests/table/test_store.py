@@ -265,7 +265,7 @@ def test_shards_may_be_computed_in_any_order_and_twice(planned, output, tmp_path
 def test_finish_refuses_and_names_the_shard_that_is_missing(planned, tmp_path, missing):
     fill(planned, tmp_path / "out", set(range(planned.rows.n_shards)) - {missing})
     with pytest.raises(
-        UnfinishedError, match=rf"1 of {planned.rows.n_shards} shards not done, the first is {missing}$"
+        UnfinishedError, match=rf"1 of {planned.rows.n_shards} shards is missing, the first is shard {missing}: "
     ):
         finish_at(planned, tmp_path / "out")
     assert not look_at(tmp_path / "out").finished
