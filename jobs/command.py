@@ -15,6 +15,9 @@ from mimii import detection, engine, features, recordings
 
 OK, FAILED, USAGE, BAD_CLIPS, ALARM = 0, 1, 2, 3, 4
 _STANDARD_STREAMS = 3
+_LEAST_ADDRESSES = 384 << 20
+"""Of a job in one process. With less, OpenBLAS may ask for memory for ever when it is loaded."""
+
 EXIT_STATUS = f"""\
 exit status: 0 all good, or no more bad clips than --max-bad; 1 failed; 2 wrong usage; 3 finished, with more bad clips
 than --max-bad; {INTERRUPTED}."""
@@ -30,7 +33,8 @@ def run_command(name: str, options: argparse.Namespace, body: Callable[[argparse
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(levelname)s: %(message)s")
     if not IS_COMMAND and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    status = _conclude(name, options, body)
+    too_little = _too_few_addresses()
+    status = fail(name, FAILED, too_little) if too_little else _conclude(name, options, body)
     conclude(status)  # all is done and said
     return status
 
@@ -55,6 +59,18 @@ def _conclude(name: str, options: argparse.Namespace, body: Callable[[argparse.N
     except (engine.WorkError, engine.UnfinishedError, OSError) as error:
         return fail(name, FAILED, f"{error}\nWhen that is fixed, run the same command again: finished work is kept.")
     return status
+
+
+def _too_few_addresses() -> str:
+    """Return what is wrong where a job would not even start; empty where it would."""
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if 0 <= most < _LEAST_ADDRESSES:
+            need = _LEAST_ADDRESSES >> 20
+            return f"a job needs {need} MiB of address space at least, and ulimit -v grants {most >> 20} MiB: raise it"
+    return ""
 
 
 def _open_streams() -> None:

@@ -35,6 +35,15 @@ def test_a_command_without_standard_streams_works_and_its_status_tells(raw, tmp_
     assert open_table(tmp_path / "out").sizes["clip"] == 1
 
 
+def test_too_little_memory_to_start_is_said_in_a_line(raw, tmp_path):
+    words = command("featurize", raw, "--output", tmp_path / "out", *SYNC)
+    limited = ["/bin/sh", "-c", 'ulimit -v 250000; exec "$@"', "sh", *words]
+    done = subprocess.run(limited, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    needed = "a job needs 384 MiB of address space at least, and ulimit -v grants 244 MiB: raise it"
+    assert done.stderr == f"featurize: {needed}\n"
+
+
 def test_a_command_works_where_python_has_no_streams(raw, tmp_path):
     script = (
         "import os, sys; sys.stdout = sys.stderr = None; from jobs import featurize;"
