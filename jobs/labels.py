@@ -40,7 +40,7 @@ def _describe_scored(album: Album, bad: Container[int]) -> Iterator[str]:
     yield ", ".join(f"{counts[label]:,} {name}" for label, name in names if counts[label] or label != UNKNOWN)
     yield f"{len(scored):,} of {numbered(len(own), 'recording')} scored"
     if alarmed := sum(own[one] == NORMAL for one in with_events):
-        yield f"{numbered(alarmed, 'recording')} labelled normal {have(alarmed)} events"
+        yield f"{numbered(alarmed, 'recording')} labelled normal, with events"
     if silent := sum(own[one] == ABNORMAL for one in scored - with_events):
         yield f"{numbered(silent, 'recording')} labelled abnormal {have(silent)} no event"
 

@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.options import count
+from jobs.options import count, location
 from jobs.version import add_version
 from jobs.words import format_bytes, numbered
 from mimii import recordings
+from mimii.storage import is_remote
 
 OK, FAILED = 0, 1
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 3600
@@ -26,7 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.synthesize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dest", metavar="DEST", help="folder for the recordings, such as data/raw; made where missing")
+    parser.add_argument(
+        "dest", metavar="DEST", type=_folder, help="folder for the recordings, such as data/raw; made where missing"
+    )
     parser.add_argument(
         "--clips", type=count, default=160, metavar="N", help="how many clips in all; default: %(default)s"
     )
@@ -48,6 +51,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     return parser
+
+
+def _folder(text: str) -> str:
+    folder = location(text)
+    if is_remote(folder):
+        msg = f"{text} is on S3: name a folder of this machine, and copy its recordings there"
+        raise argparse.ArgumentTypeError(msg)
+    return folder
 
 
 def _seconds(text: str) -> float:

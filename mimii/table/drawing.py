@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, islice
 from typing import Any, NamedTuple, Self
@@ -92,6 +92,8 @@ def new_rows(n_rows: int, width: int) -> NDArray[np.float32]:
 class Batches(Iterator[Batch]):
     """Batches of a table, one after the other; what `batches` and `frames` return.
 
+    Iterating again after the last batch begins the next epochs, as many as before.
+
     Iterating reads ahead in threads, which end with the last batch, with `close`, or when the iterator is no longer
     used.
 
@@ -109,8 +111,14 @@ class Batches(Iterator[Batch]):
         self._counts = source.count_items()
         self.n_items = int(self._counts.sum())
         self._found: Iterator[tuple[Place, Batch]] | None = None
+        self._more = (drawing.epochs or 0) - place.epoch
+        self._is_done = False
 
     def __iter__(self) -> Self:
+        if self._is_done:
+            done = self._drawing.epochs or 0
+            self.close()
+            self._drawing, self._place = replace(self._drawing, epochs=done + self._more), Place(done, 0)
         return self
 
     def __next__(self) -> Batch:
@@ -119,6 +127,7 @@ class Batches(Iterator[Batch]):
         try:
             self._place, batch = next(self._found)
         except StopIteration:
+            self._is_done = True
             raise
         except BaseException:  # iterating again resumes behind the last batch
             self._found = None
@@ -130,8 +139,8 @@ class Batches(Iterator[Batch]):
         return math.ceil(self.n_items / self._drawing.batch_size)
 
     def close(self) -> None:
-        """Stop the threads; iterating again continues behind the last batch."""
-        self._found = None
+        """End the threads; iterating again resumes behind the last batch."""
+        self._found, self._is_done = None, False
 
     @cached_property
     def _content(self) -> str:
@@ -158,6 +167,9 @@ class Batches(Iterator[Batch]):
                 raise ValueError(msg)
         self.close()
         self._place = Place(int(state["epoch"]), int(state["batch"]))
+        if self._drawing.epochs is not None:  # those that were begun when the state was taken
+            epochs = self._more * (self._place.epoch // self._more + 1)
+            self._drawing = replace(self._drawing, epochs=epochs)
 
 
 def _draw(

@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 import torch.utils.data
 
+from mimii.storage import numbered
 from mimii.table.drawing import (
     Batch,
     Batches,
@@ -145,7 +146,7 @@ def _check_ranks(n_shards: int, n_ranks: int) -> None:
     """Refuse more ranks than shards: ranks yield equally many batches, so all would yield none."""
     if 0 < n_shards < n_ranks:
         msg = (
-            f"{n_ranks} ranks cannot share {n_shards} shards, each needs one: use fewer ranks, "
+            f"{n_ranks} ranks cannot share {numbered(n_shards, 'shard')}, each needs one: use fewer ranks, "
             "or a table of smaller shards (jobs.featurize --shard-mib)"
         )
         raise ValueError(msg)

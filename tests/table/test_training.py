@@ -645,6 +645,21 @@ def test_clips_of_a_table_that_has_grown_are_read_and_those_of_another_table_are
         mimii.read_clip(opened, 1)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_iterating_again_gives_the_next_epochs(url, numbers, epochs):
+    batches = mimii.batches(url, epochs=epochs)
+    expected = [numbers([batch]) for batch in mimii.batches(url, epochs=3 * epochs)]
+    found = [[numbers([batch]) for batch in batches] for _ in range(3)]
+    assert len(found[0]) == len(found[2]) == epochs * len(batches)
+    assert [batch for epoch in found for batch in epoch] == expected
+    again, rest = mimii.batches(url, epochs=epochs), iter(batches)
+    next(rest)
+    again.load_state_dict(batches.state_dict())
+    left = [numbers([batch]) for batch in again]
+    assert left == [numbers([batch]) for batch in rest]
+    assert len(left) == epochs * len(batches) - 1
+
+
 def test_the_iterator_is_one(url):
     found = mimii.batches(url)
     assert isinstance(found, Batches)
