@@ -2,7 +2,7 @@
 
 import io
 import math
-import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import matplotlib as mpl
@@ -15,7 +15,6 @@ from PIL import Image
 
 from mimii.features.mel import mel_spectrogram, power_to_db
 from mimii.features.spec import FeatureSpec, SpecError
-from mimii.images import pixels as pixels_module
 from mimii.images.drawings import colour_table
 from mimii.images.pixels import Resampling, Style, encode_jpeg, encode_png, measure_image, render_image, to_pixels
 
@@ -146,11 +145,13 @@ def test_a_png_is_as_small_as_pillows():
         assert len(render_image(decibel, style)) < 1.1 * len(pillow.getvalue())
 
 
-def test_without_isal_the_pixels_are_the_same(monkeypatch):
-    with_isal = render_image(some_db(5, 313, 64), Style())
-    assert pixels_module._fast_zlib is not zlib, "isal is a dependency on this machine"
-    monkeypatch.setattr(pixels_module, "_fast_zlib", zlib)
-    np.testing.assert_array_equal(opened(render_image(some_db(5, 313, 64), Style())), opened(with_isal))
+@pytest.mark.parametrize("style", [Style(), colour_style()], ids=["gray", "colour"])
+def test_the_bytes_are_the_same_each_time_also_in_threads(style):
+    spectrograms = [some_db(seed, 313, 64) for seed in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        encoded = list(pool.map(lambda decibel: render_image(decibel, style), spectrograms * 20))
+    assert len(set(encoded)) == len(spectrograms)
+    assert encoded == encoded[:20] * 20
 
 
 @pytest.mark.parametrize("style", [Style(format="jpeg"), colour_style(format="jpeg")], ids=["gray", "colour"])
