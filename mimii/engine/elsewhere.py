@@ -135,7 +135,7 @@ def _cluster_class(meant: ClusterClass, path: str) -> _Start:
     try:
         make = attrgetter(meant.name)(module)
     except AttributeError as error:
-        msg = f"{path}: {meant.module} has no class {meant.name}{_did_you_mean(meant)}"
+        msg = f"{path}: {meant.module} has no class {meant.name}{_did_you_mean(meant.name, dir(module))}"
         raise SchedulerError(msg) from error
     if not callable(make):
         raise _no_cluster(path, name)
@@ -148,8 +148,8 @@ def _no_cluster(path: str, name: str) -> SchedulerError:
     return SchedulerError(f"{path}: {name} is not a class of Dask clusters, such as distributed.LocalCluster")
 
 
-def _did_you_mean(meant: ClusterClass) -> str:
-    close = difflib.get_close_matches(meant.name, dir(importlib.import_module(meant.module)), 1)
+def _did_you_mean(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -337,12 +337,7 @@ def _do_connected(
         todo = list(left)
         if todo:
             progress.start(len(todo), sum(map(work.n_clips, todo)), cluster)
-        yield from _compute_what_is_left(cluster, work, todo)
-
-
-def _compute_what_is_left(cluster: Cluster, work: Work, todo: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """Compute tasks, but for those that turn out to be done when they are about to be sent."""
-    yield from compute(cluster, work.pipeline, _with_what_is_known(work, deque(todo)))
+        yield from compute(cluster, work.pipeline, _with_what_is_known(work, deque(todo)))
 
 
 def _with_what_is_known(work: Work, left: deque[int]) -> Iterator[tuple[int, Any]]:
