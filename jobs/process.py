@@ -126,6 +126,17 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _let_signals_kill() -> None:
+    """Give a forked process the default actions back.
+
+    A handler in Python runs late where a signal comes just before a lock is waited for: a worker of a pool of processes
+    that was told to end then never did.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _exit() -> None:
     """Exit with the status of the command; after an interrupt, nothing is left of what it has started."""
     _ignore_interrupts()
@@ -143,4 +154,5 @@ _there_before = {one for one in _running() if one.parent == os.getpid()} if IS_C
 
 if IS_COMMAND:
     exit_at_interrupts()
+    os.register_at_fork(after_in_child=_let_signals_kill)
     atexit.register(_exit)  # called last: what remains takes no time, and has no handlers in Python

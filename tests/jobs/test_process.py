@@ -142,6 +142,14 @@ def test_a_program_that_imports_a_command_keeps_its_own_interrupts():
     assert done.returncode == 0
 
 
+def test_signals_kill_what_a_command_forks():
+    """With the handlers of the command, a worker of a pool might miss the signal that ends it, and the pool hung."""
+    script = "import sys; sys.argv[:] = ['-m']; import jobs.process, multiprocessing as m, signal as s; "
+    script += "print(m.get_context('fork').Pool(1).map(s.getsignal, [s.SIGTERM, s.SIGINT, s.SIGHUP]))"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.count("SIG_DFL") == 3
+
+
 def test_in_a_program_that_imports_a_command_it_begins_when_it_is_called():
     assert process.began() == pytest.approx(time.monotonic(), abs=0.1)
 
