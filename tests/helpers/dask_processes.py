@@ -18,6 +18,8 @@ from mimii.engine import Cluster, Pipeline, compute, tasks_to_results
 from tests.helpers.commands import environment, wait_for
 
 HOST = "127.0.0.1"
+NO_NANNY = "--no-nanny"
+"""A worker without a process that looks after it starts twice as fast; it is not started again when it dies."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,21 @@ class Program:
             return []
 
     def workers(self) -> list[psutil.Process]:
-        """Return the processes that work for a nanny."""
-        return [process for process in self.processes()[1:] if is_worker(process)]
+        """Return the processes that work: with a nanny it has started them, without one it is one itself."""
+        return [process for process in self.processes() if is_worker(process)]
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Say whether a process was spawned by multiprocessing, or forked by its server."""
+    """Say whether a process is a worker without a nanny, was spawned by multiprocessing, or forked by its server."""
     try:
         words, parent = " ".join(process.cmdline()), process.parent()
-        return "spawn_main" in words or (
-            parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+        return (
+            NO_NANNY in words
+            or "spawn_main" in words
+            or (parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()))
         )
     except psutil.Error:
         return False
@@ -97,10 +101,11 @@ def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Progr
 
 
 def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
-    """Start a worker for it, with a nanny."""
+    """Start a worker for it, without a nanny unless one is asked for."""
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
     where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, *_dashboard(arguments))
-    more = ("--nthreads", 1, "--local-directory", folder / "scratch")
+    nanny = () if "--nanny" in arguments else (NO_NANNY,)
+    more = (*nanny, "--nthreads", 1, "--local-directory", folder / "scratch")
     return start(log, "dask", "worker", *where, *more, *arguments, **variables)
 
 
