@@ -20,14 +20,17 @@ from dask_gateway_server.options import Bool, Mapping, Options
 
 def configure(options):
     waits = {{"scheduler_cmd": ["sh", "-c", "exec sleep infinity"]}} if options.never_starts else {{}}
-    return {{"environment": options.environment}} | waits
+    nanny = [] if options.nanny else ["--no-nanny"]
+    return {{"environment": options.environment, "worker_cmd": [*c.ClusterConfig.worker_cmd, *nanny]}} | waits
 
 
 c.Proxy.address = c.DaskGateway.address = "{HOST}:0"
 c.DaskGateway.log_datefmt = ""
-c.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "dask", "scheduler"]
+c.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "dask", "scheduler", "--no-dashboard"]
 c.ClusterConfig.worker_cmd = [sys.executable, "-m", "dask", "worker", "--host", "{HOST}"]
-c.Backend.cluster_options = Options(Mapping("environment", {{}}), Bool("never_starts", False), handler=configure)
+c.Backend.cluster_options = Options(
+    Mapping("environment", {{}}), Bool("nanny", False), Bool("never_starts", False), handler=configure
+)
 """
 
 
