@@ -14,7 +14,7 @@ import pytest
 
 from mimii.engine import partitions
 from tests.helpers.commands import assert_same_bytes, featurize_here, record_numbers, wait_for
-from tests.helpers.dask_processes import NO_NANNY, Program, running, start
+from tests.helpers.dask_processes import NO_NANNY, SCHEDULER, WORKER, Program, running, start
 from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_machines
 
@@ -117,7 +117,7 @@ def start_part(network, tmp_path):
 def start_scheduler(network, begin, **variables):
     host = network.address("scheduler")
     program = begin(
-        *("scheduler", "dask", "scheduler", "--host", host, "--port", 8786, "--no-dashboard"),
+        *("scheduler", SCHEDULER, "--host", host, "--port", 8786, "--no-dashboard"),
         **variables,
     )
     wait_for(lambda: "Scheduler at:" in program.text(), "the scheduler")
@@ -126,7 +126,7 @@ def start_scheduler(network, begin, **variables):
 
 def start_worker(network, begin, part, scheduler, folder, **variables):
     where = ("--host", network.address(part), NO_NANNY, "--nthreads", 1, "--no-dashboard")
-    worker = begin(part, "dask", "worker", scheduler, *where, "--local-directory", folder, **variables)
+    worker = begin(part, WORKER, scheduler, *where, "--local-directory", folder, **variables)
     wait_for(lambda: "Starting established connection" in worker.text(), "a worker")
     return worker
 

@@ -18,6 +18,9 @@ from mimii.engine import Cluster, Pipeline, compute, tasks_to_results
 from tests.helpers.commands import environment, wait_for
 
 HOST = "127.0.0.1"
+SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+"""What ``dask scheduler`` and ``dask worker`` run; ``dask`` first imports all packages that add commands to it."""
+
 NO_NANNY = "--no-nanny"
 """A worker without a process that looks after it starts twice as fast; it is not started again when it dies."""
 
@@ -97,7 +100,7 @@ def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Progr
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     where = ("--host", HOST, "--port", 0, "--scheduler-file", file)
-    return start(folder / "scheduler.log", "dask", "scheduler", *where, *_dashboard(arguments), *arguments, **variables)
+    return start(folder / "scheduler.log", SCHEDULER, *where, *_dashboard(arguments), *arguments, **variables)
 
 
 def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
@@ -106,7 +109,7 @@ def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
     where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, *_dashboard(arguments))
     nanny = () if "--nanny" in arguments else (NO_NANNY,)
     more = (*nanny, "--nthreads", 1, "--local-directory", folder / "scratch")
-    return start(log, "dask", "worker", *where, *more, *arguments, **variables)
+    return start(log, WORKER, *where, *more, *arguments, **variables)
 
 
 def _dashboard(arguments: Sequence[object]) -> Sequence[str]:
