@@ -215,7 +215,7 @@ class Round:
             self.add_worker(*options)
 
     def add_worker(self, *options: object) -> None:
-        self.programs.append(start_worker(self.folder, *options, **self.soak.variables))
+        self.programs.append(start_worker(self.folder, "--nanny", *options, **self.soak.variables))
 
     def stop_programs(self) -> None:
         for program in self.programs:

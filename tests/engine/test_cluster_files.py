@@ -7,6 +7,7 @@ import signal
 import sys
 import tomllib
 from contextlib import ExitStack
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import dask_kubernetes
@@ -27,7 +28,7 @@ from mimii.engine.schedulers import (
     read_cluster_file,
 )
 from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, featurize_here, wait_for
-from tests.helpers.dask_processes import running, start
+from tests.helpers.dask_processes import SCHEDULER, WORKER, running, start
 from tests.helpers.recordings import write_machines
 
 EXAMPLES = sorted((ROOT / "docs/clusters").glob("*.yaml"))
@@ -53,10 +54,14 @@ def manifest():
 
 @pytest.fixture(scope="module")
 def schema():
-    """Return the operator's own schema of a DaskCluster, which refuses what it does not know."""
+    """Return what checks against the operator's own schema of a DaskCluster, and refuses what that does not know."""
     charts = Path(dask_kubernetes.__file__).parent / "operator/deployment/helm/dask-kubernetes-operator"
-    [version] = yaml.safe_load((charts / "crds/daskcluster.yaml").read_text())["spec"]["versions"]
-    return {"additionalProperties": True} | closed(version["schema"]["openAPIV3Schema"])
+    document = yaml.load((charts / "crds/daskcluster.yaml").read_text(), yaml.CSafeLoader)
+    [version] = document["spec"]["versions"]
+    found = {"additionalProperties": True} | closed(version["schema"]["openAPIV3Schema"])
+    validator = jsonschema.validators.validator_for(found)
+    validator.check_schema(found)  # half a second, so once
+    return validator(found)
 
 
 def closed(schema):
@@ -91,7 +96,7 @@ def after(arguments, option):
 def test_the_manifest_is_what_the_operator_takes(manifest, schema):
     cluster = {name: manifest[name] for name in ("apiVersion", "kind", "metadata", "spec")}
     assert cluster.keys() == manifest.keys()
-    jsonschema.validate({"spec": manifest["spec"]}, schema)
+    schema.validate({"spec": manifest["spec"]})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_the_schema_finds_mistakes(manifest, schema, break_it):
     spec = yaml.safe_load(yaml.safe_dump(manifest["spec"]))
     break_it(spec)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"spec": spec}, schema)
+        schema.validate({"spec": spec})
 
 
 def test_the_service_finds_the_scheduler_of_this_cluster(manifest):
@@ -128,6 +133,8 @@ def test_programs_are_those_that_dask_still_has(manifest):
     assert container(manifest, "scheduler")["args"][:2] == ["dask", "scheduler"]
     assert container(manifest, "worker")["args"][:2] == ["dask", "worker"]
     assert after(container(manifest, "worker")["args"], "--name") == "$(DASK_WORKER_NAME)"
+    commands = {entry.name: entry.module for entry in entry_points(group="dask_cli")}
+    assert (commands["scheduler"], commands["worker"]) == (SCHEDULER, WORKER)
 
 
 def test_workers_of_the_manifest_have_the_environment_of_workers_here(manifest):
@@ -341,6 +348,13 @@ def test_the_image_answers_to_the_old_names_of_dasks_programs():
     assert '"/usr/local/bin/dask-$part"' in run
 
 
+IN_THREADS = {
+    "n_workers": 1,
+    "processes": False,
+    "protocol": "tcp://",
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+}
 STUBBORN = """
 from distributed import LocalCluster
 
@@ -355,9 +369,8 @@ class Stubborn(LocalCluster):
 def test_a_cluster_that_does_not_stop_is_reported_after_the_work(tmp_path, monkeypatch):
     write_machines(tmp_path / "raw", 4)
     (tmp_path / "stubborn.py").write_text(STUBBORN)
-    kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"module": "stubborn", "class": "Stubborn", "kwargs": kwargs}))
+    path.write_text(yaml.safe_dump({"module": "stubborn", "class": "Stubborn", "kwargs": IN_THREADS}))
     monkeypatch.syspath_prepend(str(tmp_path))
     done = featurize_from_here(tmp_path / "raw", tmp_path / "table", "--scheduler", path)
     assert done.returncode == 0, done.stderr
@@ -476,9 +489,8 @@ class GatewayLike(LocalCluster):
 def test_a_cluster_of_another_kind_is_used_closed_and_takes_no_signal_over(tmp_path):
     write_machines(tmp_path / "raw", 4)
     (tmp_path / "gateway_like.py").write_text(GATEWAY)
-    kwargs = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"module": "gateway_like", "class": "GatewayLike", "kwargs": kwargs}))
+    path.write_text(yaml.safe_dump({"module": "gateway_like", "class": "GatewayLike", "kwargs": IN_THREADS}))
     variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     done = featurize(tmp_path / "raw", tmp_path / "table", "--scheduler", path, **variables)
     assert done.returncode == 0, done.stderr

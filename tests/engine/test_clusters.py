@@ -17,7 +17,6 @@ from tests.helpers.commands import (
     assert_same_bytes,
     command,
     environment,
-    featurize,
     featurize_from_here,
     featurize_here,
     record_numbers,
@@ -36,6 +35,7 @@ from tests.helpers.dask_processes import (
 )
 from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_machines
+from tests.helpers.under_way import interrupt_when, job_here
 
 N_CLIPS = 45
 
@@ -52,7 +52,7 @@ def raw(tmp_path_factory):
 def undisturbed(raw, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "table"
     assert featurize_here(raw, "--output", output, "--quiet") == 0
-    assert len(record_numbers(output)) == Job.n_shards
+    assert len(record_numbers(output)) == 15
     return output
 
 
@@ -65,11 +65,15 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """Share a cluster of two workers among tests that do it no harm: its folder, and its programs."""
+    """Share a cluster among tests that do it no harm: its folder, and its programs, a worker without a nanny first."""
     path = tmp_path_factory.mktemp("cluster")
-    with dask_cluster(path, 2, "--dashboard-address", f"{HOST}:0") as (scheduler, workers):
+    listens = ("--dashboard-address", f"{HOST}:0")
+    with (
+        dask_cluster(path, 1, *listens) as (scheduler, workers),
+        running(start_worker(path, "--nanny", *listens)) as worker,
+    ):
         wait_for_workers(path, 2)
-        yield path, [scheduler, *workers]
+        yield path, [scheduler, *workers, worker]
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +81,21 @@ def cluster(programs):
     return programs[0]
 
 
-class Job:
-    """The command, under way."""
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory):
+    """Return the address of a scheduler without workers."""
+    path = tmp_path_factory.mktemp("lonely")
+    with running(start_scheduler(path)):
+        yield address_of(path)
 
-    n_shards = 15
+
+def under_way(raw, output, scheduler, *arguments):
+    """Run the command in a thread of this process."""
+    return job_here("featurize", raw, output, "--shard-mib", 1, "--scheduler", scheduler, *arguments)
+
+
+class Job:
+    """The command, under way as a process of its own."""
 
     def __init__(self, raw, output, *arguments, **variables):
         self.output = output
@@ -138,7 +153,7 @@ def fail(done):
 
 
 def test_a_cluster_is_found_by_its_address(raw, undisturbed, cluster, tmp_path):
-    done = featurize(raw, tmp_path / "table", "--scheduler", address_of(cluster))
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", address_of(cluster))
     said = succeed(done, undisturbed, tmp_path / "table")
     assert "shards on 2 workers, dashboard http://127.0.0.1:" in said
 
@@ -155,21 +170,19 @@ def test_a_cluster_is_found_by_the_environment(raw, undisturbed, cluster, tmp_pa
 
 
 def test_a_scheduler_and_a_worker_that_start_later_are_waited_for(raw, undisturbed, folder, tmp_path):
-    with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as under_way:
-        under_way.wait_for(lambda: "no scheduler answers there yet; waiting for it, 300 s" in under_way.text(), "waits")
+    with under_way(raw, tmp_path / "table", folder / "scheduler.json") as it:
+        it.wait_for(lambda: "no scheduler answers there yet; waiting for it, 300 s" in it.text(), "waits")
         with running(start_scheduler(folder)):
-            under_way.wait_for(
-                lambda: "has no worker yet; waiting for the first one, 300 s" in under_way.text(), "waits"
-            )
+            it.wait_for(lambda: "has no worker yet; waiting for the first one, 300 s" in it.text(), "waits")
             with running(start_worker(folder)):
-                assert under_way.end() == 0, under_way.text()
-    assert "on 1 worker" in under_way.text()
+                assert it.end() == 0, it.text()
+    assert "on 1 worker" in it.text()
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
 def test_a_cluster_that_is_started_as_the_documentation_says_listens_where_it_has_to(programs):
     processes = [process for program in programs[1] for process in program.processes()]
-    assert len(processes) >= 5
+    assert len(processes) >= 4
     listening = {
         connection.laddr.ip
         for process in processes
@@ -189,30 +202,25 @@ def test_where_no_program_listens_the_job_ends_in_words(raw, tmp_path):
     assert "tcp://127.0.0.1:1: no scheduler answers there within 0.5 s (--timeout)" in said
 
 
-def test_without_a_worker_the_job_ends_in_words(raw, folder, tmp_path):
-    with running(start_scheduler(folder)):
-        address = address_of(folder)
-        said = fail(featurize_from_here(raw, tmp_path / "table", "--scheduler", address, "--timeout", "0.5"))
-    assert f"no worker came within 0.5 s (--timeout); start some with 'dask worker {address}'" in said
+def test_without_a_worker_the_job_ends_in_words(raw, lonely, tmp_path):
+    said = fail(featurize_from_here(raw, tmp_path / "table", "--scheduler", lonely, "--timeout", "0.5"))
+    assert f"no worker came within 0.5 s (--timeout); start some with 'dask worker {lonely}'" in said
+
+
+def interrupt(raw, output, scheduler, words):
+    """Interrupt the command when it says some words."""
+    done = interrupt_when(words, "featurize", raw, "--output", output, "--scheduler", scheduler)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted. Finished work is kept" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_waiting_for_a_scheduler_ends_with_an_interrupt(raw, tmp_path):
-    with job(raw, tmp_path / "table", "--scheduler", tmp_path / "none.json") as under_way:
-        under_way.wait_for(lambda: "no scheduler answers there yet" in under_way.text(), "waits")
-        under_way.process.send_signal(signal.SIGINT)
-        assert under_way.end() == 130
-    assert "interrupted. Finished work is kept" in under_way.text()
+    interrupt(raw, tmp_path / "table", tmp_path / "none.json", "no scheduler answers there yet")
 
 
-def test_waiting_for_a_worker_ends_with_an_interrupt(raw, folder, tmp_path):
-    with (
-        running(start_scheduler(folder)),
-        job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as under_way,
-    ):
-        under_way.wait_for(lambda: "has no worker yet" in under_way.text(), "waits")
-        under_way.process.send_signal(signal.SIGINT)
-        assert under_way.end() == 130
-    assert "interrupted. Finished work is kept" in under_way.text()
+def test_waiting_for_a_worker_ends_with_an_interrupt(raw, lonely, tmp_path):
+    interrupt(raw, tmp_path / "table", lonely, "has no worker yet")
 
 
 def test_an_interrupt_takes_effect_while_there_is_no_result(raw, undisturbed, folder, tmp_path, gate):
@@ -248,8 +256,9 @@ def freeze_workers(it, gate, *programs):
 
 def test_a_worker_that_joins_is_used_and_one_that_retires_is_not_missed(raw, undisturbed, folder, tmp_path, gate):
     with (
-        dask_cluster(folder, 1, **gate.environment) as (_, [first]),
-        job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
+        running(start_scheduler(folder)),
+        running(start_worker(folder, "--nanny", **gate.environment)) as first,
+        under_way(raw, tmp_path / "table", folder / "scheduler.json") as it,
     ):
         [frozen] = freeze_workers(it, gate, first)
         with running(start_worker(folder)):
@@ -261,7 +270,7 @@ def test_a_worker_that_joins_is_used_and_one_that_retires_is_not_missed(raw, und
 
 
 def test_a_scheduler_that_is_killed_and_started_again_is_found_again(raw, undisturbed, folder, tmp_path, gate):
-    with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json") as it:
+    with under_way(raw, tmp_path / "table", folder / "scheduler.json") as it:
         with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
             freeze_workers(it, gate, *workers)
             scheduler.kill()
@@ -279,7 +288,7 @@ def test_where_the_scheduler_stays_lost_the_job_ends_in_words_and_resumes_later(
 ):
     with dask_cluster(folder, 1, **gate.environment) as (scheduler, workers):
         wait_for_workers(folder, 1)
-        with job(raw, tmp_path / "table", "--scheduler", folder / "scheduler.json", "--timeout", 3) as it:
+        with under_way(raw, tmp_path / "table", folder / "scheduler.json", "--timeout", 3) as it:
             freeze_workers(it, gate, *workers)
             scheduler.kill()
             assert it.end() == 1
@@ -290,10 +299,9 @@ def test_where_the_scheduler_stays_lost_the_job_ends_in_words_and_resumes_later(
     assert_same_bytes(undisturbed, tmp_path / "table")
 
 
-@pytest.fixture
-def other_code(tmp_path):
-    """Return a copy of the project in which one file differs."""
-    copy = tmp_path / "other"
+def other_code(folder):
+    """Copy the project; one file differs. Return the environment of a worker that has this copy."""
+    copy = folder / "other"
     for package in ("mimii", "jobs"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     with (copy / "mimii/features/mel.py").open("a") as file:
@@ -306,35 +314,37 @@ def wait_for_workers(folder, number):
     wait_for(lambda: text.read_text().count("Starting worker compute stream") >= number, f"{number} workers")
 
 
-def test_workers_with_other_code_are_refused_with_a_table(raw, folder, tmp_path, other_code):
-    with dask_cluster(folder, 1), running(start_worker(folder, **other_code)):
-        wait_for_workers(folder, 2)
-        said = fail(featurize_from_here(raw, tmp_path / "table", "--scheduler", address_of(folder)))
-    assert "the parts of the cluster have different versions:" in said
-    assert sum("sound-features" in line and line.count("code ") == 4 for line in said.splitlines()) == 1
-    assert not record_numbers(tmp_path / "table")
-
-
-def test_a_worker_with_other_code_that_joins_later_computes_nothing(raw, folder, tmp_path, other_code, gate):
-    with (
-        dask_cluster(folder, 1, **gate.environment) as (_, [first]),
-        job(raw, tmp_path / "table", "--scheduler", address_of(folder)) as it,
-    ):
-        freeze_workers(it, gate, first)
-        with running(start_worker(folder, **other_code)):
-            assert it.end() == 1, it.text()
-    assert "a worker has code " in it.text()
-
-
-def test_a_worker_with_another_version_of_a_package_is_refused_with_a_table(raw, folder, tmp_path, recwarn):
-    shadow = tmp_path / "shadow"
+def other_zarr(folder):
+    """Return the environment of a worker that believes that another version of a package is installed."""
+    shadow = folder / "shadow"
     (shadow / "zarr-3.1.2.dist-info").mkdir(parents=True)
     (shadow / "zarr-3.1.2.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: zarr\nVersion: 3.1.2\n")
-    variables = {"PYTHONPATH": os.pathsep.join([str(shadow), str(ROOT)])}
-    with dask_cluster(folder, 0), running(start_worker(folder, **variables)):
-        said = fail(featurize_from_here(raw, tmp_path / "table", "--scheduler", address_of(folder)))
-    [row] = [line for line in said.splitlines() if line.strip().startswith("zarr")]
-    assert row.split()[3] == "3.1.2"
+    return {"PYTHONPATH": os.pathsep.join([str(shadow), str(ROOT)])}
+
+
+def row_of(package, said):
+    """Return the row of a package in the only table of versions."""
+    assert "the parts of the cluster have different versions:" in said
+    [row] = [line for line in said.splitlines() if line.strip().startswith(package)]
+    return row
+
+
+def test_workers_that_differ_compute_nothing_and_are_refused_with_a_table(raw, folder, tmp_path, gate, recwarn):
+    how = ("--scheduler", folder / "scheduler.json")
+    with dask_cluster(folder, 1, **gate.environment) as (_, [first]):
+        with under_way(raw, tmp_path / "joined", folder / "scheduler.json") as it:
+            [frozen] = freeze_workers(it, gate, first)
+            with running(start_worker(folder, **other_code(tmp_path))):
+                assert it.end() == 1, it.text()
+                assert "a worker has code " in it.text()
+                thaw(frozen)
+                said = fail(featurize_from_here(raw, tmp_path / "table", *how))
+                assert row_of("sound-features", said).count("code ") == 4
+        with running(start_worker(folder, **other_zarr(tmp_path))):
+            wait_for_workers(folder, 3)
+            said = fail(featurize_from_here(raw, tmp_path / "table", *how))
+            assert "3.1.2" in row_of("zarr", said).split()
+    assert not record_numbers(tmp_path / "table")
     assert "VersionMismatchWarning" not in {warning.category.__name__ for warning in recwarn}
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from mimii.engine import WORKER_ENVIRONMENT
 from mimii.engine.schedulers import read_cluster_file
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize_from_here, wait_for
 from tests.helpers.dask_processes import running, start
 from tests.helpers.faults import Gate, with_constant
 from tests.helpers.gateway import gateway_server
@@ -45,7 +45,7 @@ def wait_for_no_clusters(gateway):
 
 def test_the_job_runs_on_a_new_cluster_that_ends_with_it(raw, undisturbed, gateway, tmp_path):
     path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, "--adapt", 1, 2)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, "--adapt", 1, 2)
     assert done.returncode == 0, done.stderr
     assert f"dashboard {gateway.address}/clusters/" in done.stderr
     assert "Traceback" not in done.stderr
@@ -56,11 +56,10 @@ def test_the_job_runs_on_a_new_cluster_that_ends_with_it(raw, undisturbed, gatew
 
 @pytest.fixture
 def running_cluster(gateway, tmp_path):
-    """Start a cluster of one worker with the environment of the example; return its name."""
+    """Start a cluster with the environment of the example; return its name."""
     path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway)
-    name = gateway.client.submit(environment=read_cluster_file(str(path)).kwargs["environment"])
+    name = gateway.client.submit(environment=read_cluster_file(str(path)).kwargs["environment"], nanny=True)
     wait_for(lambda: gateway.client.list_clusters(status="running"), "the cluster runs")
-    gateway.client.scale_cluster(name, 1)
     yield name
     gateway.client.stop_cluster(name)
     wait_for_no_clusters(gateway)
@@ -68,6 +67,10 @@ def running_cluster(gateway, tmp_path):
 
 def test_a_running_cluster_is_used_by_its_name_and_left_running(raw, undisturbed, gateway, running_cluster, tmp_path):
     path = write_cluster("gateway_running.yaml", tmp_path / "running.yaml", gateway, cluster_name=running_cluster)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, "--timeout", 0.5)
+    assert done.returncode == 1
+    assert "no worker came within 0.5 s (--timeout); ask for some with --workers N" in done.stderr
+    gateway.client.scale_cluster(running_cluster, 1)
     done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path)
     assert done.returncode == 0, done.stderr
     assert f"shards on 1 worker, dashboard {gateway.address}/clusters/{running_cluster}" in done.stderr
@@ -86,14 +89,6 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(raw, gateway, tmp_path)
     assert said.startswith(f"featurize: {path}: the cluster cannot be started: ")
     assert "nobody" in said
     assert "run the same command again" in how_to_resume
-
-
-def test_a_new_cluster_without_workers_is_said_with_how_to_ask_for_some(raw, gateway, tmp_path):
-    path = write_cluster("gateway.yaml", tmp_path / "gateway.yaml", gateway)
-    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, "--timeout", 0.5)
-    assert done.returncode == 1
-    assert "no worker came within 0.5 s (--timeout); ask for some with --workers N" in done.stderr
-    wait_for_no_clusters(gateway)
 
 
 @pytest.fixture
@@ -118,12 +113,11 @@ def test_an_interrupt_ends_the_start_of_a_cluster_and_the_gateway_forgets_it(gat
     wait_for_no_clusters(gateway)
 
 
-def test_a_scheduler_that_is_killed_at_work_costs_a_new_cluster_and_nothing_else(raw, undisturbed, start_job, tmp_path):
+def test_a_scheduler_that_is_killed_at_work_costs_a_new_cluster_and_nothing_else(
+    raw, undisturbed, gateway, start_job, tmp_path
+):
     gate = Gate(tmp_path / "gate", raw.rglob("*.wav"))
-    with (
-        gateway_server(tmp_path, **gate.environment) as gateway,
-        start_job(gateway, "--workers", 1) as job,
-    ):
+    with start_job(gateway, "--workers", 1, environment=gate.environment) as job:
         wait_for(lambda: "shards on 1 worker" in job.text(), "works")
         gateway.kill_schedulers()
         wait_for(lambda: "is lost; connecting again" in job.text(), "notices the loss")

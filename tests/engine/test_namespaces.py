@@ -14,7 +14,7 @@ import pytest
 
 from mimii.engine import partitions
 from tests.helpers.commands import assert_same_bytes, featurize_here, record_numbers, wait_for
-from tests.helpers.dask_processes import Program, running, start
+from tests.helpers.dask_processes import NO_NANNY, SCHEDULER, WORKER, Program, running, start
 from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_machines
 
@@ -26,7 +26,7 @@ HOW = ("--shard-mib", 1, "--hop-length", 128)
 HASTE = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s",  # Dask takes no less
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1s",  # looked at so often; Dask gives a worker five seconds at least
 }
 
 
@@ -117,7 +117,7 @@ def start_part(network, tmp_path):
 def start_scheduler(network, begin, **variables):
     host = network.address("scheduler")
     program = begin(
-        *("scheduler", "dask", "scheduler", "--host", host, "--port", 8786, "--no-dashboard"),
+        *("scheduler", SCHEDULER, "--host", host, "--port", 8786, "--no-dashboard"),
         **variables,
     )
     wait_for(lambda: "Scheduler at:" in program.text(), "the scheduler")
@@ -125,8 +125,8 @@ def start_scheduler(network, begin, **variables):
 
 
 def start_worker(network, begin, part, scheduler, folder, **variables):
-    where = ("--host", network.address(part), "--nthreads", 1, "--no-dashboard")
-    worker = begin(part, "dask", "worker", scheduler, *where, "--local-directory", folder, **variables)
+    where = ("--host", network.address(part), NO_NANNY, "--nthreads", 1, "--no-dashboard")
+    worker = begin(part, WORKER, scheduler, *where, "--local-directory", folder, **variables)
     wait_for(lambda: "Starting established connection" in worker.text(), "a worker")
     return worker
 

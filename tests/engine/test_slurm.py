@@ -6,7 +6,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.helpers.commands import ROOT, assert_same_bytes, featurize, featurize_from_here, wait_for
+from tests.helpers.commands import ROOT, assert_same_bytes, featurize_from_here, wait_for
 from tests.helpers.dask_processes import HOST, running, start
 from tests.helpers.faults import Gate
 from tests.helpers.slurm import slurm, why_not
@@ -32,7 +32,7 @@ def loopback():
 
 
 def write_cluster(folder, **kwargs):
-    """Write the example of a cluster file as it is for this machine."""
+    """Write the example of a cluster file as it is for this machine; arguments change it."""
     document = yaml.safe_load((ROOT / "docs/clusters/slurm.yaml").read_text())
     document["kwargs"] |= {"interface": loopback(), "log_directory": str(folder / "logs")} | kwargs
     document["kwargs"]["scheduler_options"]["interface"] = loopback()
@@ -54,7 +54,7 @@ def start_job(batch, raw, tmp_path):
 
 def test_the_job_runs_as_jobs_of_slurm_that_end_with_it(raw, undisturbed, batch, tmp_path):
     path = write_cluster(tmp_path)
-    done = featurize(raw, tmp_path / "table", "--scheduler", path, "--workers", 2, **batch.environment)
+    done = featurize_from_here(raw, tmp_path / "table", "--scheduler", path, "--workers", 2, **batch.environment)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert_same_bytes(undisturbed, tmp_path / "table")
@@ -91,7 +91,7 @@ def gate(raw, tmp_path):
 
 
 def test_an_interrupt_cancels_jobs_that_run(batch, start_job, gate, tmp_path):
-    with start_job(write_cluster(tmp_path), "--workers", 1, **gate.environment) as job:
+    with start_job(write_cluster(tmp_path, nanny=False), "--workers", 1, **gate.environment) as job:
         wait_for(lambda: "shards on 1 worker" in job.text(), "works")
         job.process.send_signal(signal.SIGINT)
         assert job.process.wait() == 130, job.text()
@@ -102,7 +102,8 @@ def test_an_interrupt_cancels_jobs_that_run(batch, start_job, gate, tmp_path):
 
 def test_a_job_that_slurm_ends_is_replaced_where_workers_adapt(undisturbed, batch, start_job, gate, tmp_path):
     haste = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-    with start_job(write_cluster(tmp_path), "--adapt", 1, 1, **gate.environment, **haste) as job:
+    cluster = write_cluster(tmp_path, nanny=False)
+    with start_job(cluster, "--adapt", 1, 1, **gate.environment, **haste) as job:
         wait_for(lambda: "shards on 1 worker" in job.text(), "works")
         [first] = batch.jobs()
         batch.ask("scancel", first)

@@ -104,7 +104,7 @@ def machine(tmp_path_factory):
         yield started
 
 
-def write_cluster(path, connect_options, *, python=sys.executable):
+def write_cluster(path, connect_options, *, python=sys.executable, **changed):
     here = {"host": HOST, "dashboard_address": f"{HOST}:0"}
     kwargs = {
         "hosts": [HOST, HOST, HOST],
@@ -113,7 +113,7 @@ def write_cluster(path, connect_options, *, python=sys.executable):
         "scheduler_options": {"port": 0} | here,
         "worker_options": {"nthreads": 1, "memory_limit": "1GiB"} | here,
     }
-    path.write_text(yaml.safe_dump({"module": "distributed", "class": "SSHCluster", "kwargs": kwargs}))
+    path.write_text(yaml.safe_dump({"module": "distributed", "class": "SSHCluster", "kwargs": kwargs | changed}))
     return path
 
 
@@ -136,7 +136,8 @@ def left_over(machine):
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_the_job_runs_on_machines_over_ssh(raw, undisturbed, machine, remote_python, tmp_path, encrypted):
     variables = dask_configuration(write_certificates(tmp_path / "tls")) if encrypted else {}
-    path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python)
+    one_worker = {"hosts": [HOST, HOST], "worker_class": "distributed.Worker"} if encrypted else {}  # without a nanny
+    path = write_cluster(tmp_path / "ssh.yaml", machine.connect_options(), python=remote_python, **one_worker)
     run = featurize_from_here if encrypted else featurize
     done = run(raw, tmp_path / "table", "--scheduler", path, **variables)
     assert done.returncode == 0, done.stderr

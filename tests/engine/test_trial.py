@@ -60,10 +60,14 @@ def unreadable(raw, folder, monkeypatch, job="featurize", **reasons):
     return folder / "expected"
 
 
+AT_ONCE = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+"""A task is tried with care after the first death of a worker."""
+
+
 def small_cluster(folder, memory):
-    """Write a cluster file for two workers with little memory."""
+    """Write a cluster file for a worker with little memory."""
     file = folder / "cluster.yaml"
-    file.write_text(cluster_file(n_workers=2, threads_per_worker=1, memory_limit=memory))
+    file.write_text(cluster_file(n_workers=1, threads_per_worker=1, memory_limit=memory))
     return file
 
 
@@ -92,7 +96,8 @@ def test_a_clip_that_kills_its_worker_is_a_bad_clip(raw, tmp_path, monkeypatch):
 def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path, monkeypatch):
     deadly = [name(index) for index in range(1, N_CLIPS, 4)]
     reason = "reading it kills the process (SIGSEGV)"
-    run = Run(raw, tmp_path / "out", **deadly_recordings(tmp_path / "deadly", **dict.fromkeys(deadly, "SIGSEGV")))
+    harm = deadly_recordings(tmp_path / "deadly", **dict.fromkeys(deadly, "SIGSEGV"))
+    run = Run(raw, tmp_path / "out", **harm, **AT_ONCE)
     assert run.wait() == 3, run.text()
     assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, monkeypatch, **dict.fromkeys(deadly, reason)))
 
@@ -101,7 +106,7 @@ def test_many_clips_that_kill_their_workers_are_as_many_bad_clips(raw, tmp_path,
 def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp_path, capsys):
     output, cluster = tmp_path / "out", small_cluster(tmp_path, "500MB")
     deadly = deadly_recordings(tmp_path / "deadly", **{name(7): "memory"})
-    run = Run(raw, output, "--scheduler", cluster, **deadly)
+    run = Run(raw, output, "--scheduler", cluster, **deadly, **AT_ONCE)
     assert run.wait() == 3, run.text()
     assert DIED.search(run.text())
     assert statuses(output) == dict.fromkeys(range(N_CLIPS), "ok") | {7: "not enough memory for it"}
@@ -113,7 +118,8 @@ def test_a_clip_that_takes_all_memory_is_a_bad_clip_until_there_is_more(raw, tmp
 
 @pytest.mark.slow
 def test_a_rendered_clip_that_kills_its_worker_has_no_image(raw, tmp_path, monkeypatch):
-    run = Run(raw, tmp_path / "out", job="render", **deadly_recordings(tmp_path / "deadly", **{name(6): "SIGBUS"}))
+    deadly = deadly_recordings(tmp_path / "deadly", **{name(6): "SIGBUS"})
+    run = Run(raw, tmp_path / "out", job="render", **deadly, **AT_ONCE)
     assert run.wait() == 3, run.text()
     reasons = {name(6): "reading it kills the process (SIGBUS)"}
     assert_same_bytes(tmp_path / "out", unreadable(raw, tmp_path, monkeypatch, "render", **reasons))

@@ -18,6 +18,11 @@ from mimii.engine import Cluster, Pipeline, compute, tasks_to_results
 from tests.helpers.commands import environment, wait_for
 
 HOST = "127.0.0.1"
+SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+"""What ``dask scheduler`` and ``dask worker`` run; ``dask`` first imports all packages that add commands to it."""
+
+NO_NANNY = "--no-nanny"
+"""A worker without a process that looks after it starts twice as fast; it is not started again when it dies."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,21 @@ class Program:
             return []
 
     def workers(self) -> list[psutil.Process]:
-        """Return the processes that work for a nanny."""
-        return [process for process in self.processes()[1:] if is_worker(process)]
+        """Return the processes that work: with a nanny it has started them, without one it is one itself."""
+        return [process for process in self.processes() if is_worker(process)]
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Say whether a process was spawned by multiprocessing, or forked by its server."""
+    """Say whether a process is a worker without a nanny, was spawned by multiprocessing, or forked by its server."""
     try:
         words, parent = " ".join(process.cmdline()), process.parent()
-        return "spawn_main" in words or (
-            parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+        return (
+            NO_NANNY in words
+            or "spawn_main" in words
+            or (parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()))
         )
     except psutil.Error:
         return False
@@ -93,15 +100,16 @@ def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Progr
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     where = ("--host", HOST, "--port", 0, "--scheduler-file", file)
-    return start(folder / "scheduler.log", "dask", "scheduler", *where, *_dashboard(arguments), *arguments, **variables)
+    return start(folder / "scheduler.log", SCHEDULER, *where, *_dashboard(arguments), *arguments, **variables)
 
 
 def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
-    """Start a worker for it, with a nanny."""
+    """Start a worker for it, without a nanny unless one is asked for."""
     log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
     where = ("--scheduler-file", folder / "scheduler.json", "--host", HOST, *_dashboard(arguments))
-    more = ("--nthreads", 1, "--local-directory", folder / "scratch")
-    return start(log, "dask", "worker", *where, *more, *arguments, **variables)
+    nanny = () if "--nanny" in arguments else (NO_NANNY,)
+    more = (*nanny, "--nthreads", 1, "--local-directory", folder / "scratch")
+    return start(log, WORKER, *where, *more, *arguments, **variables)
 
 
 def _dashboard(arguments: Sequence[object]) -> Sequence[str]:

@@ -208,10 +208,11 @@ class Run:
     def alive(self):
         """Return all processes of the run, also those whose parent has died."""
         found = []
-        for process in psutil.process_iter():
+        for number in psutil.pids():
             try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                if os.getsid(number) == self.process.pid:
+                    process = psutil.Process(number)
+                    found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
             except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
         return found

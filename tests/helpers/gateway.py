@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.commands import wait_for
-from tests.helpers.dask_processes import HOST, Program, running, start
+from tests.helpers.dask_processes import HOST, SCHEDULER, WORKER, Program, running, start
 
 CONFIGURATION = f"""
 import sys
@@ -20,14 +20,17 @@ from dask_gateway_server.options import Bool, Mapping, Options
 
 def configure(options):
     waits = {{"scheduler_cmd": ["sh", "-c", "exec sleep infinity"]}} if options.never_starts else {{}}
-    return {{"environment": options.environment}} | waits
+    nanny = [] if options.nanny else ["--no-nanny"]
+    return {{"environment": options.environment, "worker_cmd": [*c.ClusterConfig.worker_cmd, *nanny]}} | waits
 
 
 c.Proxy.address = c.DaskGateway.address = "{HOST}:0"
 c.DaskGateway.log_datefmt = ""
-c.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "dask", "scheduler"]
-c.ClusterConfig.worker_cmd = [sys.executable, "-m", "dask", "worker", "--host", "{HOST}"]
-c.Backend.cluster_options = Options(Mapping("environment", {{}}), Bool("never_starts", False), handler=configure)
+c.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "{SCHEDULER}", "--no-dashboard"]
+c.ClusterConfig.worker_cmd = [sys.executable, "-m", "{WORKER}", "--host", "{HOST}"]
+c.Backend.cluster_options = Options(
+    Mapping("environment", {{}}), Bool("nanny", False), Bool("never_starts", False), handler=configure
+)
 """
 
 
@@ -41,7 +44,7 @@ class GatewayServer:
 
     def kill_schedulers(self) -> None:
         for process in self.program.processes():
-            if process.cmdline()[1:4] == ["-m", "dask", "scheduler"]:
+            if process.cmdline()[1:3] == ["-m", SCHEDULER]:
                 process.kill()
 
 

@@ -23,9 +23,10 @@ from tests.helpers.commands import (
     shard_files,
     wait_for,
 )
-from tests.helpers.dask_processes import dask_cluster, freeze, start_scheduler, start_worker, thaw
+from tests.helpers.dask_processes import dask_cluster, freeze, running, start_scheduler, start_worker, thaw
 from tests.helpers.faults import SHORT_HOP, Gate, Run, cluster_file, deadly_starts, full_disk, is_root
 from tests.helpers.recordings import write_machines
+from tests.helpers.under_way import job_here
 
 N_CLIPS = 32
 N_SHARDS = 16
@@ -133,7 +134,7 @@ def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw
         wait_for(lambda: not worker.workers(), "the end of a worker without a scheduler")
         done, shards = record_numbers(output), shard_files(output)
         assert 0 < len(done) < N_SHARDS
-        again = [start_scheduler(folder), start_worker(folder), start_worker(folder)]
+        again = [start_scheduler(folder), start_worker(folder)]
         try:
             assert run.wait() == 0, run.text()
         finally:
@@ -144,19 +145,15 @@ def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_dies_before_there_is_a_worker_is_waited_for(raw, undisturbed, tmp_path, start):
+def test_a_scheduler_that_dies_before_there_is_a_worker_is_waited_for(raw, undisturbed, tmp_path):
     folder = tmp_path / "cluster"
     folder.mkdir()
-    first = start_scheduler(folder)
-    run = start(raw, "--scheduler", folder / "scheduler.json")
-    run.wait_for(lambda: "no worker yet" in run.text(), "a driver that waits")
-    first.kill()
-    again = [start_scheduler(folder), start_worker(folder)]
-    try:
-        assert run.wait() == 0, run.text()
-    finally:
-        for program in (first, *again):
-            program.kill()
+    where = ("--shard-mib", 1, *SHORT_HOP, "--scheduler", folder / "scheduler.json")
+    with running(start_scheduler(folder)) as first, job_here("featurize", raw, tmp_path / "out", *where) as job:
+        job.wait_for(lambda: "no worker yet" in job.text(), "a driver that waits")
+        first.kill()
+        with running(start_scheduler(folder)), running(start_worker(folder)):
+            assert job.end() == 0, job.text()
     assert_same_bytes(tmp_path / "out", undisturbed)
 
 
