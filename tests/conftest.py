@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from mimii.detection import page
 from mimii.engine import outputs, runs
@@ -131,6 +132,15 @@ def _short_waits_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask S3 again soon: in this process it is a server of the tests that fails as it is told to."""
     monkeypatch.setattr(s3, "_FIRST_WAIT", 0.01)
     monkeypatch.setattr(s3, "_LONGEST_WAIT", 0.1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_of_botocore_are_parsed_once() -> Iterator[None]:
+    """Parse botocore's description of S3 once: each new file system would take a tenth of a second for it."""
+    load = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+        yield
 
 
 @pytest.fixture(scope="session")

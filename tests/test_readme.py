@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray
@@ -55,12 +56,10 @@ def test_code_of_the_readme_runs_on_the_demo(demo, block):
     code = CODE[block]
     if "torch" in code and importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed")
-    folder, _ = demo
-    code = code.replace("data/demo", str(folder))
-    if "report = " in code:
-        code = f"{code}assert report.machines.auc.mean() > 0.9\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    names: dict[str, Any] = {}
+    exec(code.replace("data/demo", str(demo[0])), names)  # noqa: S102  the project's own README
+    if "report" in names:
+        assert names["report"].machines.auc.mean() > 0.9
 
 
 def test_the_readme_is_short():

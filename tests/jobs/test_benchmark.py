@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mimii
-from jobs.benchmark import files, loaders
+from jobs.benchmark import files, images, loaders
 from jobs.benchmark.baselines import librosa_parts
 from jobs.benchmark.timing import Timing, time_around, time_featurize, time_process
 from tests.helpers.archives import pack_folder
@@ -55,6 +55,7 @@ def test_a_pause_of_all_workers_is_around_the_work():
     assert around["idle share of workers"] == 1 - 3 / 8
 
 
+@pytest.mark.usefixtures("programs_here")
 def test_each_record_is_written_while_its_task_runs(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=160_000)
     measured = time_featurize([tmp_path / "raw", "--shard-mib", 1], tmp_path, 2)
@@ -101,21 +102,22 @@ def test_it_compares_the_loop_the_pool_this_job_and_a_floor(tmp_path):
         assert min(found[name]) >= 0
 
 
-@pytest.mark.slow
-def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pillow(tmp_path):
-    write_machines(tmp_path / "raw", 40)
-    done = run("benchmark", tmp_path / "raw", "--job", "render", "--workers", 2, "--rounds", 1)
+@pytest.mark.usefixtures("programs_here")
+def test_images_are_compared_with_figures_and_with_the_loop_that_saves_with_pillow(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_SPECSHOW_CLIPS", 4)
+    write_machines(tmp_path / "raw", 32)
+    done = run_here("benchmark", tmp_path / "raw", "--job", "render", "--workers", 1, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = numbers(done.stdout)
     assert found["loop with Pillow, 1 process"][-1] == 1
-    assert found["jobs.render, 2 workers"][-1] > 0
+    assert found["jobs.render, 1 worker"][-1] > 0
     assert found["librosa.display.specshow, savefig"][0] > 5 * found["this project's kernel"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("programs_here")
 def test_what_recordings_are_made_into_is_compared_with_the_loop_that_does_the_same(tmp_path):
-    write_machines(tmp_path / "raw", 40)
-    done = run("benchmark", tmp_path / "raw", "--job", "parts", "--workers", 2)
+    write_machines(tmp_path / "raw", 32)
+    done = run_here("benchmark", tmp_path / "raw", "--job", "parts", "--workers", 1)
     assert done.returncode == 0, done.stderr
     for way in ("resampled: --sample-rate 22050", "channels: --channel all", "segments: --segment 1"):
         assert way in done.stdout
@@ -163,11 +165,11 @@ def test_a_program_that_fails_ends_it_with_1(tmp_path, monkeypatch):
     assert "/bin/false" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("programs_here")
 def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     write_machines(tmp_path / "raw", 40, n_samples=80_000)
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw" / "6_dB_fan")
-    done = run("benchmark", archive, "--workers", 2, "--rounds", 1)
+    done = run_here("benchmark", archive, "--workers", 2, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = numbers(done.stdout)
     assert found["unpack, librosa loop"][-1] == found["inflate, 2 processes"][-2] == found["inflating alone"][-1] == 1
@@ -176,12 +178,13 @@ def test_archives_are_compared_with_unpacking_and_with_inflating(tmp_path):
     assert 0 < found["everything around the work, share"][0] < 1
 
 
-@pytest.mark.slow
-def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path):
-    write_machines(tmp_path / "objects" / "factory" / "raw", 40)
+@pytest.mark.usefixtures("programs_here")
+def test_recordings_on_s3_are_compared_with_clip_by_clip(tmp_path, use):
+    write_machines(tmp_path / "objects" / "factory" / "raw", 32)
     with rclone_server(tmp_path / "objects") as server, proxy_to(server, latency=0.02) as proxy:
         arguments = ("--source", "s3://factory/raw", "--output", "s3://factory/scratch", "--workers", 1)
-        done = run("benchmark", *arguments, "--fetch-window", 8, **proxy.environment)
+        use(proxy)
+        done = run_here("benchmark", *arguments, "--fetch-window", 8)
         assert done.returncode == 0, done.stderr
         assert filesystem(server).find("factory/scratch") == []
     rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines() if line}
@@ -201,7 +204,7 @@ def table(tmp_path_factory):
     return folder / "out"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("programs_here")
 def test_reading_for_training_is_compared(table):
     done = run_here("benchmark", "--job", "train", table, "--rounds", 1)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import termios
+import warnings
 from pathlib import Path
 
 import librosa
@@ -34,7 +35,6 @@ from tests.helpers.commands import (
     record_numbers,
     replaced,
     rows_by_path,
-    run,
     run_here,
     shard_files,
     shards_of,
@@ -144,16 +144,10 @@ def test_a_log_file_gets_plain_lines_and_the_dashboards_address(finished):
 def test_the_line_of_python_that_it_prints_opens_the_store(raw, tmp_path):
     output = tmp_path / "it's my table"
     done = featurize_from_here(raw, output, "--scheduler", "sync")
-    line = done.stdout.splitlines()[-1].strip()
-    opened = subprocess.run(
-        [sys.executable, "-c", f"{line}; print(sorted(table.sizes.items()))"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert opened.stdout.strip() == str([("clip", 12), ("feature", 320), ("mel", 64), ("row", 12 * 309)])
-    assert opened.stderr == ""
+    names = {}
+    with warnings.catch_warnings(action="error"):
+        exec(done.stdout.splitlines()[-1].strip(), names)  # noqa: S102  the line that users are asked to type
+    assert names["table"].sizes == {"clip": 12, "feature": 320, "mel": 64, "row": 12 * 309}
 
 
 def test_a_terminal_gets_a_bar(raw, tmp_path):
@@ -327,8 +321,9 @@ def test_something_elses_place_is_left_alone(raw, tmp_path, capsys, what, overwr
 # Wrong usage
 
 
-def test_without_recordings_it_says_what_to_do(tmp_path):
-    done = run("featurize", cwd=tmp_path)
+def test_without_recordings_it_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("featurize")
     assert done.returncode == 2
     assert "data/raw: no recordings there" in done.stderr
     for help_ in ("python -m jobs.synthesize data/raw", "python -m jobs.fetch", "--list"):
@@ -642,16 +637,23 @@ def test_a_list_that_makes_no_sense_ends_with_2_and_the_line(tmp_path, capsys, t
 # Interrupted
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """Return short clips, two to a shard, and their table."""
+    root = tmp_path_factory.mktemp("short")
+    write_machines(root / "raw", 24)
+    assert featurize_here(root / "raw", "--output", root / "undisturbed", *MANY) == 0
+    return root
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "is_for_all"),
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, True)],
 )
-def test_an_interrupted_run_says_so_and_the_next_resumes(tmp_path, number, is_for_all):
-    paths = write_machines(tmp_path / "raw", 80)
-    gate = Gate(tmp_path / "gate", paths[-1:])
-    arguments = (tmp_path / "raw", "--output", tmp_path / "out", "--shard-mib", 1, *MANY)
-    run = Run(tmp_path / "raw", tmp_path / "out", how=MANY, **gate.environment)
+def test_an_interrupted_run_says_so_and_the_next_resumes(short, tmp_path, number, is_for_all):
+    gate = Gate(tmp_path / "gate", sorted(short.glob("raw/**/*.wav"))[-1:])
+    run = Run(short / "raw", tmp_path / "out", how=MANY, **gate.environment)
     run.wait_for(lambda: record_numbers(tmp_path / "out"), "the first record")
     (os.killpg if is_for_all else os.kill)(run.process.pid, number)
     assert run.wait() == 128 + number, run.text()
@@ -660,12 +662,11 @@ def test_an_interrupted_run_says_so_and_the_next_resumes(tmp_path, number, is_fo
     assert "Traceback" not in run.text()
     wait_for(lambda: not run.alive(), "the end of all workers")
     kept, shards = record_numbers(tmp_path / "out"), shard_files(tmp_path / "out")
-    assert featurize_here(*arguments) == 0
+    assert featurize_here(short / "raw", "--output", tmp_path / "out", *MANY) == 0
     assert 0 < len(kept) < len(shard_files(tmp_path / "out"))
     assert set(kept).isdisjoint(replaced(shards, tmp_path / "out"))
     assert partial_files(tmp_path / "out") == []
-    assert featurize_here(tmp_path / "raw", "--output", tmp_path / "undisturbed", *MANY) == 0
-    assert_same_bytes(tmp_path / "out", tmp_path / "undisturbed")
+    assert_same_bytes(tmp_path / "out", short / "undisturbed")
 
 
 # The real recordings
@@ -685,8 +686,9 @@ def test_the_real_clips_equal_librosa(real_recordings, tmp_path):
         np.testing.assert_allclose(table.features.values[first : first + 309], librosa_rows(path), atol=1e-3, rtol=0)
 
 
-def test_an_empty_output_is_refused(raw, tmp_path):
-    done = run("featurize", raw, "--output", "", cwd=tmp_path)
+def test_an_empty_output_is_refused(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("featurize", raw, "--output", "")
     assert done.returncode == 2
     assert "--output: must not be empty" in done.stderr
     assert list(tmp_path.iterdir()) == []

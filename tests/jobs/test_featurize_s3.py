@@ -27,8 +27,8 @@ from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnsw
 from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import client, filesystem, rclone_server
 
-N_CLIPS = 24
-N_SHARDS = 12
+N_CLIPS = 16
+N_SHARDS = 8
 BUCKET = "factory"
 
 
@@ -72,6 +72,14 @@ def undisturbed(raw, tmp_path_factory):
     return root / "out"
 
 
+@pytest.fixture(scope="module")
+def local(raw, tmp_path_factory):
+    """Build the table of the recordings on a disk, by the options' defaults."""
+    output = tmp_path_factory.mktemp("local") / "out"
+    assert featurize_here(raw, "--output", output) == 0
+    return output
+
+
 SMALL = ("--shard-mib", 1, "--scheduler", "sync")
 SOURCE, OUTPUT = f"s3://{BUCKET}/raw", f"s3://{BUCKET}/out.zarr"
 
@@ -79,10 +87,10 @@ SOURCE, OUTPUT = f"s3://{BUCKET}/raw", f"s3://{BUCKET}/out.zarr"
 def download(server, folder, prefix="out.zarr"):
     """Copy what is on the server to a folder."""
     files = filesystem(server)
-    for path in files.find(f"{BUCKET}/{prefix}"):
+    for path, data in files.cat(files.find(f"{BUCKET}/{prefix}")).items():
         target = folder / Path(path).relative_to(Path(BUCKET, prefix))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(files.cat_file(path))
+        target.write_bytes(data)
     return folder
 
 
@@ -102,15 +110,30 @@ def puts(proxy, since=0):
     return [request.path for request in proxy.finished()[since:] if request.method == "PUT"]
 
 
+def at_record(proxy, number, act):
+    """Have the proxy act on each request that writes a record after that many of them; return these requests."""
+    before, others = [], []
+
+    def strike(request):
+        if request.method != "PUT" or "/records/" not in request.path:
+            return None
+        if len(before) < number:
+            return before.append(request)
+        others.append(request)
+        return act()
+
+    proxy.rules.append(strike)
+    return others
+
+
 @pytest.mark.parametrize("source", ["raw", "6_dB_fan.zip"])
-def test_features_on_s3_equal_those_on_a_disk(source, raw, server, use, tmp_path):
+def test_features_on_s3_equal_those_on_a_disk(source, local, server, use, tmp_path):
     use(server)
-    assert featurize_here(raw if source == "raw" else raw.parent / source, "--output", tmp_path / "local") == 0
     assert featurize_here(f"s3://{BUCKET}/{source}", "--output", OUTPUT) == 0
     remote = download(server, tmp_path / "copy")
     for name in ("features", "row_clip"):
-        assert_chunks_are_the_same(remote / name, tmp_path / "local" / name)
-    ours, theirs = open_table(remote), open_table(tmp_path / "local")
+        assert_chunks_are_the_same(remote / name, local / name)
+    ours, theirs = open_table(remote), open_table(local)
     for name in ("machine_type", "machine_id", "number", "snr_db", "label", "split", "status", "feature_mean"):
         np.testing.assert_array_equal(ours[name], theirs[name])
     assert ours.path.values[0].startswith(f"s3://{BUCKET}/{source}/")
@@ -122,39 +145,33 @@ def assert_chunks_are_the_same(one, other):
     assert ours
 
 
-def test_xarray_opens_a_table_on_s3(server, use, undisturbed):
-    use(server)
+def test_xarray_opens_a_table_on_s3_and_a_second_run_writes_nothing(proxy, undisturbed):
     assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 0
+    assert len(puts(proxy)) > N_SHARDS
+    before = len(proxy.finished())
+    assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 0
+    assert {request.method for request in proxy.finished()[before:]} == {"GET"}
     xarray.testing.assert_identical(
         xarray.open_zarr(OUTPUT, storage_options={"config_kwargs": {}, "skip_instance_cache": True}).load(),
         open_table(undisturbed),
     )
 
 
-def test_a_second_run_writes_nothing(proxy):
-    assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 0
-    assert len(puts(proxy)) > N_SHARDS
-    before = len(proxy.finished())
-    assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 0
-    assert {request.method for request in proxy.finished()[before:]} == {"GET"}
-
-
-def test_from_disk_to_s3_and_from_s3_to_disk(raw, server, use, tmp_path):
+def test_from_disk_to_s3_the_bytes_are_the_same(raw, local, server, use, tmp_path):
     use(server)
     assert featurize_here(raw, "--output", OUTPUT) == 0
-    assert featurize_here(raw, "--output", tmp_path / "local") == 0
-    assert_same_bytes(download(server, tmp_path / "copy"), tmp_path / "local")
+    assert_same_bytes(download(server, tmp_path / "copy"), local)
 
 
 @pytest.mark.slow
 def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, server, undisturbed, tmp_path, capsys):
-    proxy.latency = 0.05
+    refused = at_record(proxy, 3, lambda: SLOW_DOWN)
     one = Run(SOURCE, OUTPUT, "--scheduler", "sync", said=tmp_path / "one")
-    one.wait_for(lambda: len(records(server)) >= 4, "four records")
+    one.wait_for(lambda: refused, "a shard without its record")
     one.kill()
-    proxy.latency = 0.01
+    proxy.rules.clear()
     kept = {Path(path).stem for path in records(server)}
-    assert 4 <= len(kept) < N_SHARDS
+    assert 0 < len(kept) < N_SHARDS
     before = len(proxy.finished())
     assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 0
     assert f"{N_SHARDS - len(kept)} computed, {len(kept)} there already" in capsys.readouterr().out
@@ -164,12 +181,10 @@ def test_a_driver_killed_on_s3_and_started_again_ends_in_the_same_bytes(proxy, s
 
 @pytest.mark.slow
 def test_a_server_killed_and_started_again_is_waited_for(proxy, server, undisturbed, tmp_path):
-    proxy.latency = 0.01
+    unanswered = at_record(proxy, 2, lambda: server.kill() if len(unanswered) == 1 else None)
     job = Run(SOURCE, OUTPUT, "--scheduler", "sync", said=tmp_path / "said")
-    job.wait_for(lambda: len(records(server)) >= 2, "two records")
-    server.kill()
-    n_requests = len(proxy.requests)
-    job.wait_for(lambda: len(proxy.requests) > n_requests + 20, "requests without an answer")
+    job.wait_for(lambda: len(unanswered) > 2, "requests without an answer")
+    proxy.rules.clear()
     server.start()
     status = job.wait()
     if status and not lists(server):  # rclone itself may come back unable to list
@@ -251,9 +266,12 @@ def test_a_recording_without_permission_is_a_bad_clip_until_there_is_one(proxy, 
 
 
 def test_a_recording_that_is_deleted_after_it_was_listed_is_a_bad_clip(proxy, server, capsys):
+    removed = []
+
     def remove(request):
-        if request.method == "PUT" and "check" not in request.path:
-            client(server).delete_object(Bucket=BUCKET, Key="raw/6_dB_fan/fan/id_00/normal/00000002.wav")
+        if request.method == "PUT" and "check" not in request.path and not removed:
+            removed.append("raw/6_dB_fan/fan/id_00/normal/00000002.wav")
+            client(server).delete_object(Bucket=BUCKET, Key=removed[0])
 
     proxy.rules.append(remove)
     assert featurize_here(SOURCE, "--output", OUTPUT, *SHORT_HOP) == 3
@@ -304,12 +322,11 @@ def test_recordings_are_fetched_a_window_at_a_time(proxy):
     assert max(np.cumsum([step for _, step in moments])) == 5
 
 
-def test_a_large_recording_is_read_bit_by_bit(proxy, server, raw, tmp_path, monkeypatch):
+def test_a_large_recording_is_read_bit_by_bit(proxy, server, local, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MOST_WHOLE", 1000)
     monkeypatch.setattr(reading, "_LARGE_BLOCK", 10_000)
     assert featurize_here(SOURCE, "--output", OUTPUT) == 0
-    assert featurize_here(raw, "--output", tmp_path / "local") == 0
-    assert_chunks_are_the_same(download(server, tmp_path / "copy") / "features", tmp_path / "local" / "features")
+    assert_chunks_are_the_same(download(server, tmp_path / "copy") / "features", local / "features")
     sizes = [request.answer_length for request in proxy.finished() if request.path.endswith(".wav")]
     assert max(sizes) == 10_000
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from jobs import process
-from tests.helpers.commands import ROOT, command, environment, record_numbers, wait_for
+from tests.helpers.commands import ROOT, call, command, environment, record_numbers, wait_for
 from tests.helpers.faults import Gate, Run
 from tests.helpers.recordings import write_clip, write_machines
 
@@ -155,9 +155,9 @@ def test_in_a_program_that_imports_a_command_it_begins_when_it_is_called():
 
 
 def test_the_time_in_the_summary_has_the_imports_in_it(interrupted, raw, tmp_path):
-    words = command("featurize", raw, "--output", tmp_path / "out", "--scheduler", "sync")
-    interrupted(words, "", when="never")  # the second time, there is nothing to do
-    done = interrupted(words, "jobs.options", when="never")
+    arguments = (raw, "--output", tmp_path / "out", "--scheduler", "sync")
+    assert call("featurize", *arguments) == 0  # the second time, there is nothing to do
+    done = interrupted(command("featurize", *arguments), "jobs.options", when="never")
     [line] = [line for line in done.stdout.splitlines() if line.startswith("time ")]
     assert float(line.split()[1]) >= 1
 

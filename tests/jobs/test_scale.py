@@ -19,7 +19,7 @@ from mimii.storage import DiskObjects
 from mimii.table import open_table, plan_rows
 from mimii.table.plan import choose_layout
 from mimii.table.statistics import add_sums, from_values, mean_and_std
-from tests.helpers.commands import build, featurize_here, output_at, plan_table, records_at, run, run_here
+from tests.helpers.commands import build, featurize_here, output_at, plan_table, records_at, run_here
 from tests.helpers.recordings import write_machines
 
 N_CLIPS = 20_000
@@ -50,9 +50,10 @@ def numbers(text):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("programs_here")
 def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_a_time():
     n_clips, n_tasks = 4_200, 50
-    done = run("benchmark", "--job", "scale", "--clips", n_clips, "--workers", 1, timeout=250)
+    done = run_here("benchmark", "--job", "scale", "--clips", n_clips, "--workers", 1)
     assert done.returncode == 0, done.stderr
     rows = numbers(done.stdout)
     assert rows["clips"] == [n_clips]
@@ -64,13 +65,12 @@ def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_
     assert rows["99 % done: first new result, s after the plan"] > rows["99 % done: read the records, s"] >= [0]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("programs_here")
 def test_with_recordings_the_whole_command_is_timed_on_links_to_them(tmp_path):
     write_machines(tmp_path / "raw", 4, n_samples=16_000)
-    done = run(
+    done = run_here(
         *("benchmark", tmp_path / "raw", "--job", "scale", "--clips", 100, 200, "--workers", 1, "--rounds", 1),
         *("--scratch", tmp_path),
-        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     rows = numbers(done.stdout)
