@@ -1,6 +1,5 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
-import functools
 import os
 import pickle
 import urllib.request
@@ -13,7 +12,7 @@ import hypothesis
 import pytest
 
 from mimii.detection import page
-from mimii.engine import outputs, runs
+from mimii.engine import runs
 from mimii.recordings import Clip, headers, read_clip_header
 from mimii.storage import Access, s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
@@ -91,14 +90,6 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave files in the memory of the system: no test cuts the power. Commands that are started sync them."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _versions_are_read_once() -> Iterator[None]:
-    """Read the metadata of installed packages once, and not for each table."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "version", functools.cache(outputs.version))
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
