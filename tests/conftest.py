@@ -14,7 +14,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 from mimii.detection import page
-from mimii.engine import outputs, runs
+from mimii.engine import runs
 from mimii.recordings import Clip, headers, read_clip_header
 from mimii.storage import Access, s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
@@ -92,14 +92,6 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave files in the memory of the system: no test cuts the power. Commands that are started sync them."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _versions_are_read_once() -> Iterator[None]:
-    """Read the metadata of installed packages once, and not for each table."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "version", functools.cache(outputs.version))
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -50,13 +50,14 @@ class Evaluation:
 def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluation:
     """Compare scores with labels, 0 normal and 1 abnormal; clips with another label do not count."""
     truth, values = _labelled(labels, scores)
+    auc, partial_auc = _areas(truth, values)
     is_abnormal, is_alarm = truth == ABNORMAL, values > threshold
     n_abnormal, n_alarms, true_alarms = (int(np.sum(one)) for one in (is_abnormal, is_alarm, is_alarm & is_abnormal))
     return Evaluation(
         n_normal=int((truth == NORMAL).sum()),
         n_abnormal=n_abnormal,
-        auc=_auc(truth, values),
-        partial_auc=_auc(truth, values, MOST_FALSE_ALARMS),
+        auc=auc,
+        partial_auc=partial_auc,
         threshold=threshold,
         true_alarms=true_alarms,
         false_alarms=n_alarms - true_alarms,
@@ -81,8 +82,7 @@ def bootstrap(labels: ArrayLike, scores: ArrayLike) -> tuple[Interval, Interval]
     wins = (0.5 * (np.sign(higher) + 1)).astype(np.float32)
     drawn = [_draw(rng, wins) for _ in range(_DRAWS // _DRAWS_AT_ONCE)]
     aucs, areas = (np.concatenate(values) for values in zip(*drawn, strict=True))
-    chance = MOST_FALSE_ALARMS**2 / 2
-    return _interval(aucs), _interval(0.5 * (1 + (areas - chance) / (MOST_FALSE_ALARMS - chance)))
+    return _interval(aucs), _interval(_scale(areas))
 
 
 def _draw(rng: np.random.Generator, wins: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,8 +116,34 @@ def average(values: Iterable[float]) -> float:
     return sum(defined) / len(defined) if defined else math.nan
 
 
-def _auc(labels: NDArray[np.integer], scores: NDArray[np.float64], max_fpr: float | None = None) -> float:
-    return float(metrics.roc_auc_score(labels, scores, max_fpr=max_fpr)) if len(np.unique(labels)) > 1 else math.nan
+def _areas(labels: NDArray[np.integer], scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the AUC and the partial AUC; NaN where one label is missing.
+
+    Not by scikit-learn, which takes milliseconds to look at its arguments: a study has thousands of evaluations.
+    """
+    is_abnormal = labels == ABNORMAL
+    if is_abnormal.all() or not is_abnormal.any():
+        return math.nan, math.nan
+    alarms, hits = _count_above(is_abnormal, scores)
+    false, true = alarms / alarms[-1], hits / hits[-1]
+    n_below = int(np.searchsorted(false, MOST_FALSE_ALARMS, side="right"))
+    last = np.interp(MOST_FALSE_ALARMS, false[n_below - 1 : n_below + 1], true[n_below - 1 : n_below + 1])
+    area = np.trapezoid(np.append(true[:n_below], last), np.append(false[:n_below], MOST_FALSE_ALARMS))
+    return float(np.trapezoid(true, false)), float(_scale(area))
+
+
+def _count_above(is_abnormal: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
+    """Return how many normal and how many abnormal clips score at least as high as each score, from 0 to all."""
+    order = np.argsort(-scores, kind="stable")
+    is_last = np.append(scores[order][1:] != scores[order][:-1], True)
+    hits = np.cumsum(is_abnormal[order])[is_last]
+    return np.append(0, np.flatnonzero(is_last) + 1 - hits), np.append(0, hits)
+
+
+def _scale(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale areas up to the highest false positive rate that counts, so that chance has 0.5 (McClish)."""
+    chance = MOST_FALSE_ALARMS**2 / 2
+    return 0.5 * (1 + (areas - chance) / (MOST_FALSE_ALARMS - chance))
 
 
 def _share(part: int, whole: int) -> float:

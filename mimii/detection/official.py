@@ -47,7 +47,6 @@ _COLUMNS = (
     *("machine_type", "section", "domain", "auc", "p_auc", "precision", "recall", "f1"),
     *("n_normal", "n_abnormal", "n_missing", "published_auc", "published_p_auc", "official_score"),
 )
-_LARGEST = 1e300
 _Row = tuple[object, ...]
 
 
@@ -219,9 +218,9 @@ class _Clips(NamedTuple):
 
 
 def _clips(section: Section) -> _Clips:
-    """Return the clips that count; scikit-learn takes no infinite scores, and their order is all that matters."""
+    """Return the clips that count."""
     labels, domains = np.array(section.labels, int), np.array(section.domains, str)
-    scores = np.clip(np.array(section.scores, float), -_LARGEST, _LARGEST)
+    scores = np.array(section.scores, float)
     known = np.isin(labels, (NORMAL, ABNORMAL)) & ~np.isnan(scores)
     return _Clips(labels[known], scores[known], domains[known])
 

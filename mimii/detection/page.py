@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -148,6 +149,7 @@ def _curves(outcome: Outcome) -> tuple[str, str]:
     return roc_chart(*roc_curve(outcome.labels, scores.clips)), histograms
 
 
+@cache
 def _template() -> jinja2.Template:
     source = resources.files("mimii.detection").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(

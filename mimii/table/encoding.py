@@ -1,4 +1,4 @@
-"""Rows to the bytes of one shard, as the Zarr v3 specification lays them out.
+"""Rows to the bytes of one shard, and columns to those of chunks, as the Zarr v3 specification lays them out.
 
 A shard of `features` is its inner chunks, each little-endian float32 or float16, Zstandard level 1 and a CRC-32C,
 followed by an index of their offsets and lengths with a CRC-32C of its own. Written here and not by zarr: chunk after
@@ -12,9 +12,11 @@ Zarr v3 ``sharding_indexed`` codec, version 1.0; ``zstd``, ``crc32c`` and ``byte
 
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import google_crc32c
 import numpy as np
+from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
@@ -22,18 +24,19 @@ from mimii.table.plan import Layout
 
 ZSTD_LEVEL = 1
 _ZSTD = Zstd(level=ZSTD_LEVEL)
+_STRINGS = VLenUTF8()
 _EMPTY = 2**64 - 1
-_CHECKSUM_BYTES = 4
+_CHECKSUM_BYTES = _LENGTH_BYTES = 4
 _NOT_WRITTEN = 0xFFABCDEF
 """A NaN that no computation yields."""
 
 
-def encode_chunk(values: NDArray[np.floating] | NDArray[np.int32]) -> bytes:
+def encode_chunk(values: NDArray[np.floating] | NDArray[np.integer]) -> bytes:
     """Encode one chunk: little-endian bytes, Zstandard, CRC-32C.
 
     Parameters
     ----------
-    values : ndarray of float32, float16 or int32
+    values : ndarray of floats or integers
         C-contiguous, a whole chunk.
 
     Returns
@@ -43,6 +46,40 @@ def encode_chunk(values: NDArray[np.floating] | NDArray[np.int32]) -> bytes:
 
     """
     return _with_checksum(_ZSTD.encode(values.astype(values.dtype.newbyteorder("<"), copy=False)))
+
+
+def encode_column(values: NDArray[Any], length: int) -> Iterator[bytes]:
+    """Encode a column of numbers or strings in chunks of one length, the last filled with NaN, 0 or empty strings.
+
+    Parameters
+    ----------
+    values : ndarray of floats, integers or StringDType
+        Of one dimension.
+    length : int
+        Values a chunk.
+
+    Yields
+    ------
+    bytes
+        As the codecs ``bytes`` or ``vlen-utf8``, ``zstd`` and ``crc32c`` produce them.
+
+    """
+    encode = _encode_strings if values.dtype.kind == "T" else _encode_numbers
+    for first in range(0, len(values), length):
+        yield encode(values[first : first + length], length)
+
+
+def _encode_numbers(values: NDArray[Any], length: int) -> bytes:
+    chunk = np.full(length, np.nan if values.dtype.kind == "f" else 0, values.dtype)
+    chunk[: len(values)] = values
+    return encode_chunk(chunk)
+
+
+def _encode_strings(values: NDArray[Any], length: int) -> bytes:
+    """Encode as ``vlen-utf8``: how many strings, and of each its bytes' number and its bytes; empty ones have none."""
+    strings = bytes(_STRINGS.encode(values.astype(object)))[_LENGTH_BYTES:]
+    content = length.to_bytes(_LENGTH_BYTES, "little") + strings + bytes(_LENGTH_BYTES * (length - len(values)))
+    return _with_checksum(_ZSTD.encode(content))
 
 
 def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes:

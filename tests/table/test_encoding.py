@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from mimii.table.encoding import encode_chunk, encode_shard
+from mimii.table.encoding import encode_chunk, encode_column, encode_shard
 from mimii.table.plan import Layout
 
 
@@ -167,3 +167,33 @@ def test_zarr_notices_a_flipped_bit(where):
     shard[int(where * (len(shard) - 1))] ^= 0x10
     with pytest.raises((ValueError, RuntimeError)):
         read_with_zarr(bytes(shard), layout)
+
+
+COLUMNS = {
+    "string": np.array(["", "fan", "Müller", "漢字 \U0001f600", "", "a" * 300, "b"], np.dtypes.StringDType()),
+    **{name: np.array([0, 1, -1, 100, -100, 7, 3], name) for name in ("int8", "int16", "int32", "int64")},
+    **{name: np.array([0, 0.1, -np.inf, np.nan, 5, 6, 1e9], name) for name in ("float32", "float64")},
+}
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 50])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_chunks_of_columns_are_the_bytes_that_zarr_writes(name, length):
+    values, written = COLUMNS[name], {}
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(written),
+        config={"write_empty_chunks": True},
+        shape=values.shape,
+        chunks=(length,),
+        dtype=str if name == "string" else name,
+        compressors=(ZstdCodec(level=1), Crc32cCodec()),
+        fill_value=np.nan if values.dtype.kind == "f" else None,
+        chunk_key_encoding={"name": "default", "separator": "."},
+    )
+    array[:] = values
+    chunks = {f"c.{number}": chunk for number, chunk in enumerate(encode_column(values, length))}
+    assert chunks == {key: data.to_bytes() for key, data in written.items() if key.startswith("c.")}
+
+
+def test_a_column_without_values_has_no_chunk():
+    assert list(encode_column(np.array([], np.dtypes.StringDType()), 5)) == []
