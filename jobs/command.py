@@ -52,7 +52,8 @@ def _conclude(name: str, options: argparse.Namespace, body: Callable[[argparse.N
         *(recordings.SourceError, features.SpecError, engine.StoreError, engine.SchedulerError),
         detection.LearningError,
     ) as error:
-        return fail(name, USAGE, str(error))
+        may_succeed_later = isinstance(error, engine.BusyError)
+        return fail(name, FAILED if may_succeed_later else USAGE, str(error))
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

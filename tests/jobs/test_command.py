@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from jobs import featurize
-from tests.helpers.commands import command, environment, featurize_here, open_table, run
+from mimii.engine.lease import hold
+from mimii.storage import DiskObjects
+from tests.helpers.commands import command, environment, featurize_here, open_table, run, run_here
 from tests.helpers.recordings import write_clip
 
 SYNC = ("--scheduler", "sync")
@@ -42,6 +44,13 @@ def test_too_little_memory_to_start_is_said_in_a_line(raw, tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     needed = "a job needs 384 MiB of address space at least, and ulimit -v grants 244 MiB: raise it"
     assert done.stderr == f"featurize: {needed}\n"
+
+
+def test_a_busy_output_is_a_failure_that_may_pass_and_no_wrong_usage(raw, tmp_path):
+    with hold(DiskObjects(str(tmp_path / "out")), "other results"):
+        done = run_here("featurize", raw, "--output", tmp_path / "out", *SYNC)
+    assert done.returncode == 1
+    assert "another run writes other results to it" in done.stderr
 
 
 def test_a_command_works_where_python_has_no_streams(raw, tmp_path):

@@ -31,6 +31,21 @@ def test_an_option_without_effect_is_refused_where_it_was_given(capsys):
     assert capsys.readouterr().err.endswith("job: error: argument --fraction: --split baseline draws nothing\n")
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("--splt-seed", "; did you mean --split-seed?"),
+        ("--fractions=3", "; did you mean --fraction?"),
+        ("--colour", ""),
+    ],
+)
+def test_an_option_with_a_mistake_is_refused_with_the_one_that_was_meant(capsys, word, hint):
+    with pytest.raises(SystemExit) as caught:
+        read_options(make_parser(), [word])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"job: error: unrecognized arguments: {word}{hint}\n")
+
+
 def test_it_is_refused_also_where_its_default_was_given():
     with pytest.raises(SystemExit):
         read_options(make_parser(), ["--fraction", "0.8"], [ONLY_DRAWN])

@@ -178,7 +178,7 @@ def test_of_two_updates_at_once_one_is_refused_or_both_succeed_and_nothing_is_lo
         shutil.copytree(nights / "out", output)
         runs = [update_of(nights, night, output) for night in (1, 2)]
         statuses = [run.wait() for run in runs]
-        assert sorted(statuses) in ([0, 0], [0, 2]), [run.text() for run in runs]
+        assert sorted(statuses) in ([0, 0], [0, 1]), [run.text() for run in runs]
         for status, run in zip(statuses, runs, strict=True):
             assert status == 0 or "another run writes other results to it (process" in run.text()
         for night in (1, 2):
