@@ -179,10 +179,10 @@ def _add_label_option(group: argparse._ArgumentGroup) -> None:
         "--label-by",
         type=location,
         metavar="FILE",
-        help="label each image by what it shows: an events.csv of jobs.score, with the scores.csv beside it. One that "
-        "overlaps an event of its recording and channel is abnormal; any other is normal where it was scored. Where it "
-        "was not, images of a normal recording are normal, and parts of an abnormal one have no label. Default: each "
-        "has the label of its recording",
+        help="label each image by what it shows: an events.csv of jobs.score with the scores.csv beside it, or the "
+        "folder of both. One that overlaps an event of its recording and channel is abnormal; any other is normal "
+        "where it was scored. Where it was not, images of a normal recording are normal, and parts of an abnormal one "
+        "have no label. Default: each has the label of its recording",
     )
 
 

@@ -57,10 +57,11 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     manifest_base : str
         Where on S3 the images will be, for manifests; no manifests where it is empty.
     label_by : str or path
-        An ``events.csv`` that `mimii.score` wrote, with ``scores.csv`` beside it: each image is labelled by what it
-        shows. One that overlaps an event of its recording and channel is abnormal; another is normal where its
-        recording was scored. Where it was not, a recording that is normal has normal images, and one that is abnormal
-        has images without a label if each shows a part of it. Clips that have no label and were scored are split, too.
+        An ``events.csv`` that `mimii.score` wrote, with ``scores.csv`` beside it, or the folder of both: each image is
+        labelled by what it shows. One that overlaps an event of its recording and channel is abnormal; another is
+        normal where its recording was scored. Where it was not, a recording that is normal has normal images, and one
+        that is abnormal has images without a label if each shows a part of it. Clips that have no label and were scored
+        are split, too.
     access : Access
         How to access `label_by` on S3.
 

@@ -7,6 +7,7 @@ import csv
 import io
 import logging
 import math
+import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from mimii.recordings import ABNORMAL, GOOD, NORMAL, UNKNOWN, SourceError
 from mimii.storage import DEFAULT_ACCESS, Access, open_objects
 
-SCORES = "scores.csv"
+EVENTS, SCORES = "events.csv", "scores.csv"
 _EVENT_COLUMNS = ("recording", "channel", "start_s", "stop_s")
 _SCORE_COLUMNS = ("path", "channel", "start_s", "duration_s", "peak", "peak_threshold", "status", "version")
 _MOMENT_S = 0.5
@@ -76,11 +77,13 @@ class ScoredRecordings:
 
 
 def read_scored(place: str, access: Access = DEFAULT_ACCESS) -> ScoredRecordings:
-    """Read an ``events.csv``, and ``scores.csv`` beside it.
+    """Read an ``events.csv``, or the one in a folder, and ``scores.csv`` beside it.
 
     Without ``scores.csv``, the recordings that have events count as scored, and no others. Raises SourceError where one
     of them is not what `jobs.score` writes; it names the file, the line and the columns.
     """
+    if place.endswith("/") or os.path.isdir(place):
+        place = f"{place.rstrip('/')}/{EVENTS}"
     folder, _, name = place.rpartition("/")
     beside = f"{folder}/{SCORES}" if folder else SCORES
     objects = open_objects(folder or ("/" if place.startswith("/") else "."), access)

@@ -340,6 +340,14 @@ def test_without_scores_only_recordings_that_have_events_count_as_scored(raw, tm
     assert caplog.records[0].levelno == logging.WARNING
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_folder_of_both_stands_for_them(raw, tmp_path, end):
+    events = str(write_events(tmp_path, (str(raw / "lathe/00000000.wav"), 0, 0.0, 0.5)))
+    assert labels_of(plan(raw, f"{tmp_path}{end}")) == labels_of(plan(raw, events))
+    with pytest.raises(mimii.SourceError, match=rf"{raw}/events\.csv: there is no such file; name the events\.csv"):
+        plan(raw, f"{raw}{end}")
+
+
 EVENT = b"a.wav,press,0,1,2,5,1.5\n"
 HEAD = ",".join(EVENTS).encode() + b"\n"
 
