@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 
 import dask
 import psutil
@@ -15,11 +14,10 @@ from tests.helpers.certificates import dask_configuration, write_certificates
 from tests.helpers.commands import (
     ROOT,
     assert_same_bytes,
-    command,
-    environment,
     featurize_from_here,
     featurize_here,
     record_numbers,
+    start,
     wait_for,
 )
 from tests.helpers.dask_processes import (
@@ -100,11 +98,9 @@ class Job:
     def __init__(self, raw, output, *arguments, **variables):
         self.output = output
         self.log = output.parent / "job.log"
-        whole = command("featurize", raw, "--output", output, "--shard-mib", 1, *arguments)
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                whole, cwd=ROOT, env=environment(**variables), stdout=file, stderr=file, start_new_session=True
-            )
+        whole = ("featurize", raw, "--output", output, "--shard-mib", 1, *arguments)
+        with self.log.open("wb") as file:
+            self.process = start(*whole, out=file, err=file, **variables)
 
     def text(self):
         return self.log.read_text()

@@ -12,7 +12,7 @@ from mimii.engine.cluster import LostError
 from mimii.images import AlbumOutput, Style, album
 from mimii.storage import DiskObjects
 from mimii.table import TableOutput
-from tests.helpers.commands import assert_same_bytes, contents, featurize_here, plan_table
+from tests.helpers.commands import assert_same_bytes, contents, featurize_here, partial_files, plan_table
 from tests.helpers.recordings import write_machines
 
 
@@ -57,6 +57,19 @@ def output_of(plan, request, monkeypatch):
 
 def is_record(output, key):
     return key in {output.record_key(task) for task in range(output.n_tasks)}
+
+
+def test_a_lease_that_is_renewed_at_the_very_end_leaves_no_folder(output_of, tmp_path, monkeypatch):
+    def finish_and_renew(output, *rest):
+        sizes = finish(output, *rest)
+        output.objects.put("lease-0", b"{}")
+        output.objects.delete("lease-0")
+        return sizes
+
+    finish = runs.finish
+    monkeypatch.setattr(runs, "finish", finish_and_renew)
+    engine.run(output_of(DiskObjects(str(tmp_path / "out"))))
+    assert partial_files(tmp_path / "out") == []
 
 
 def test_a_run_lists_the_output_before_and_after_the_work_and_reads_each_record_once(output_of, tmp_path):

@@ -86,8 +86,10 @@ def test_an_interrupt_cancels_jobs_that_wait(batch, start_job, tmp_path):
 
 @pytest.fixture
 def gate(raw, tmp_path):
-    """Return what keeps workers from finishing a task."""
-    return Gate(tmp_path / "gate", raw.rglob("*.wav"))
+    """Return what keeps workers from finishing a task until the test ends: a worker that waits would outlive it."""
+    gate = Gate(tmp_path / "gate", raw.rglob("*.wav"))
+    yield gate
+    gate.open()
 
 
 def test_an_interrupt_cancels_jobs_that_run(batch, start_job, gate, tmp_path):

@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import BinaryIO
 from unittest import mock
 
 import dask
@@ -28,6 +30,7 @@ from mimii.features import FeatureSpec
 from mimii.recordings import baseline_split, find_clips, make_catalogue, read_all_headers
 from mimii.storage import DiskObjects
 from mimii.table import TableOutput, TablePlan, make_table_plan
+from tests.helpers import warm
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -45,17 +48,29 @@ def run(
     module: str, *arguments: object, cwd: Path = ROOT, timeout: float | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a job as a process; it may take as long as the test, unless a timeout is a part of what is tested."""
-    return subprocess.run(
-        command(module, *arguments),
-        cwd=cwd,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = start(module, *arguments, cwd=cwd, out=out, err=err, **variables)
+        try:
+            status = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess([module, *map(str, arguments)], status, _text(out), _text(err))
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return io.TextIOWrapper(file, "utf-8", "replace").read()
+
+
+def start(
+    module: str, *arguments: object, out: BinaryIO, err: BinaryIO, cwd: Path = ROOT, **variables: str
+) -> subprocess.Popen[bytes] | warm.Process:
+    """Start a job as a process in a session of its own."""
+    if warm.can_start(variables):
+        return warm.start(f"jobs.{module}", [*map(str, arguments)], cwd, environment(**variables), out, err)
+    words, env = command(module, *arguments), environment(**variables)
+    return subprocess.Popen(words, cwd=cwd, env=env, stdout=out, stderr=err, start_new_session=True)
 
 
 def featurize(source: Path, output: Path, *arguments: object, **how: object) -> subprocess.CompletedProcess[str]:

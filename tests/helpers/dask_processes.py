@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from mimii.engine import Cluster, Pipeline, compute, tasks_to_results
+from tests.helpers import warm
 from tests.helpers.commands import environment, wait_for
 
 HOST = "127.0.0.1"
@@ -29,8 +30,9 @@ NO_NANNY = "--no-nanny"
 class Program:
     """A program in its own session, with all that it starts."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | warm.Process
     log: Path
+    is_worker: bool = False
 
     def kill(self) -> None:
         """Kill it and all that it has started, at once."""
@@ -48,7 +50,8 @@ class Program:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that work: with a nanny it has started them, without one it is one itself."""
-        return [process for process in self.processes() if is_worker(process)]
+        processes = self.processes()
+        return processes[:1] if self.is_worker else list(filter(is_worker, processes))
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -69,10 +72,14 @@ def is_worker(process: psutil.Process) -> bool:
 
 def start(log: Path, *arguments: object, within: Sequence[str] = (), **variables: str) -> Program:
     """Start a Python module as a program, by itself or within what another command makes for it."""
+    module, *words = map(str, arguments)
     with log.open("ab") as file:
+        if not within and warm.can_start(variables):
+            process = warm.start(module, words, Path.cwd(), environment(**variables), file, file)
+            return Program(process, log, is_worker=NO_NANNY in words)
         return Program(
             subprocess.Popen(
-                [*within, sys.executable, "-m", *map(str, arguments)],
+                [*within, sys.executable, "-m", module, *words],
                 env=environment(**variables),
                 stdout=file,
                 stderr=file,

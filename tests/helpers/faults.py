@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers.commands import ROOT, command, environment, wait_for
+from tests.helpers.commands import ROOT, start, wait_for
 from tests.helpers.dask_processes import is_worker
 
 SHORT_HOP = ("--hop-length", 32)
@@ -167,12 +167,8 @@ class Run:
         workers = () if "--scheduler" in options else ("--workers", 2)
         self.said = said or output.with_name(f"said-{time.monotonic_ns()}")
         with self.said.open("wb") as log:
-            self.process = subprocess.Popen(
-                command(job, raw, "--output", output, *size, *workers, *how, *options),
-                env=environment(**variables),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+            self.process = start(
+                job, raw, "--output", output, *size, *workers, *how, *options, out=log, err=log, **variables
             )
 
     def wait(self):
