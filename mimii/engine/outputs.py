@@ -357,6 +357,7 @@ def finish(output: Output, records: Mapping[int, Record], existing: Existing | N
     _delete_surplus(output.objects, output.surplus(records, sizes), sizes)
     output.objects.delete_partial()
     output.objects.put(output.head.key, head)
+    output.objects.delete_partial()
     return sizes
 
 

@@ -173,7 +173,7 @@ def _run_once(
         lease.check()
         sizes = finish(output, dict(sorted(records.items())), existing)
         _delete_replaced(output, output.find_replaced(sizes), has_readers=aside is not None)
-    near.delete_partial()  # the last, since a lease is put anew until it is given back
+    near.delete_partial()  # once more: a lease is put anew until it is given back
     return [task for task in todo if task not in theirs], records
 
 

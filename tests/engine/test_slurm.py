@@ -93,7 +93,7 @@ def gate(raw, tmp_path):
 
 
 def test_an_interrupt_cancels_jobs_that_run(batch, start_job, gate, tmp_path):
-    with start_job(write_cluster(tmp_path, nanny=False), "--workers", 1, **gate.environment) as job:
+    with start_job(write_cluster(tmp_path), "--workers", 1, **gate.environment) as job:
         wait_for(lambda: "shards on 1 worker" in job.text(), "works")
         job.process.send_signal(signal.SIGINT)
         assert job.process.wait() == 130, job.text()
@@ -104,7 +104,7 @@ def test_an_interrupt_cancels_jobs_that_run(batch, start_job, gate, tmp_path):
 
 def test_a_job_that_slurm_ends_is_replaced_where_workers_adapt(undisturbed, batch, start_job, gate, tmp_path):
     haste = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-    cluster = write_cluster(tmp_path, nanny=False)
+    cluster = write_cluster(tmp_path)
     with start_job(cluster, "--adapt", 1, 1, **gate.environment, **haste) as job:
         wait_for(lambda: "shards on 1 worker" in job.text(), "works")
         [first] = batch.jobs()
