@@ -67,10 +67,7 @@ def start(
     module: str, *arguments: object, out: BinaryIO, err: BinaryIO, cwd: Path = ROOT, **variables: str
 ) -> subprocess.Popen[bytes] | warm.Process:
     """Start a job as a process in a session of its own."""
-    if warm.can_start(variables):
-        return warm.start(f"jobs.{module}", [*map(str, arguments)], cwd, environment(**variables), out, err)
-    words, env = command(module, *arguments), environment(**variables)
-    return subprocess.Popen(words, cwd=cwd, env=env, stdout=out, stderr=err, start_new_session=True)
+    return warm.start(f"jobs.{module}", [*map(str, arguments)], cwd, environment(**variables), out, err)
 
 
 def featurize(source: Path, output: Path, *arguments: object, **how: object) -> subprocess.CompletedProcess[str]:

@@ -74,7 +74,7 @@ def start(log: Path, *arguments: object, within: Sequence[str] = (), **variables
     """Start a Python module as a program, by itself or within what another command makes for it."""
     module, *words = map(str, arguments)
     with log.open("ab") as file:
-        if not within and warm.can_start(variables):
+        if not within:
             process = warm.start(module, words, Path.cwd(), environment(**variables), file, file)
             return Program(process, log, is_worker=NO_NANNY in words)
         return Program(

@@ -41,7 +41,6 @@ _IMPORTED = [
 ]
 """Of other projects alone: tests put code in front of this project's, and change it before it is imported."""
 
-_READ_AT_IMPORT = ("DASK_", "OMP_", "OPENBLAS_", "PYTHON")
 _MOST_BYTES = 1 << 20
 
 
@@ -75,26 +74,38 @@ class Process:
 
 
 def start(
-    module: str, arguments: Sequence[str], cwd: Path, variables: Mapping[str, str], out: BinaryIO, err: BinaryIO
-) -> Process:
-    """Start a module as the leader of a session, as ``python -m`` would; variables are those of the environment."""
+    module: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], out: BinaryIO, err: BinaryIO
+) -> Process | subprocess.Popen[bytes]:
+    """Start ``python -m`` a module as the leader of a session; anew where an import would read other variables."""
+    if _read_at_import(environment) != _IMPORTED_WITH:
+        words = [sys.executable, "-m", module, *arguments]
+        return subprocess.Popen(words, cwd=cwd, env=environment, stdout=out, stderr=err, start_new_session=True)
     server, (status, to_status) = _server(), os.pipe()
-    request = {"module": module, "arguments": list(arguments), "cwd": str(cwd), "environment": dict(variables)}
+    request = {"module": module, "arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment)}
     socket.send_fds(server, [json.dumps(request).encode()], [out.fileno(), err.fileno(), to_status])
     os.close(to_status)
     return Process(int(server.recv(64)), status)
 
 
-def can_start(variables: Mapping[str, str]) -> bool:
-    """Say whether a process may have imported already: not where an import reads one of these variables."""
-    return not any(name.startswith(_READ_AT_IMPORT) and name != "PYTHONPATH" for name in variables)
+def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that packages read when they are imported; what is in PYTHONPATH, each fork imports."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("DASK_", "OMP_", "OPENBLAS_", "PYTHON")) and name != "PYTHONPATH"
+    }
+
+
+_IMPORTED_WITH = _read_at_import(os.environ)
 
 
 @functools.cache
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = [sys.executable, "-m", __name__, str(theirs.fileno())]
-    subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    clean = {name: value for name, value in os.environ.items() if name not in _read_at_import(os.environ)}
+    environment = clean | _IMPORTED_WITH
+    subprocess.Popen(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     theirs.close()
     return ours
 
