@@ -28,7 +28,8 @@ RUN useradd --uid 1000 --create-home sounds \
 COPY --from=build /opt/sound-features /opt/sound-features
 ENV PATH=/opt/sound-features/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    # The environment of workers, as in cluster.yaml: one thread for each library, and an allocator that keeps what it has.
+    # The environment of workers, as in cluster.yaml: one thread for each library, an allocator that keeps what it has, and
+    # none of Dask's profiler.
     OMP_NUM_THREADS=1 \
     OPENBLAS_NUM_THREADS=1 \
     MKL_NUM_THREADS=1 \
@@ -38,6 +39,7 @@ ENV PATH=/opt/sound-features/bin:$PATH \
     MALLOC_TRIM_THRESHOLD_=1073741824 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+    DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=false \
     # That of schedulers: Dask keeps the last thousand messages to each worker, with tasks in them, where a hundred do.
     DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=100
 USER 1000

@@ -25,10 +25,12 @@ WORKER_ENVIRONMENT = ONE_THREAD | {
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
 }
-"""Set before a worker starts: an allocator that keeps what it has, in huge pages, and one thread for each library.
+"""Set before a worker starts: an allocator that keeps what it has, in huge pages, one thread a library, no profiler.
 
 Dask's own setting gives freed memory back to the kernel at once; page faults then make the code three times slower.
+Its profiler looks at a worker a hundred times a second, and may freeze it on Python 3.11 (CPython issue 106883).
 """
 
 _log = logging.getLogger(__name__)

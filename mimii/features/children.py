@@ -1,8 +1,7 @@
 """Child processes that read recordings: some recordings kill the process that reads them.
 
 A child runs a module of this project, with the same code as its parent. It gets one request, and reports JSON values,
-one a line. It exits when its parent exits or is killed: then the pipe that brought the
-request is closed.
+one a line. It exits when its parent exits or is killed: then the pipe that brought the request is closed.
 """
 
 import json

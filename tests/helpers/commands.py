@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 
 def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+    return os.environ | warm.DOCUMENTED | {"PYTHONPATH": str(ROOT)} | more
 
 
 def command(module: str, *arguments: object) -> list[str]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_work
 
 NO_NANNY = "--no-nanny"
 """A worker without a process that looks after it starts twice as fast; it is not started again when it dies."""
+
+_LAST_CHARACTERS = 5000
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ class Program:
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def last_words(self) -> str:
+        """Return the end of its log, with the stacks of its threads if it still runs and was forked here."""
+        if isinstance(self.process, warm.Process) and self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR2)
+            with suppress(AssertionError):
+                wait_for(lambda: warm.STACKS in self.text(), "the stacks of its threads", seconds=5)
+        return f"{self.log.name}: ...{self.text()[-_LAST_CHARACTERS:]}"
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -148,6 +158,10 @@ def dask_cluster(
         workers = [start_worker(folder, *arguments, **variables) for _ in range(n_workers)]
         try:
             yield scheduler, workers
+        except BaseException as error:
+            for program in (scheduler, *workers):
+                error.add_note(program.last_words())
+            raise
         finally:
             for worker in workers:
                 for process in worker.processes():

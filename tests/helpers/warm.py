@@ -5,6 +5,7 @@ each process of pytest, and forks; the fork imports this project and the program
 starts, such as the server that its workers are forked from, it starts as ever.
 """
 
+import faulthandler
 import functools
 import importlib
 import json
@@ -40,6 +41,12 @@ _IMPORTED = [
     "zarr",
 ]
 """Of other projects alone: tests put code in front of this project's, and change it before it is imported."""
+
+DOCUMENTED = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+"""Of what docs/clusters.md asks for: on Python 3.11, Dask's profiler may freeze a process that starts threads."""
+
+STACKS = "most recent call first"
+"""What a process writes for each thread when it gets SIGUSR2."""
 
 _MOST_BYTES = 1 << 20
 
@@ -96,7 +103,7 @@ def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-_IMPORTED_WITH = _read_at_import(os.environ)
+_IMPORTED_WITH = _read_at_import(os.environ | DOCUMENTED)
 
 
 @functools.cache
@@ -149,6 +156,7 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     os.dup2(streams[0], 1)
     os.dup2(streams[1], 2)
     os.closerange(3, 1024)
+    faulthandler.register(signal.SIGUSR2, file=2)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])

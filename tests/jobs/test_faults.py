@@ -30,9 +30,6 @@ from tests.helpers.under_way import job_here
 
 N_CLIPS = 32
 N_SHARDS = 16
-SLOW = (*SHORT_HOP, "--n-fft", 16384)
-"""Much to compute for few bytes: a task takes a while."""
-
 SYNC = ("--scheduler", "sync")
 
 
@@ -125,23 +122,27 @@ def test_a_frozen_worker_is_waited_for(raw, undisturbed, tmp_path, start, gate):
 
 
 @pytest.mark.slow
-def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw, tmp_path, start):
+def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw, undisturbed, tmp_path):
     output, folder = tmp_path / "out", tmp_path / "cluster"
-    with dask_cluster(folder, 1) as (scheduler, [worker]):
-        run = start(raw, "--scheduler", folder / "scheduler.json", how=SLOW)
-        run.wait_for(lambda: record_numbers(output), "the first record")
+    clips = sorted(raw.rglob("*.wav"), key=lambda path: path.parts)
+    gate = Gate(tmp_path / "gate", [clips[N_CLIPS // 2]])
+    where = ("--shard-mib", 1, *SHORT_HOP, "--scheduler", folder / "scheduler.json")
+    with (
+        dask_cluster(folder, 1, **gate.environment) as (scheduler, [worker]),
+        job_here("featurize", raw, output, *where) as job,
+    ):
+        job.wait_for(lambda: job.n_done() == N_SHARDS // 2, "a worker half way")
         scheduler.kill()
-        wait_for(lambda: not worker.workers(), "the end of a worker without a scheduler")
+        gate.open()
+        job.wait_for(lambda: job.n_done() > N_SHARDS // 2, "what it finishes without a scheduler")
+        worker.kill()
         done, shards = record_numbers(output), shard_files(output)
-        assert 0 < len(done) < N_SHARDS
-        again = [start_scheduler(folder), start_worker(folder)]
-        try:
-            assert run.wait() == 0, run.text()
-        finally:
-            for program in again:
-                program.kill()
-    assert "connecting again" in run.text()
+        with running(start_scheduler(folder)), running(start_worker(folder)):
+            assert job.end() == 0, job.text()
+    assert "connecting again" in job.text()
+    assert len(done) < N_SHARDS
     assert not set(done) & set(replaced(shards, output))
+    assert_same_bytes(output, undisturbed)
 
 
 @pytest.mark.slow
