@@ -59,7 +59,7 @@ PROVOKE = {
     "SourceError": lambda *_: mimii.find_recordings("recordings"),
     "LocationError": lambda *_: mimii.open_table("s3:/bucket/features.zarr"),
     "LayoutError": lambda *_: mimii.find_recordings("raw", layout="{machine_id}{label}.wav"),
-    "NameOfArchiveError": lambda *_: mimii.verify("features.zarr", complete=["6_dB_fans"]),
+    "NameOfArchiveError": lambda *_: mimii.verify("features.zarr", complete="6_dB_fans"),
     "StorageError": lambda *_: mimii.find_recordings("s3://bucket/raw", access=NO_SERVER),
     "SpecError": lambda *_: mimii.FeatureSpec.preset("explore", fmax=9000.0),
     "AudioError": lambda *_: mimii.log_mel("press.wav"),

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ _SECONDS_TO_CLOSE_HALF = 10
 _ARGUMENTS = re.compile(r"\w\(\) (got an unexpected|got multiple values|missing \d+ required|takes )")
 """What Python says where a function does not take its arguments."""
 
+_WITH_CLUSTERS = ["distributed", "dask_cloudprovider", "dask_gateway", "dask_jobqueue", "dask_kubernetes"]
 _log = logging.getLogger(__name__)
 _gateways: list[Any] = []
 """Those of closed clusters, until this process exits: collected earlier, they print that their loop does not run."""
@@ -148,7 +149,7 @@ def _no_cluster(path: str, name: str) -> SchedulerError:
     return SchedulerError(f"{path}: {name} is not a class of Dask clusters, such as distributed.LocalCluster")
 
 
-def _did_you_mean(name: str, names: list[str]) -> str:
+def _did_you_mean(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -183,9 +184,19 @@ def _import(module: str) -> Any:  # noqa: ANN401  a module of a package that may
         with same_handlers():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0].replace("_", "-")
-        msg = f"{module} is not installed: pip install '{package}'"
+        msg = _why_missing(module, error.name) if error.name else str(error)
         raise ModuleNotFoundError(msg) from error
+
+
+def _why_missing(module: str, missing: str) -> str:
+    """Say what to do where one module is missing, and so another one, or the same, cannot be imported."""
+    package = missing.partition(".")[0]
+    if missing != package:
+        return f"{package} has no module {missing}"
+    which = "" if package == module.partition(".")[0] else f", which {module} needs,"
+    how = f": pip install '{package.replace('_', '-')}'"
+    meant = "" if package in _WITH_CLUSTERS else _did_you_mean(package, _WITH_CLUSTERS)
+    return f"{package}{which} is not installed{meant or how}"
 
 
 def _scale(cluster: Any, where: Where, path: str) -> None:  # noqa: ANN401  any class of clusters

@@ -37,7 +37,7 @@ def batches(  # noqa: PLR0913  each is a choice that users have
     shuffle: bool = True,
     seed: int = 0,
     normalize: bool = False,
-    columns: Sequence[str] = (),
+    columns: str | Sequence[str] = (),
     epochs: int | None = 1,
     threads: int = N_THREADS,
     pool_mib: int = POOL_MIB,
@@ -66,7 +66,7 @@ def batches(  # noqa: PLR0913  each is a choice that users have
         Not negative. The same seed is the same order.
     normalize : bool
         Subtract the table's ``feature_mean`` and divide by its ``feature_std``.
-    columns : sequence of str
+    columns : str or sequence of str
         Columns over clips that each batch has for its rows, such as ``["machine_id"]``.
     epochs : int or None
         How often all rows come; None is without end.
@@ -109,7 +109,7 @@ def frames(  # noqa: PLR0913  as `batches`
     shuffle: bool = True,
     seed: int = 0,
     normalize: bool = False,
-    columns: Sequence[str] = (),
+    columns: str | Sequence[str] = (),
     epochs: int | None = 1,
     threads: int = N_THREADS,
     pool_mib: int = POOL_MIB,
@@ -153,7 +153,7 @@ def torch_dataset(  # noqa: PLR0913  as `batches`
     shuffle: bool = True,
     seed: int = 0,
     normalize: bool = False,
-    columns: Sequence[str] = (),
+    columns: str | Sequence[str] = (),
     single_frames: bool = False,
     rank: int | None = None,
     n_ranks: int | None = None,
@@ -217,7 +217,7 @@ def open_source(  # noqa: PLR0913  those of `batches`
     access: Access,
     split: str | None,
     where: Selection,
-    columns: Sequence[str],
+    columns: str | Sequence[str],
     *,
     normalize: bool,
     single_frames: bool,

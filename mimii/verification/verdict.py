@@ -120,7 +120,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     *,
     sample: int = 20,
     seed: int = 0,
-    complete: Sequence[str] = (),
+    complete: str | Sequence[str] = (),
     client: Scheduler = None,
     access: Access = DEFAULT_ACCESS,
     read_options: ReadOptions = DEFAULT_READS,
@@ -143,7 +143,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
         How many clips are computed again.
     seed : int
         Another one draws other clips.
-    complete : sequence of str
+    complete : str or sequence of str
         Archives of MIMII, such as ``"6_dB_fan"``, ``"fan"``, ``"6_dB"`` or ``"all"``: each of their machines must have
         as many clips as are published.
     client : distributed.Client, Where, or None
@@ -177,7 +177,7 @@ def verify(  # noqa: PLR0913  each is a choice that users have
     if against is not None and importlib.util.find_spec("librosa") is None:
         msg = "--against: librosa is not installed: pip install librosa"
         raise StoreError(msg)
-    store, archives = as_path(store), select(complete)
+    store, archives = as_path(store), select([complete] if isinstance(complete, str) else complete)
     contents, checked = read_contents(open_store(store, access))
     if contents is None:
         checks, reason = merge(checked), f"{checked[-1].check} must be correct first"

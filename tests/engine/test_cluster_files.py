@@ -250,7 +250,9 @@ def test_the_local_example_runs_the_job(tmp_path):
         ("{module: distributed, class: SSHClustr}", "distributed has no class SSHClustr; did you mean SSHCluster?"),
         ("{module: os, class: getcwd}", "os.getcwd is not a class of Dask clusters"),
         ("{module: dask, class: config}", "dask.config is not a class of Dask clusters"),
-        ("{module: no_such.package, class: Cluster}", "no_such.package is not installed: pip install 'no-such'"),
+        ("{module: no_such.package, class: Cluster}", "no_such is not installed: pip install 'no-such'"),
+        ("{module: dask_jobque, class: Cluster}", "dask_jobque is not installed; did you mean dask_jobqueue?"),
+        ("{module: distributed.depoly, class: Cluster}", "distributed has no module distributed.depoly"),
         (
             "{module: distributed, class: SpecCluster, kwargs: {wrkers: {}, workers: {}}}",
             "SpecCluster does not take wrkers; its kwargs may be workers, scheduler, ",
