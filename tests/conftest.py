@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the check that the real recordings were really used."""
 
 import functools
+import gc
 import os
 import pickle
 import urllib.request
@@ -33,6 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real_recordings" in getattr(item, "fixturenames", ()):
             item.add_marker("recordings")
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while tests are collected: they stay to the end."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Never look at them again: a twentieth of all time went into it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

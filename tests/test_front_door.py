@@ -75,10 +75,10 @@ def test_importing_it_loads_nothing_heavy():
 
 
 def test_workers_load_nothing_that_kernels_do_not_need():
-    """A worker imports what a task is pickled with: the steps of the bag and the kernel of a shard."""
-    heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn", "s3fs", "requests")
+    """A worker imports what a task is pickled with: the steps of the bag, and the kernels of shards and scores."""
+    heavy = ("librosa", "numba", "zarr", "matplotlib", "xarray", "pandas", "sklearn", "scipy.stats", "s3fs", "requests")
     script = (
-        "import sys, mimii.engine.partitions, mimii.table.shards, mimii.images.batch; "
+        "import sys, mimii.engine.partitions, mimii.table.shards, mimii.images.batch, mimii.detection.new_recordings; "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)

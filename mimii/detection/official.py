@@ -35,7 +35,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from mimii.detection.evaluation import Evaluation, evaluate
 from mimii.detection.published import YEARS, published
@@ -289,7 +288,7 @@ def _arithmetic(values: NDArray[np.float64]) -> float:
 
 def _harmonic(values: NDArray[np.float64]) -> float:
     known = values[~np.isnan(values)]
-    return float(stats.hmean(np.maximum(known, sys.float_info.epsilon))) if len(known) else math.nan
+    return float(1 / np.mean(1 / np.maximum(known, sys.float_info.epsilon))) if len(known) else math.nan
 
 
 def _files(section: Section, year: str) -> Iterator[tuple[str, list[tuple[str, float]]]]:

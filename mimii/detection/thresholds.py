@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
 
 LEAST_CLIPS = 10
 """With fewer scores of normal clips, a threshold is not to be trusted: docs/benchmarks.md has the measured curve."""
@@ -88,14 +89,12 @@ def verdict(score: float, threshold: float) -> str:
 
 
 def _sigma(scores: NDArray[np.float64], deviations: float) -> float:
-    from scipy.stats import norm, t
-
     n = len(scores)
     if n < _LEAST_FOR_SIGMA:
         return math.inf
     if not scores.std() > 0:  # the same recording many times, or silence
         return math.inf
-    quantile = float(t.isf(norm.sf(deviations), n - 1))
+    quantile = -float(stdtrit(n - 1, ndtr(-deviations)))  # of Student's t: exceeded as seldom as the deviations are
     return float(scores.mean() + quantile * scores.std(ddof=1) * math.sqrt(1 + 1 / n))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn import metrics
 
 from mimii.detection.evaluation import average, bootstrap, evaluate, roc_curve
 
@@ -38,6 +38,13 @@ def test_the_area_below_the_curve_is_the_auc(clips):
     if {*labels} >= {0, 1}:
         area = np.trapezoid(*reversed(roc_curve(labels, scores)))
         assert area == pytest.approx(evaluate(labels, scores, 0).auc)
+
+
+@given(clips=scored)
+def test_the_curve_is_that_of_scikit_learn(clips):
+    labels, scores = zip(*((label, score) for label, score in [*clips, (0, 2), (1, 3)] if label >= 0), strict=True)
+    expected = metrics.roc_curve(labels, scores)[:2]
+    assert [rate.tolist() for rate in roc_curve(labels, scores)] == [rate.tolist() for rate in expected]
 
 
 @given(clips=scored, threshold=st.integers(-1, 7))
@@ -105,8 +112,8 @@ def test_intervals_are_those_of_a_loop_that_draws_clips_anew(n_normal, n_abnorma
     rng, wholes, parts = np.random.default_rng(7), [], []
     for _ in range(300):
         drawn = [*rng.integers(0, n_normal, n_normal), *(n_normal + rng.integers(0, n_abnormal, n_abnormal))]
-        wholes.append(roc_auc_score(labels, scores[drawn]))
-        parts.append(roc_auc_score(labels, scores[drawn], max_fpr=0.1))
+        wholes.append(metrics.roc_auc_score(labels, scores[drawn]))
+        parts.append(metrics.roc_auc_score(labels, scores[drawn], max_fpr=0.1))
     for found, values in zip(bootstrap(labels, scores), (wholes, parts), strict=True):
         assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.05)
 
@@ -131,8 +138,8 @@ def test_of_clips_that_are_all_drawn_once_the_auc_of_each_draw_is_that_of_scikit
     for abnormal, normal in zip(np.concatenate(drawn[::2]), np.concatenate(drawn[1::2]), strict=True):
         clips = [*np.repeat(order, normal), *np.repeat(np.arange(30, 50), abnormal)]
         of_clips = [labels[clip] for clip in clips], scores[clips]
-        wholes.append(roc_auc_score(*of_clips))
-        parts.append(roc_auc_score(*of_clips, max_fpr=0.1))
+        wholes.append(metrics.roc_auc_score(*of_clips))
+        parts.append(metrics.roc_auc_score(*of_clips, max_fpr=0.1))
     for found, values in zip(intervals, (wholes, parts), strict=True):
         assert found == pytest.approx(np.quantile(values, [0.025, 0.975]))
 
