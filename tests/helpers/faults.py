@@ -63,8 +63,10 @@ read, put_all = mimii.features.decode.read_blocks, DiskObjects.put_all
 
 
 def wait_at(*paths):
-    while any(os.path.basename(path) in {names!r} for path in paths) and not os.path.exists({opened!r}):
-        time.sleep(0.01)
+    if any(os.path.basename(path) in {names!r} for path in paths):
+        open({reached!r}, "w").close()
+        while not os.path.exists({opened!r}):
+            time.sleep(0.01)
 
 
 def read_blocks(file, header, channels, segment=None):
@@ -137,13 +139,17 @@ class Gate:
 
     def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
         folder.mkdir()
-        self._opened = folder / "opened"
-        text = _GATE.format(names={path.name for path in paths}, opened=str(self._opened))
+        self._opened, self._reached = folder / "opened", folder / "reached"
+        names, opened, reached = {path.name for path in paths}, str(self._opened), str(self._reached)
+        text = _GATE.format(names=names, opened=opened, reached=reached)
         (folder / "sitecustomize.py").write_text(text)
         self.environment = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
     def open(self) -> None:
         self._opened.touch()
+
+    def is_reached(self) -> bool:
+        return self._reached.exists()
 
 
 def deadly_starts(folder: Path, times: int) -> dict[str, str]:

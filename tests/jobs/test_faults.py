@@ -124,17 +124,16 @@ def test_a_frozen_worker_is_waited_for(raw, undisturbed, tmp_path, start, gate):
 @pytest.mark.slow
 def test_what_workers_finish_when_their_scheduler_has_died_is_not_done_again(raw, undisturbed, tmp_path):
     output, folder = tmp_path / "out", tmp_path / "cluster"
-    clips = sorted(raw.rglob("*.wav"), key=lambda path: path.parts)
-    gate = Gate(tmp_path / "gate", [clips[N_CLIPS // 2]])
+    gate = Gate(tmp_path / "gate", raw.rglob("*.wav"))
     where = ("--shard-mib", 1, *SHORT_HOP, "--scheduler", folder / "scheduler.json")
     with (
         dask_cluster(folder, 1, **gate.environment) as (scheduler, [worker]),
         job_here("featurize", raw, output, *where) as job,
     ):
-        job.wait_for(lambda: job.n_done() == N_SHARDS // 2, "a worker half way")
+        job.wait_for(gate.is_reached, "a worker within its first task")
         scheduler.kill()
         gate.open()
-        job.wait_for(lambda: job.n_done() > N_SHARDS // 2, "what it finishes without a scheduler")
+        job.wait_for(job.n_done, "what it finishes without a scheduler")
         worker.kill()
         done, shards = record_numbers(output), shard_files(output)
         with running(start_scheduler(folder)), running(start_worker(folder)):
