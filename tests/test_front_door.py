@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 
 import mimii
 from tests.helpers.commands import ROOT, librosa_rows
+from tests.helpers.dask_processes import NO_DASHBOARD
 from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import rclone_server
 
@@ -42,7 +43,7 @@ def factory(tmp_path, monkeypatch, use):
 @pytest.mark.slow
 @pytest.mark.usefixtures("factory")
 def test_the_ten_lines_run_as_they_are_documented():
-    with LocalCluster(n_workers=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=1, **NO_DASHBOARD) as cluster, Client(cluster) as client:
         names = {"mimii": mimii, "client": client}
         exec(LINES, names)  # noqa: S102  the project's own lines
     assert len(names["clips"]) == 16

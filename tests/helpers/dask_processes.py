@@ -25,7 +25,11 @@ SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_work
 NO_NANNY = "--no-nanny"
 """A worker without a process that looks after it starts twice as fast; it is not started again when it dies."""
 
+_ADDRESS = "--dashboard-address"
 _LAST_CHARACTERS = 5000
+
+NO_DASHBOARD = {"dashboard_address": f"{HOST}:0", "scheduler_kwargs": {"dashboard": False}}
+"""For a cluster within this process: its HTTP server stays, and without an address would take port 8787."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def start_worker(folder: Path, *arguments: object, **variables: str) -> Program:
 
 
 def _dashboard(arguments: Sequence[object]) -> Sequence[str]:
-    """Return the option for a program without a dashboard, which starts half a second earlier, if none is asked for."""
-    return () if "--dashboard-address" in arguments else ("--no-dashboard",)
+    """Return the options of a program without a dashboard, which starts half a second earlier, if none is asked for."""
+    return () if _ADDRESS in arguments else (_ADDRESS, f"{HOST}:0", "--no-dashboard")
 
 
 def address_of(folder: Path) -> str:

@@ -21,6 +21,7 @@ from tests.helpers.commands import (
     rows_by_path,
     shard_files,
 )
+from tests.helpers.dask_processes import NO_DASHBOARD
 from tests.helpers.recordings import write_clip, write_machines
 
 SHORT_HOP = mimii.FeatureSpec(hop_length=32)
@@ -128,7 +129,7 @@ def test_a_table_made_in_this_process_is_the_commands_byte_for_byte(raw, tmp_pat
 
 
 def test_a_client_of_dask_computes_the_same(raw, tmp_path):
-    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+    with Client(n_workers=1, threads_per_worker=1, processes=False, **NO_DASHBOARD) as client:
         mimii.featurize(plan_of(raw), str(tmp_path / "client"), client=client)
     mimii.featurize(plan_of(raw), str(tmp_path / "here"))
     assert_same_bytes(tmp_path / "client", tmp_path / "here")
