@@ -125,7 +125,7 @@ def _compute_on(cluster: Cluster, pipeline: Pipeline, attempts: Iterator[Attempt
 
     More are also sent when there was no result for a moment: tasks of frozen workers may fill half of the window.
     """
-    client, results = cluster.client, queue.SimpleQueue[tuple[Future[Any], Any]]()
+    client, results = cluster.client, queue.Queue[tuple[Future[Any], Any]]()  # a SimpleQueue may miss an interrupt
     assert client is not None
     under_way, again, windows = dict[Future[Any], Attempt](), list[Attempt](), _windows(client, cluster.most)
     is_idle, silence = False, Silence(client)
@@ -170,7 +170,7 @@ def _split(attempts: Sequence[Attempt]) -> tuple[list[Attempt], list[tuple[int, 
 
 
 def _send(
-    client: Client, pipeline: Pipeline, attempts: Sequence[Attempt], results: "queue.SimpleQueue[Any]"
+    client: Client, pipeline: Pipeline, attempts: Sequence[Attempt], results: queue.Queue[Any]
 ) -> dict[Future[Any], Attempt]:
     """Send tasks off; their results come into a queue."""
     sent = _submit(client, pipeline, attempts)
@@ -193,7 +193,7 @@ def _submit(client: Client, pipeline: Pipeline, attempts: Sequence[Attempt]) -> 
     return dict(zip(client.get(tasks, list(tasks), sync=False, retries=RETRIES), attempts, strict=True))
 
 
-def _await(client: Client, future: Future[Any], results: "queue.SimpleQueue[tuple[Future[Any], Any]]") -> None:
+def _await(client: Client, future: Future[Any], results: queue.Queue[tuple[Future[Any], Any]]) -> None:
     """Put a future and its result, or what it raises, into a queue as soon as that is here."""
 
     async def wait() -> None:
@@ -218,7 +218,7 @@ async def _fetch(client: Client, future: Future[Any]) -> Any:  # noqa: ANN401
     return await future  # whether it failed, or its worker has died since, Dask knows
 
 
-def _next(results: "queue.SimpleQueue[tuple[Future[Any], Any]]", seconds: float) -> tuple[Future[Any], Any] | None:
+def _next(results: queue.Queue[tuple[Future[Any], Any]], seconds: float) -> tuple[Future[Any], Any] | None:
     """Wait a moment for the next result; None where there is none yet."""
     check_interrupts()
     with suppress(queue.Empty):

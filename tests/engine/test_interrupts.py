@@ -143,7 +143,8 @@ def wait_for_the_end(task):
     return task
 
 
-def test_waiting_for_a_result_ends_with_an_interrupt():
+def interrupt_a_wait_for_a_result():
+    ENDED.clear()
     with connect(Where("threads", 1)) as cluster, pytest.raises(KeyboardInterrupt), deferred_interrupts():  # noqa: PT012
         results = run_tasks(cluster, wait_for_the_end, [1])
         interrupt_soon()
@@ -151,6 +152,17 @@ def test_waiting_for_a_result_ends_with_an_interrupt():
             next(results)
         finally:
             ENDED.set()
+
+
+def test_waiting_for_a_result_ends_with_an_interrupt():
+    interrupt_a_wait_for_a_result()
+
+
+def test_it_ends_also_where_to_say_so_takes_longer_than_it_would_have_lasted(monkeypatch):
+    """As on a slow terminal. A SimpleQueue that is interrupted then waits for ever, before Python 3.13."""
+    never, warn = threading.Event(), interrupts._log.warning
+    monkeypatch.setattr(interrupts._log, "warning", lambda *words: (warn(*words), never.wait(0.5)))
+    interrupt_a_wait_for_a_result()
 
 
 def test_an_interrupt_ends_the_start_of_workers_and_what_has_started_is_closed(monkeypatch):
