@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import pickle
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,11 @@ def pytest_collection_finish() -> None:
     """Never look at them again: a twentieth of all time went into it."""
     gc.freeze()
     gc.enable()
+
+
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:  # as nohup and shells leave it for what runs in the background
+        signal.signal(_number, _default)
 
 
 def pytest_configure(config: pytest.Config) -> None:
