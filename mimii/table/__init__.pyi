@@ -41,8 +41,8 @@ from .plan import plan_rows as plan_rows
 from .reading import open_array as open_array
 from .reading import open_store as open_store
 from .reading import open_table as open_table
+from .reading import read_array as read_array
 from .reading import read_clip as read_clip
-from .reading import read_column as read_column
 from .reading import read_columns as read_columns
 from .reading import read_mel_statistics as read_mel_statistics
 from .reading import read_shard as read_shard

@@ -47,10 +47,10 @@ from mimii.recordings import (
     split_clips,
 )
 from mimii.storage import Objects, Place, absolute, as_unicode, is_unreadable
-from mimii.table.columns import CLIPS_A_CHUNK, OTHER_COLUMNS, plain_columns
+from mimii.table.columns import OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
-from mimii.table.reading import open_array, read_layout
+from mimii.table.reading import read_array, read_layout, read_metadata
 from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, spans_from_values
 from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
@@ -153,7 +153,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
     try:
         metadata = _read_metadata(objects)
         types = there.get(OTHER_COLUMNS, {})
-        columns = {name: _as_list(_read_whole(objects, name, metadata)) for name in (*_READ, *types)}
+        columns = {name: _as_list(read_array(objects, name, metadata)) for name in (*_READ, *types)}
         columns = _same_length(columns)
         layout = read_layout(metadata[metadata_key(FEATURES)])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
@@ -201,22 +201,11 @@ def _as_list(column: NDArray[Any]) -> list[Any]:
 
 def _read_metadata(objects: Objects) -> dict[str, bytes]:
     """Return the metadata of the arrays: of a finished table by its group, which an update replaces last of all."""
+    if of_group := read_metadata(objects):
+        return of_group
     group = json.loads(objects.get(HEAD.key) or b"{}")
-    if consolidated := group.get("consolidated_metadata"):
-        return {metadata_key(name): json.dumps(one).encode() for name, one in consolidated["metadata"].items()}
     types = read_attributes(group["attributes"]).get(OTHER_COLUMNS, {}) if group else {}
     return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ, *types)])
-
-
-def _read_whole(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
-    """Read a column; KeyError where a part of it is missing, which zarr would take for empty values."""
-    key = metadata_key(name)
-    [n_clips] = json.loads(metadata[key])["shape"]
-    keys = [f"{name}/c.{chunk}" for chunk in range(math.ceil(n_clips / CLIPS_A_CHUNK))]
-    found = objects.get_all(keys)
-    if missing := [one for one in keys if one not in found]:
-        raise KeyError(missing[0])
-    return np.asarray(open_array({**found, key: metadata[key]}, name)[:])
 
 
 def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

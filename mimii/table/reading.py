@@ -4,10 +4,12 @@ zarr and xarray are imported where they are used: workers do not need them.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import lru_cache, partial
+from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -55,6 +57,9 @@ _LATER: Mapping[str, np.generic] = MappingProxyType(
 )
 """Columns that tables of earlier formats do not have, and what stands for them."""
 
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError)
+"""What zarr and its codecs raise over metadata and chunks that are damaged or missing."""
+
 
 def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
     """Open a table of features; nothing but metadata is read until values are asked for.
@@ -83,7 +88,7 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
 
     url = as_path(url)
     attributes = read_finished_attributes(open_objects(url, access))
-    options = nest_options(access.options) if is_remote(url) else None
+    options = nest_options(access.pairs) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
     table = with_axes(table, FeatureSpec(**complete_spec(attributes["spec"])))
     table.encoding["source"] = url
@@ -192,9 +197,10 @@ def _open_stored(url: str, access: Access, _fingerprint: str) -> _Stored:
     """Open the rows of a finished table once."""
     import zarr
 
-    now = read_finished_attributes(open_objects(url, access)).get("fingerprint")
-    options = nest_options(access.options) if is_remote(url) else None
-    return _Stored(url, zarr.open_array(url, path=FEATURES, mode="r", storage_options=options), {str(now)})
+    read_finished_attributes(open_objects(url, access))
+    options = nest_options(access.pairs) if is_remote(url) else None
+    group = zarr.open_group(url, mode="r", storage_options=options, zarr_format=3, use_consolidated=True)
+    return _Stored(url, group[FEATURES], {str(group.attrs.get("fingerprint"))})
 
 
 def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:
@@ -209,31 +215,39 @@ def read_columns(objects: Objects) -> Columns:
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
         there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= FORMAT]
-        columns = {name: read_column(objects, name) for name in there}
+        metadata = read_metadata(objects)
+        columns = {name: read_array(objects, name, metadata) for name in there}
         n_clips = len(columns["path"])
         return Columns(attributes, **columns, **{name: np.full(n_clips, _LATER[name]) for name in {*names} - {*there}})
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
-        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
-        raise StoreError(msg) from error
+    except DAMAGED as error:
+        raise damaged_column(objects, error) from error
+
+
+def damaged_column(objects: Objects, error: Exception) -> StoreError:
+    """Return what is raised where a column cannot be read."""
+    return StoreError(f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more")
 
 
 def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
     """Read columns of the clips of a finished table, several at a time; by default all that have a value for each clip.
 
-    Text is in arrays of objects. KeyError where there is no such column.
+    Text is in arrays of objects. KeyError where there is no such column; StoreError where one is damaged or missing.
     """
     read_finished_attributes(objects)
-    document = json.loads(objects.get(_GROUP) or b"{}")
-    arrays = document.get("consolidated_metadata", {}).get("metadata", {})
-    sizes = {name: array.get("dimension_names") for name, array in arrays.items()}
+    metadata = read_metadata(objects)
+    sizes = {key.partition("/")[0]: json.loads(one).get("dimension_names") for key, one in metadata.items()}
     wanted = [name for name, size in sizes.items() if size == ["clip"]] if names is None else list(names)
     for name in wanted:
         if (sizes.get(name) or [""])[0] != "clip":
             there = ", ".join(sorted(one for one, size in sizes.items() if size and size[0] == "clip"))
             msg = f"{objects.root}: no column of the clips is named {name!r}; there are {there}"
             raise KeyError(msg)
-    with ThreadPoolExecutor(_COLUMNS_AT_A_TIME) as pool:
-        columns = dict(zip(wanted, pool.map(partial(read_column, objects), wanted), strict=True))
+    try:
+        with ThreadPoolExecutor(_COLUMNS_AT_A_TIME) as pool:
+            read = partial(read_array, objects, metadata=metadata)
+            columns = dict(zip(wanted, pool.map(read, wanted), strict=True))
+    except DAMAGED as error:
+        raise damaged_column(objects, error) from error
     return {name: column if column.dtype.kind in "biuf" else column.astype(object) for name, column in columns.items()}
 
 
@@ -253,13 +267,12 @@ def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
     """Read the rows of one shard, through zarr."""
-    array = f"{FEATURES}/{_GROUP}"
-    documents = objects.get_all([array, shard_key(index)])
-    if shard_key(index) not in documents:
+    documents = objects.get_all([shard_key(index)])
+    if not documents:
         msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
         raise FileNotFoundError(msg)
     try:
-        features = open_array(documents, FEATURES)
+        features = open_array({**documents, **read_metadata(objects)}, FEATURES)
         begin = index * features.shards[0]
         return np.asarray(features[begin : begin + features.shards[0]], np.float32)
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
@@ -269,11 +282,7 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
 
 def read_table_layout(objects: Objects) -> Layout:
     """Read how the features of a table are cut up."""
-    document = objects.get(metadata_key(FEATURES))
-    if document is None:
-        msg = f"{objects.root}/{metadata_key(FEATURES)}: this is missing"
-        raise StoreError(msg)
-    return read_layout(document)
+    return read_layout(read_metadata(objects)[metadata_key(FEATURES)])
 
 
 def read_layout(document: bytes) -> Layout:
@@ -284,9 +293,33 @@ def read_layout(document: bytes) -> Layout:
     return Layout(int(n_features), int(chunk_rows), int(shard_rows), str(features["data_type"]))
 
 
-def read_column(objects: Objects, name: str) -> NDArray[Any]:
-    """Read one of the small arrays of a store, through zarr."""
-    return np.asarray(open_array(objects.get_all(objects.sizes(name)), name)[:])
+def read_metadata(objects: Objects) -> dict[str, bytes]:
+    """Return the metadata of the arrays of a finished table, by key: that which its group has.
+
+    A run replaces the group's last of all. What each array has by itself may be that of a table that is being made.
+    """
+    group = json.loads(objects.get(_GROUP) or b"{}")
+    arrays = group.get("consolidated_metadata", {}).get("metadata", {})
+    return {metadata_key(name): json.dumps(array).encode() for name, array in arrays.items()}
+
+
+def read_array(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
+    """Read one of the small arrays of a store, through zarr.
+
+    ValueError where a part of it is missing, which zarr would take for empty values.
+    """
+    array = json.loads(metadata[metadata_key(name)])
+    keys = _chunk_keys(name, array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"])
+    found = objects.get_all(keys)
+    if missing := [key for key in keys if key not in found]:
+        msg = f"{missing[0]} is missing"
+        raise ValueError(msg)
+    return np.asarray(open_array({**found, metadata_key(name): metadata[metadata_key(name)]}, name)[...])
+
+
+def _chunk_keys(name: str, shape: Sequence[int], chunk: Sequence[int]) -> list[str]:
+    counts = (range(math.ceil(length / size)) for length, size in zip(shape, chunk, strict=True))
+    return [f"{name}/c.{'.'.join(map(str, place))}" for place in product(*counts)]
 
 
 def read_mel_statistics(objects: Objects, chunk: int) -> NDArray[np.float32]:
@@ -294,10 +327,15 @@ def read_mel_statistics(objects: Objects, chunk: int) -> NDArray[np.float32]:
 
     Raises KeyError for tables of the first versions, which have none.
     """
-    keys = [key for name in MEL_STATISTICS for key in (metadata_key(name), mel_chunk_key(name, chunk))]
-    documents, begin = objects.get_all(keys), chunk * CLIPS_A_CHUNK
-    if metadata_key(MEL_STATISTICS[0]) not in documents:
+    metadata, begin = read_metadata(objects), chunk * CLIPS_A_CHUNK
+    if metadata_key(MEL_STATISTICS[0]) not in metadata:
         raise KeyError(MEL_STATISTICS[0])
+    keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
+    found = objects.get_all(keys)
+    if missing := [key for key in keys if key not in found]:
+        msg = f"{objects.root}/{missing[0]}: this is missing; python -m jobs.verify says more"
+        raise FileNotFoundError(msg)
+    documents = {**metadata, **found}
     try:
         arrays = [open_array(documents, name)[begin : begin + CLIPS_A_CHUNK] for name in MEL_STATISTICS]
         return np.stack(arrays, axis=1).astype(np.float32, copy=False)

@@ -6,15 +6,15 @@ new one. In this code all tables have keys of the first kind: those of the secon
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from mimii.storage import DiskObjects, Objects, RenamedObjects, S3Objects
 from mimii.table.keys import MEL, RECORDS
 
 _FIRST, _SECOND = b'"separator": "."', b'"separator": "/"'
-_CHUNK = re.compile(r"(\w+)/c\.(\d+)(?:\.(\d+))?")
-_SECOND_CHUNK = re.compile(r"(\w+)/c/(\d+)(?:/(\d+))?")
+_CHUNK = re.compile(r"([^/]+)/c\.(\d+)(?:\.(\d+))?")
+_SECOND_CHUNK = re.compile(r"([^/]+)/c/(\d+)(?:/(\d+))?")
 _FOLDERS = {RECORDS: f"{RECORDS}-2", MEL: f"{MEL}-2"}
 _DOCUMENT = "zarr.json"
 
@@ -74,9 +74,15 @@ def has_second_keys(group: bytes | None) -> bool:
     return _SECOND in (group or b"")
 
 
-def find_others(keys: Iterable[str], *, second: bool) -> list[str]:
-    """Return the stored keys that belong to the other table than that with first or with second keys."""
-    return [key for key in keys if (is_first(key) if second else is_second(key))]
+def find_others(keys: Iterable[str], arrays: Container[str], *, second: bool) -> list[str]:
+    """Return the stored keys that belong to the other table than that with first or with second keys.
+
+    First comes the metadata of the arrays that only the other one has: their chunks tell of it.
+    """
+    pattern, is_other = (_CHUNK, is_first) if second else (_SECOND_CHUNK, is_second)
+    others = [key for key in keys if is_other(key)]
+    names = {match[1] for key in others if (match := pattern.fullmatch(key)) and match[1] not in arrays}
+    return [*(f"{name}/{_DOCUMENT}" for name in sorted(names)), *others]
 
 
 def delete_others(stored: DiskObjects | S3Objects, keys: Iterable[str]) -> None:

@@ -132,9 +132,10 @@ class TableOutput:
 
     def find_replaced(self, sizes: Mapping[str, int]) -> list[str]:
         """Return the keys of another table, which this one has replaced, or which was not finished."""
+        arrays = (*SCHEMA, *self.plan.columns)
         if isinstance(self.objects, RenamedObjects):
-            return find_others(self.objects.stored.sizes(), second=True)
-        return find_others(sizes, second=False)
+            return find_others(self.objects.stored.sizes(), arrays, second=True)
+        return find_others(sizes, arrays, second=False)
 
     def delete_replaced(self, keys: Iterable[str]) -> None:
         """Delete objects of another table."""
@@ -229,7 +230,8 @@ class TableOutput:
             there, {"format": FORMAT}
         )
         if not found and there.get("clips_digest") != _digest(plan):
-            found += clip_differences(self.objects, existing, plan)
+            objects = by_keys(self.objects, second=existing.attributes[HAS_SECOND_KEYS])
+            found += clip_differences(objects, existing, plan)
         shard_rows = there.get("shard_rows")
         return found or [f"layout: shards of {shard_rows} rows there, {plan.rows.layout.shard_rows} now"]
 
@@ -283,9 +285,7 @@ class TableOutput:
         """Return what killed writers have left behind."""
         mel = {mel_key(task, record.stamp.fingerprint) for task, record in records.items()}
         intents = {intent_key(task) for task in records} & sizes.keys()
-        others = {f"{name}/" for name in self.columns_there if name not in self.plan.columns}
-        surplus = {key for key in sizes if key.startswith((f"{MEL}/", *others))}
-        return intents | surplus - mel
+        return intents | {key for key in sizes if key.startswith(f"{MEL}/")} - mel
 
 
 def _columns_of(existing: Existing | None) -> tuple[str, ...]:

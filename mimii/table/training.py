@@ -14,7 +14,16 @@ from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, TEST, TRAIN
 from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects, as_path, numbered
 from mimii.table.drawing import N_THREADS, POOL_MIB, Batches, Drawing
-from mimii.table.reading import open_store, read_clip_columns, read_column, read_finished_attributes, read_table_layout
+from mimii.table.reading import (
+    DAMAGED,
+    damaged_column,
+    open_store,
+    read_array,
+    read_clip_columns,
+    read_finished_attributes,
+    read_metadata,
+    read_table_layout,
+)
 from mimii.table.row_source import RowSource, Scale
 
 if TYPE_CHECKING:
@@ -295,7 +304,11 @@ def _as_frame(clips: Mapping[str, NDArray[Any]]) -> "pd.DataFrame":
 
 def _read_scale(table: Objects, spec: FeatureSpec, *, single_frames: bool) -> Scale:
     """Read mean and deviation; where all values are the same, the deviation is 1."""
-    mean, std = (read_column(table, f"feature_{what}") for what in ("mean", "std"))
+    try:
+        metadata = read_metadata(table)
+        mean, std = (read_array(table, f"feature_{what}", metadata) for what in ("mean", "std"))
+    except DAMAGED as error:
+        raise damaged_column(table, error) from error
     if single_frames:
         mean, std = (values.reshape(spec.frames, spec.n_mels) for values in (mean, std))
         mean, std = mean.mean(axis=0), np.sqrt((std**2).mean(axis=0) + mean.var(axis=0))

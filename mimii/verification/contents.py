@@ -28,7 +28,7 @@ from mimii.table import (
     metadata_key,
     open_array,
     plan_rows,
-    read_column,
+    read_array,
 )
 from mimii.verification.metadata import (
     ALL_COLUMNS,
@@ -127,7 +127,7 @@ def read_contents(objects: Objects) -> tuple[Contents | None, list[Checked]]:
     checked = [Checked("finished", 1), check_metadata(metadata)]
     if checked[-1].findings or layout is None or spec is None:
         return None, checked
-    columns = {name: _read_column(quick, name) for name in metadata.columns}
+    columns = {name: _read_column(quick, name, documents) for name in metadata.columns}
     readable = {name: values for name, values in columns.items() if not isinstance(values, str)}
     checked += [check_objects(metadata, layout, quick.sizes()), check_columns(columns, metadata)]
     of_rows = {key: documents[key] for key in map(metadata_key, (FEATURES, ROW_CLIP))}
@@ -181,9 +181,9 @@ def _describe_other(objects: Objects) -> str:
     return f"{objects.root}: what is there is no table of features; name the --output of python -m jobs.featurize"
 
 
-def _read_column(objects: Objects, name: str) -> NDArray[Any] | str:
+def _read_column(objects: Objects, name: str, documents: Mapping[str, bytes]) -> NDArray[Any] | str:
     try:
-        return read_column(objects, name)
+        return read_array(objects, name, documents)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes

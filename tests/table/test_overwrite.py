@@ -4,11 +4,15 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import xarray
 
 import mimii
 from mimii.engine import runs
+from mimii.storage import DEFAULT_ACCESS, DiskObjects
+from mimii.table import open_store, read_columns, read_mel_statistics, read_shard
+from mimii.table.reading import read_clip_columns
 from mimii.table.second_keys import is_first, is_second
 from tests.helpers.commands import assert_same_table, contents, open_table
 from tests.helpers.growth import SPEC, Factory, KilledError, check_against, drop_leases, dying_at
@@ -29,8 +33,8 @@ def factory(tmp_path):
     return factory
 
 
-def make(factory, output, spec, *, overwrite=True, **how):
-    clips = mimii.find_recordings(str(factory.folder / "raw"))
+def make(factory, output, spec, *, lists=(), overwrite=True, **how):
+    clips = mimii.find_recordings(str(factory.folder / "raw"), lists=lists)
     plan = mimii.plan_table(clips, spec, split="stratified", shard_bytes=1 << 20)
     return mimii.featurize(plan, str(output), overwrite=overwrite, **how)
 
@@ -112,3 +116,81 @@ def test_a_table_with_second_keys_grows(factory, tmp_path):
     make(factory, output, SPEC, overwrite=False, update=True)
     assert list(Path(output, "features").glob("c/*/0"))
     check_against(factory, output)
+
+
+def list_of(factory, **columns):
+    """Write a list of all recordings, with columns of its own: a value and more for each one after the other."""
+    paths = sorted((factory.folder / "raw").rglob("*.wav"))
+    lines = [",".join(["path", *columns]), *(f"{path},{_cells(columns, clip)}" for clip, path in enumerate(paths))]
+    there = factory.folder / f"{'-'.join(columns)}.csv"
+    there.write_text("\n".join(lines))
+    return str(there)
+
+
+def _cells(columns, clip):
+    return ",".join(str(first + clip) for first in columns.values())
+
+
+def dying_before_the_end(monkeypatch):
+    """Have the last write fail that makes a table finished, as if the process was killed there."""
+    put_all = DiskObjects.put_all
+
+    def limited(self, objects):
+        if b"consolidated" in objects.get("zarr.json", b""):
+            raise KilledError
+        put_all(self, objects)
+
+    monkeypatch.setattr(DiskObjects, "put", lambda self, key, data: limited(self, {key: data}))
+    monkeypatch.setattr(DiskObjects, "put_all", limited)
+
+
+def read_all(output):
+    """Read a table through all readers of the project: by column, clip, shard and batch."""
+    mimii.table.reading._open_stored.cache_clear()
+    objects = open_store(str(output), DEFAULT_ACCESS)
+    columns = read_columns(objects)
+    shuffled = [batch.features for batch in mimii.batches(str(output), split=None, normalize=True)]
+    return {
+        **{name: values.tolist() for name, values in read_clip_columns(objects).items()},
+        "label of all": columns.label,
+        "mean": columns.feature_mean,
+        "mel": read_mel_statistics(objects, 0),
+        **{f"clip {clip}": mimii.read_clip(str(output), clip) for clip in range(len(columns.path))},
+        "shard": read_shard(objects, 0),
+        "batches": np.sort(np.concatenate(shuffled), axis=0),
+    }
+
+
+@pytest.mark.parametrize("of_first_keys", [True, False])
+def test_all_readers_find_the_old_table_until_the_new_one_is_finished(factory, tmp_path, of_first_keys):
+    output = tmp_path / "out"
+    if not of_first_keys:
+        make(factory, output, OTHER)
+    make(factory, output, SPEC, lists=list_of(factory, **{"motor-speed": 7}, load=100))
+    before = read_all(output)
+    assert before["motor-speed"] == [7, 8, 9, 10]
+    for number in range(4, 6):
+        factory.write(f"{number:08d}", number, 90_000)
+    other = list_of(factory, **{"motor-speed": 50}, oil=3)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):  # noqa: PT012
+        dying_before_the_end(patch)
+        make(factory, output, OTHER, lists=other)
+    np.testing.assert_equal(read_all(output), before)
+    drop_leases(output)
+    make(factory, output, OTHER, lists=other)
+    make(factory, tmp_path / "wanted", OTHER, lists=other)
+    xarray.testing.assert_identical(open_table(output), open_table(tmp_path / "wanted"))
+    assert open_table(output)["motor-speed"].values.tolist() == [50, 51, 52, 53, 54, 55]
+    assert {key.partition("/")[0] for key in contents(output)} == {
+        key.partition("/")[0] for key in contents(tmp_path / "wanted")
+    }
+    assert mimii.verify(str(output)).is_right
+
+
+def test_a_table_with_second_keys_is_refused_with_what_differs(factory, tmp_path):
+    output = tmp_path / "out"
+    make(factory, output, OTHER)
+    make(factory, output, SPEC)
+    factory.write("00000009", 9, 90_000)
+    with pytest.raises(mimii.StoreError, match=r"(?s)1 new:.*00000009\.wav"):
+        make(factory, output, SPEC, overwrite=False)
