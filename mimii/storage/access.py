@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 TIMEOUT = 30.0
-"""Seconds of retries: a server that restarts is back by then."""
+"""How many seconds a request is tried again: a server that restarts is back by then."""
 
 SHORT_TIMEOUT = 10.0
 """The same where somebody is waiting: before the work has begun."""
@@ -30,15 +30,31 @@ class Access:
 
     Attributes
     ----------
-    options : tuple of (str, str)
-        Arguments for s3fs, from `parse_options`.
+    options : tuple of (str, str), or mapping
+        Arguments for s3fs: those of a mapping, such as ``{"endpoint_url": "http://10.0.0.5:9000"}``, or from
+        `parse_options`.
     timeout : float
-        Seconds of retries while there is no useful answer.
+        How many seconds a request is tried again while there is no useful answer.
+
+    Raises
+    ------
+    OptionError
+        If an argument in a mapping is a secret.
 
     """
 
-    options: Options = ()
+    options: Options | Mapping[str, Any] = ()
     timeout: float = TIMEOUT
+
+    def __post_init__(self) -> None:
+        """Write a mapping as pairs, which can be hashed."""
+        if isinstance(self.options, Mapping):
+            object.__setattr__(self, "options", parse_options(list(_as_pairs(self.options))))
+
+    @property
+    def pairs(self) -> Options:
+        """The arguments, as pairs of texts."""
+        return cast("Options", self.options)
 
 
 DEFAULT_ACCESS = Access()
@@ -54,17 +70,27 @@ def parse_options(pairs: Sequence[str]) -> Options:
             msg = f"a storage option is KEY=VALUE, not {key!r}"
             raise OptionError(msg)
         if "@" in urlsplit(value).netloc:
-            msg = f"{key}: a URL with a user name or password in it; secrets do not belong on a command line"
+            msg = f"{key}: a URL with a user name or password in it: a secret cannot be an option"
             raise OptionError(msg)
         options.append((key, value))
     for key in _nested_keys(nest_options(options)):
         if key.lower() in _SECRET_OPTIONS:
             msg = (
-                f"{key}: secrets do not belong on a command line, where everybody on the machine can read them; "
+                f"{key}: a secret cannot be an option: everybody on the machine can read a command line; "
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile (profile=NAME) or a role"
             )
             raise OptionError(msg)
     return tuple(options)
+
+
+def _as_pairs(options: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield ``a.b=1`` for ``{"a": {"b": 1}}``."""
+    for name, value in options.items():
+        key = f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from _as_pairs(value, f"{key}.")
+        else:
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def read(url: str, start: int, stop: int | None, access: Access) -> bytes:
         return b""
     path = "/".join(split_url(url))
     # Given a start, s3fs asks for the bytes at once, and not for the size first.
-    data: bytes = _retried(lambda: filesystem(access.options).cat_file(path, start=start, end=stop), url, access)
+    data: bytes = _retried(lambda: filesystem(access.pairs).cat_file(path, start=start, end=stop), url, access)
     return data
 
 
@@ -326,7 +326,7 @@ def _pages(url: str, access: Access, **arguments: str) -> Iterator[Mapping[str, 
 
 
 def _call(method: str, url: str, access: Access, **arguments: Any) -> Any:  # noqa: ANN401  botocore's own
-    return _retried(lambda: filesystem(access.options).call_s3(method, **arguments), url, access)
+    return _retried(lambda: filesystem(access.pairs).call_s3(method, **arguments), url, access)
 
 
 def _abort(url: str, access: Access, arguments: Mapping[str, str]) -> None:

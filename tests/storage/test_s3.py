@@ -312,8 +312,22 @@ def test_options_are_nested_and_have_types():
     ],
 )
 def test_secrets_on_the_command_line_are_refused_and_not_repeated(pair):
-    with pytest.raises(OptionError, match="do not belong on a command line") as raised:
+    with pytest.raises(OptionError, match="a secret cannot be an option") as raised:
         parse_options([pair])
+    assert "0123" not in str(raised.value)
+
+
+def test_access_takes_options_as_a_mapping():
+    options = {"endpoint_url": "http://10.0.0.5:9000", "anon": True, "client_kwargs": {"region_name": "eu-west-1"}}
+    access = Access(options)
+    assert nest_options(access.pairs) == options
+    assert access == Access(parse_options([f"{key}={value}" for key, value in access.pairs]))
+    assert hash(access) == hash(Access(options))
+
+
+def test_access_refuses_a_secret_in_a_mapping_and_does_not_repeat_it():
+    with pytest.raises(OptionError, match="aws_secret_access_key: a secret cannot be an option") as raised:
+        Access({"client_kwargs": {"aws_secret_access_key": "0123456789"}})
     assert "0123" not in str(raised.value)
 
 
