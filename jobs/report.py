@@ -17,6 +17,8 @@ from mimii.storage import is_remote, printable
 _MOST_BAD_A_REASON = 10
 _MOST_MACHINES = 10
 _MOST_SHOWN = 10
+_GONE = ("removed", "replaced")
+"""What is no fault: the status of clips that --prune took out, or that came anew with another length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,13 @@ class Planned:
         return {paths.get(clips[clip].path, self.catalogue.name(clip)): reason for clip, reason in bad}
 
     def bad(self, run: Run | None = None) -> dict[int, str]:
-        """Return the clips that cannot be used, and why; also those that turned out so in a run."""
+        """Return the clips that are named and cannot be used, and why; also those that turned out so in a run."""
+        return {clip: problem for clip, problem in self.all_bad(run).items() if self.is_named(clip)}
+
+    def all_bad(self, run: Run | None = None) -> dict[int, str]:
+        """Return the same of all clips that the output has."""
         known = {clip: problem for clip, problem in enumerate(self.catalogue.problems) if problem}
-        all_bad = {**known, **(run.bad if run else {})}
-        return {clip: problem for clip, problem in all_bad.items() if self.is_named(clip)}
+        return {**known, **(run.bad if run else {})}
 
 
 def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
@@ -70,10 +75,9 @@ def print_plan(planned: Planned, special: Mapping[str, str]) -> None:
 
 def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, str]) -> None:
     """Print what was done."""
-    bad, n_clips = planned.bad(run), len(planned.catalogue.clips)
     computed = {clip for task in run.computed for clip in planned.output.clips_of(task) if planned.is_read(clip)}
     before = {
-        "clips": f"{n_clips:,}: {n_clips - len(bad):,} good, {len(bad):,} bad",
+        "clips": _count_good(planned, run),
         **_machines(planned),
         "split": _split(planned.catalogue),
         **planned.clips.remarks.describe(),
@@ -85,6 +89,14 @@ def print_run(planned: Planned, run: Run, seconds: float, special: Mapping[str, 
         "time": f"{seconds:.1f} s, {_speed(run, len(computed), seconds)}",
     }
     print("\n".join([*_pairs({**before, **special, **after}), *describe_bad(planned.bad_paths(run))]))
+
+
+def _count_good(planned: Planned, run: Run) -> str:
+    """Count all clips, the good ones, those that are named and bad, and the entries of a grown table without rows."""
+    n_clips, bad, all_bad = len(planned.catalogue.clips), planned.bad(run), planned.all_bad(run)
+    others = Counter(why if why in _GONE else "bad before" for clip, why in all_bad.items() if clip not in bad)
+    counts = {"good": n_clips - len(all_bad), "bad": len(bad), **dict(sorted(others.items()))}
+    return f"{n_clips:,}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}"
 
 
 def _n_bytes(clips: Iterable[Clip]) -> int:

@@ -243,3 +243,18 @@ def test_new_clips_are_split_as_the_options_of_the_update_say(tmp_path):
     write_machines(tmp_path / "raw", 8)
     assert featurize_here(tmp_path / "raw", "--update", "--output", output, "--train-fraction", 0) == 0
     assert mimii.open_table(output).split.values.tolist().count("train") == 4
+
+
+def test_the_summary_tells_clips_that_are_gone_or_were_bad_before_from_good_ones(tmp_path, capsys):
+    raw, output = write_some(tmp_path / "raw", range(6)), tmp_path / "table"
+    folder = raw / "press" / "id_01" / "normal"
+    folder.joinpath("00000000.wav").write_bytes(b"")
+    assert featurize_here(raw, "--output", output, *SMALL) == 3
+    assert "clips    6: 5 good, 1 bad\n" in capsys.readouterr().out
+    folder.joinpath("00000001.wav").unlink()
+    write_clip(folder / "00000002.wav", 2, 2 * N_SAMPLES)
+    assert featurize_here(raw, "--output", output, "--update", "--prune") == 3
+    assert "clips    7: 4 good, 1 bad, 1 removed, 1 replaced\n" in capsys.readouterr().out
+    tonight = write_some(tmp_path / "tonight", [6])
+    assert featurize_here(tonight, "--output", output, "--update") == 0
+    assert "clips    8: 5 good, 0 bad, 1 bad before, 1 removed, 1 replaced\n" in capsys.readouterr().out
