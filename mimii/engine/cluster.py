@@ -95,7 +95,7 @@ class Cluster:
     client : distributed.Client or None
         None runs the tasks one after the other in this process.
     n_workers : int
-        How many tasks run at a time; where workers come and go, when it was connected.
+        How many workers there are; where they come and go, when it was connected.
     dashboard : str
         The address of Dask's dashboard; empty where there is none.
     most : int
@@ -238,21 +238,21 @@ def _connect_elsewhere(where: Where, stack: ExitStack) -> Cluster:
         client = stack.enter_context(_open_client(start_elsewhere(scheduler, where, stack), where.timeout))
     else:
         client = stack.enter_context(_find_client(scheduler, where))
-    n_threads = _check_client(client, where.timeout)
-    return Cluster(client, n_threads, _dashboard(client), where.adapt[1] if where.adapt else 0)
+    n_workers = _check_client(client, where.timeout)
+    return Cluster(client, n_workers, _dashboard(client), where.adapt[1] if where.adapt else 0)
 
 
 def _check_client(client: Client, timeout: float) -> int:
-    """Wait for the first worker, compare versions, and return how many tasks run at a time."""
+    """Wait for the first worker, compare versions, and return how many workers there are."""
     if client.status != "running":
         msg = f"the client is {client.status}; connect a new one"
         raise WorkError(msg)
     try:
-        n_threads = _await_workers(client, timeout)
+        n_workers = _await_workers(client, timeout)
         _compare_versions(client)
     except (OSError, CancelledError, ClosedClientError) as error:
         raise lost(client) from error
-    return n_threads
+    return n_workers
 
 
 def _dashboard(client: Client) -> str:
@@ -317,11 +317,11 @@ def _check_encryption(address: str, security: Security) -> None:
 
 
 def _await_workers(client: Client, timeout: float) -> int:
-    """Wait for the first worker; return how many tasks run at a time."""
+    """Wait for the first worker; return how many there are."""
     scheduler, deadline = _address(client), time.monotonic() + timeout
-    if not _count_threads(client):
+    if not _count_workers(client):
         _log.warning("%s has no worker yet; waiting for the first one, %g s at most", scheduler, timeout)
-    while not (n_threads := _count_threads(client)):
+    while not (n_workers := _count_workers(client)):
         check_interrupts()
         if time.monotonic() > deadline:
             msg = f"{scheduler}: no worker came within {timeout:g} s (--timeout); {_how_to_start_workers(client)}"
@@ -330,7 +330,7 @@ def _await_workers(client: Client, timeout: float) -> int:
             msg = f"no worker can be started: {why}"
             raise WorkError(msg)
         time.sleep(_SECONDS_BETWEEN_TRIES)
-    return n_threads
+    return n_workers
 
 
 def _how_to_start_workers(client: Client) -> str:
@@ -348,16 +348,16 @@ def lost(client: Client) -> LostError:
     return LostError(f"the connection to the scheduler at {_address(client)} is lost")
 
 
-def _count_threads(client: Client) -> int:
+def _count_workers(client: Client) -> int:
     if client.status != "running":  # it connects again by itself, and to ask would wait for that
         raise lost(client)
     with suppress(TimeoutError):  # whether the scheduler is lost, the status shows
-        return int(client.sync(_ask_for_threads, client, callback_timeout=_SECONDS_A_TRY))
+        return int(client.sync(_ask_for_workers, client, callback_timeout=_SECONDS_A_TRY))
     return 0
 
 
-async def _ask_for_threads(client: Client) -> int:
-    return sum((await client.nthreads()).values())
+async def _ask_for_workers(client: Client) -> int:
+    return len(await client.nthreads())
 
 
 def _compare_versions(client: Client) -> None:

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +149,7 @@ def _no_cluster(path: str, name: str) -> SchedulerError:
     return SchedulerError(f"{path}: {name} is not a class of Dask clusters, such as distributed.LocalCluster")
 
 
-def _did_you_mean(name: str, names: Sequence[str]) -> str:
+def _did_you_mean(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]}?" if close else ""
 

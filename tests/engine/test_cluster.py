@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client, LocalCluster
 
 from mimii import engine
 from mimii.engine import HERE, WORKER_ENVIRONMENT, Pipeline, Where, WorkError, clips_to_partitions, connect
@@ -243,3 +244,12 @@ def test_the_dashboard_is_opened_by_who_looks_at_it():
         for path in ("/status", "/", "/status"):
             with urllib.request.urlopen(cluster.dashboard.replace("/status", path)) as page:  # noqa: S310  our own
                 assert b"Dask" in page.read()
+
+
+def test_workers_of_several_threads_are_counted_once():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=3, processes=False, dashboard_address=None) as local,
+        Client(local, set_as_default=False) as client,
+        connect(client) as cluster,
+    ):
+        assert cluster.n_workers == 2
