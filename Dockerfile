@@ -44,5 +44,5 @@ ENV PATH=/opt/sound-features/bin:$PATH \
     DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=100
 USER 1000
 WORKDIR /home/sounds
-# Say which part it is: "dask scheduler", or "dask worker ADDRESS".
+# Give the part to start: "dask scheduler", or "dask worker ADDRESS".
 CMD ["dask", "--help"]

@@ -43,7 +43,7 @@ types: $(VENV)/ready  ## check the types
 
 check: lint types test  ## all of these
 
-benchmark: $(VENV)/ready  ## compare with a loop over librosa, on made recordings
+benchmark: $(VENV)/ready  ## compare with a loop over librosa, on synthetic recordings
 	$(BIN)/python -m jobs.synthesize data/benchmark/raw --clips 1000
 	$(BIN)/python -m jobs.benchmark data/benchmark/raw
 

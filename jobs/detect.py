@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--overwrite", action="store_true", help="replace other results that are at the output")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_cluster_options(parser)
-    add_storage_options(parser)
+    add_storage_options(parser, others="the table")
     return parser
 
 

@@ -1,7 +1,7 @@
 """Turn machine-sound recordings into a Zarr table of stacked log-mel features.
 
 Each recording becomes rows of 5 successive frames of a log-mel spectrogram. The table is a Zarr group that xarray,
-dask, PyTorch and TensorStore read as it is. It can be stopped at any moment, even by kill -9;
+dask, PyTorch and TensorStore read as it is. The job can be stopped at any moment, even by kill -9;
 the same command resumes.
 """
 

@@ -174,7 +174,9 @@ SPLIT_RULES = tuple(
 )
 
 
-def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_spec_options(
+    parser: argparse.ArgumentParser, other_rates: str = "those with another rate become bad clips"
+) -> argparse._ArgumentGroup:
     """Add the options that say what to compute; return their group."""
     group = parser.add_argument_group("features", "a preset, and parameters that differ from it")
     presets = "; ".join(f"{preset.name}: {preset.summary}" for preset in ALL_PRESETS)
@@ -198,7 +200,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
         help="frequency at which the highest mel band ends; default: half the sample rate",
     )
     add("--power", type=float, metavar="P", help="exponent of the magnitude: 1 magnitude, 2 power")
-    _add_recording_options(group)
+    _add_recording_options(group, other_rates)
     add_segment_options(group, "whole recordings")
     return group
 
@@ -216,7 +218,7 @@ def add_segment_options(group: argparse._ArgumentGroup, default: str) -> None:
     )
 
 
-def _add_recording_options(group: argparse._ArgumentGroup) -> None:
+def _add_recording_options(group: argparse._ArgumentGroup, other_rates: str) -> None:
     """Add the options that say which clips a recording gives, and at which rate."""
     group.add_argument(
         "--channel",
@@ -228,8 +230,8 @@ def _add_recording_options(group: argparse._ArgumentGroup) -> None:
         "--sample-rate",
         type=int,
         metavar="N",
-        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings; those with "
-        "another rate become bad clips",
+        help="Hz; recordings with another rate are resampled to it. Default: the rate of most recordings; "
+        f"{other_rates}",
     )
 
 
@@ -401,7 +403,9 @@ def spec_of(options: argparse.Namespace, commonest_rate: int | None) -> FeatureS
     return FeatureSpec.preset(options.preset or DEFAULT_PRESET, **changes)
 
 
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
+def add_storage_options(
+    parser: argparse.ArgumentParser, output: str = "the output", others: str = "the recordings"
+) -> None:
     """Add the options that say how S3 is accessed."""
     group = add_storage_option(parser)
     group.add_argument(
@@ -410,7 +414,7 @@ def add_storage_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="the same for the output only, where it needs another value than the recordings",
+        help=f"the same for {output} only, where it needs another value than {others}",
     )
 
 

@@ -1,8 +1,8 @@
 """Turn machine-sound recordings into spectrogram images for an image classifier.
 
 Each recording becomes an image of its log-mel spectrogram, in folders that torchvision, Keras and Amazon Rekognition
-take as they are: train/normal, train/abnormal, test/normal, test/abnormal. It can be stopped at any moment,
-even by kill -9; the same command resumes.
+take as they are: train/normal, train/abnormal, test/normal, test/abnormal. The job can be stopped at any
+moment, even by kill -9; the same command resumes.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     add_split_options(add_source_options(parser), "stratified")
-    add_spec_options(parser)
+    add_spec_options(parser, "those with another rate are resampled")
     parser.set_defaults(frames=1)  # an image stacks none
     _add_style_options(parser)
     _add_output_options(parser)

@@ -1,4 +1,4 @@
-"""Score recordings by the models of jobs.detect: which machine sounds unlike itself, when, and how surely.
+"""Score recordings by the models of jobs.detect: which machine sounds unlike itself, when, and how sure it is.
 
 Each recording is scored by the model of its machine, which its path tells as it did for the table that the models were
 learned from. An alarm is a score above the machine's threshold, or moments above the threshold for moments: events.
@@ -208,7 +208,7 @@ def _describe_trust(report: mimii.ScoreReport) -> list[str]:
 
 
 def _describe_alarm(line: dict[str, Any], report: mimii.ScoreReport) -> str:
-    """Say which machine, when, and how surely."""
+    """Say which machine, when, and how sure it is."""
     from jobs.words import numbered
 
     said = []

@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress, and no output where nothing is wrong")
     _add_recording_options(parser)
     add_cluster_options(parser)
-    add_storage_options(parser)
+    add_storage_options(parser, "STORE", "--against")
     return parser
 
 
