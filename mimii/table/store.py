@@ -245,11 +245,11 @@ class TableOutput:
     ) -> Iterator[dict[str, bytes]]:
         """Yield the chunks of the mel statistics that have changed, from what tasks have left, one after the other."""
         there = existing.attributes.get(MEL_CHUNKS, []) if existing else []
-        fingerprints, rows, n_mels = _fingerprints(records), self.plan.rows, self.plan.catalogue.spec.n_mels
+        fingerprints, rows, spec = _fingerprints(records), self.plan.rows, self.plan.catalogue.spec
         for chunk, (wanted, former) in enumerate(zip_longest(self._describe_chunks(records), there)):
             keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
             if wanted and (wanted != former or not sizes.keys() >= set(keys)):
-                values = collect_chunk(self.objects, rows, n_mels, chunk, fingerprints)
+                values = collect_chunk(self.objects, rows, spec, chunk, fingerprints)
                 yield {key: encode_chunk(one) for key, one in zip(keys, values, strict=True)}
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:

@@ -448,6 +448,24 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     assert list(records_at(plan, output)) == [0]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_damaged_mel_statistics_are_named_with_what_to_delete_and_that_helps(tmp_path, dtype):
+    write_machines(tmp_path / "raw", 35)
+    plan = plan_table(tmp_path / "raw", FeatureSpec(dtype=dtype))
+    whole, output = build(plan, tmp_path / "whole"), tmp_path / "out"
+    fill(plan, output)
+    [statistics] = (output / "features/mel").glob("0-*")
+    damaged = "this object" if dtype == "float32" else f"{output}/features/records/0.json"
+    data = bytearray(statistics.read_bytes())
+    data[len(data) // 2] ^= 1
+    statistics.write_bytes(data)
+    with pytest.raises(OSError, match=rf"{statistics}: .* shard 0 .*checksum.*; delete {damaged} and run"):
+        engine.run(output_at(plan, output))
+    (statistics if dtype == "float32" else output / "features/records/0.json").unlink()
+    assert engine.run(output_at(plan, output)).computed == (0,)
+    assert_same_bytes(output, whole)
+
+
 def test_a_table_that_xarray_opened_can_be_written_as_netcdf(tmp_path):
     write_machines(tmp_path / "raw", 8, n_samples=4000)
     assert featurize_here(tmp_path / "raw", "--output", tmp_path / "out") == 0
