@@ -20,7 +20,7 @@ from mimii.engine.outputs import begin, finish
 from mimii.features import FeatureSpec
 from mimii.recordings import no_split
 from mimii.storage import PARTIAL, DiskObjects
-from mimii.table import HEAD, read_attributes
+from mimii.table import CLIPS_A_CHUNK, HEAD, read_attributes
 from mimii.table.table import shard_stamp, write_attributes
 from tests.helpers.commands import (
     MIB,
@@ -372,6 +372,16 @@ def test_a_finished_table_that_lacks_a_column_is_finished_again_without_its_shar
     assert engine.run(output_at(plan, tmp_path / "out")).computed == ()
     assert contents(tmp_path / "out") == before
     assert shard_files(tmp_path / "out") == shards
+
+
+def test_a_finished_table_of_very_long_rows_is_not_written_again(tmp_path):
+    write_machines(tmp_path / "raw", 2, n_samples=8000)
+    plan = plan_table(tmp_path / "raw", FeatureSpec(n_fft=256, hop_length=16, frames=300))
+    output = build(plan, tmp_path / "out")
+    assert plan.catalogue.spec.n_features > CLIPS_A_CHUNK
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    build(plan, output)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
 def test_erase_leaves_an_empty_folder_also_behind_a_link(planned, tmp_path):
