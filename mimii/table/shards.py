@@ -40,12 +40,14 @@ def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
     of two records is of the shard that is there.
     """
     clips, blocks, there = [], [], None
-    for index, clip in enumerate(partition):
+    for clip in partition:  # enumerate would hold each one until the next is computed
         task: ShardTask = clip.task
+        index = len(blocks)
         if clip.input.is_kept and there is None:
             there = _read_there(task)
         blocks.append(there.block(index) if there and clip.input.is_kept else _make_block(clip, index))
         clips.append(replace(clip, value=None))
+        del clip  # and with it its frames
     objects = _encode(task, blocks)
     record = make_record(task.stamp, describe(objects), clips, _result(task, blocks))
     if there is None:
@@ -80,6 +82,8 @@ def _make_block(clip: ClipResult, index: int) -> _Block:
         return _Block(None, np.full((N_STATISTICS, task.spec.n_mels), np.nan, np.float32))
     span, spec = task.spans[index], task.spec
     frames = clip.value[span["start"] * spec.stride : (span["stop"] - 1) * spec.stride + spec.frames]
+    if 2 * len(frames) < len(clip.value):  # a view would keep all of them
+        frames = frames.copy()
     return _Block(_rounded(frames, spec), mel_statistics(clip.value))
 
 
