@@ -114,9 +114,12 @@ class LeaseHolder:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise BusyError where another run has taken it over, since this one was silent for too long."""
+        """Raise BusyError where the lease was taken over, since this run was silent for too long, or was deleted."""
         if self._was_taken:
-            msg = f"{self._objects.root}: another run has taken over while this one was suspended; run it again"
+            msg = (
+                f"{self._objects.root}: the lease of this run is not there any more: another run has taken over while "
+                "this one was suspended, or files were deleted there; run it again"
+            )
             raise BusyError(msg)
 
     def rank(self) -> int:

@@ -44,7 +44,7 @@ def _ready(inputs: Sequence[Input], read_options: ReadOptions) -> Iterator[Calla
 
 
 def load(clip: ClipResult) -> ClipResult:
-    """Load the samples of a clip, see `mimii.features.load`."""
+    """Open the samples of a clip, block by block: decoding errors come with the blocks. See `mimii.features.load`."""
     return clip.then(lambda read: features.load(read, clip.input, clip.task.spec))
 
 

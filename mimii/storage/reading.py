@@ -26,6 +26,8 @@ class ReadOptions:
 
     Attributes
     ----------
+    access : Access
+        How to connect to S3.
     window : int
         How many recordings a process fetches from S3 at a time.
 

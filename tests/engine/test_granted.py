@@ -125,9 +125,7 @@ def test_too_few_addresses_are_said_in_a_line():
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
     )
-    wanted = (
-        "2 workers on this machine need 960 MiB of memory at least, and ulimit -v allows 900 MiB: raise that, or use "
-    )
+    wanted = "2 workers on this machine need 960 MiB of addresses at least, and ulimit -v allows 900 MiB: raise that, "
     assert done.stdout.startswith(wanted), done.stderr
 
 
