@@ -40,7 +40,7 @@ def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
     Where rows stay, what the shard is about to become is recorded before it is replaced: whenever this is stopped, one
     of two records is of the shard that is there.
     """
-    clips, blocks, there = [], [], None
+    clips, blocks, there = list[ClipResult](), list[_Block](), None
     for clip in partition:  # enumerate would hold each one until the next is computed
         task: ShardTask = clip.task
         index = len(blocks)
