@@ -76,6 +76,7 @@ def test_workers_are_as_many_as_there_is_room_for_unless_they_are_given(monkeypa
     monkeypatch.setattr(schedulers, "granted_cpus", lambda: 64)
     monkeypatch.setattr(schedulers, "granted_memory", lambda: DRIVER_BYTES + 5 * WORKER_BYTES + 1)
     assert schedulers.default_workers() == 5
+    assert schedulers.default_workers(is_remote=True) == 2, "each has three tasks, which fetch ahead"
     monkeypatch.setattr(schedulers, "granted_memory", lambda: 1)
     assert schedulers.default_workers() == 1
     monkeypatch.setattr(schedulers, "granted_cpus", lambda: 3)
