@@ -127,7 +127,7 @@ def _open(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> Binar
     elif place.member is None or place.size > MOST_WHOLE:
         return open_part(place, access)
     else:
-        with open(place.url, "rb", buffering=0) as archive:
+        with open(place.url, "rb") as archive:  # buffered: a raw read may return fewer bytes, such as on a network
             archive.seek(place.member.offset)
             data = archive.read(place.member.length)
     return _Fetched(zips.extract(data, place) if place.member else data, str(place))
