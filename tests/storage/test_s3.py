@@ -349,7 +349,9 @@ def test_secrets_on_the_command_line_are_refused_and_not_repeated(pair):
     assert "0123" not in str(raised.value)
 
 
-@pytest.mark.parametrize("pairs", [["anon"], ["=1"], ["a..b=1"], ["", "a=1"], ["a=1", "a.b=2"]], ids=str)
+@pytest.mark.parametrize(
+    "pairs", [["anon"], ["=1"], ["a..b=1"], ["", "a=1"], ["a=1", "a.b=2"], ["a.b=2", "a=1"]], ids=str
+)
 def test_options_that_make_no_sense_are_refused(pairs):
     with pytest.raises(OptionError):
         parse_options(pairs)
