@@ -20,10 +20,11 @@ import numpy as np
 import soundfile
 
 from mimii.features.containers import skip_tags
-from mimii.features.decode import read_channel, read_header, repaired
+from mimii.features.decode import read_header, repaired
 from mimii.features.sndfile import UNKNOWN_LENGTH
 from mimii.storage import AudioError
 from tests.helpers.odd_files import encoded, id3v2, mp3, noise, samples_of
+from tests.helpers.recordings import read_channel
 
 KINDS = (
     *(("wav", "WAV", kind) for kind in ("PCM_16", "PCM_24", "PCM_U8", "FLOAT", "DOUBLE")),

@@ -114,9 +114,12 @@ class LeaseHolder:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise BusyError where another run has taken it over, since this one was silent for too long."""
+        """Raise BusyError where another run may have taken over, as this one was silent, or the lease was deleted."""
         if self._was_taken:
-            msg = f"{self._objects.root}: another run has taken over while this one was suspended; run it again"
+            msg = (
+                f"{self._objects.root}: this run has lost its lease: while it was suspended, another run may have "
+                "taken over, or files were deleted there; run it again"
+            )
             raise BusyError(msg)
 
     def rank(self) -> int:
@@ -147,12 +150,17 @@ class LeaseHolder:
 
     def _beat(self) -> None:
         while not self._released.wait(SECONDS_BETWEEN_BEATS):
+            looked = time.monotonic()
             try:
                 if self._objects.get(self._lease.key) is None:
                     self._was_taken = True
                     return
                 self._lease = replace(self._lease, beat=self._lease.beat + 1)
                 _put(self._objects, self._lease)
+                if time.monotonic() - looked > SECONDS_UNTIL_STALE:  # another run may have deleted it in between
+                    self._was_taken = True
+                    _delete(self._objects, self._lease)
+                    return
                 self.rank()
             except OSError as error:
                 _log.warning("the lease on %s could not be renewed: %s", self._objects.root, error)

@@ -1,4 +1,4 @@
-"""Whether this process may have workers: open files, of which it may raise the limit, and memory."""
+"""Whether this process may have workers: open files, of which it may raise the limit, memory and addresses."""
 
 import resource
 
@@ -45,14 +45,14 @@ def _check_memory(n_workers: int) -> None:
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= addresses < _ADDRESSES:
         allowed = f"ulimit -v allows {addresses // _MIB} MiB: raise that, "
-        raise _too_little(n_workers, _ADDRESSES, f"{allowed}or use --scheduler sync")
+        raise _too_little(n_workers, _ADDRESSES, "addresses", f"{allowed}or use --scheduler sync")
     if (granted := granted_memory()) < (needed := DRIVER_BYTES + n_workers * WORKER_BYTES):
         allowed = f"the machine, or its control group, has {granted // _MIB} MiB: "
-        raise _too_little(n_workers, needed, f"{allowed}{_fewer(n_workers)}or use --scheduler sync")
+        raise _too_little(n_workers, needed, "memory", f"{allowed}{_fewer(n_workers)}or use --scheduler sync")
 
 
-def _too_little(n_workers: int, needed: int, allowed: str) -> WorkError:
-    return WorkError(f"{_workers(n_workers)} {needed // _MIB} MiB of memory at least, and {allowed}")
+def _too_little(n_workers: int, needed: int, what: str, allowed: str) -> WorkError:
+    return WorkError(f"{_workers(n_workers)} {needed // _MIB} MiB of {what} at least, and {allowed}")
 
 
 def _workers(n_workers: int) -> str:

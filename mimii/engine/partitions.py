@@ -244,7 +244,10 @@ async def _count_threads(client: Client) -> int:
 def _with_more_care(attempt: Attempt, killed: KilledWorker, pipeline: Pipeline) -> Attempt:
     n_deaths = killed.allowed_failures + 1
     if not pipeline.reads_recordings or attempt.n_careful == CAREFUL_TRIES:
-        msg = f"a worker died {n_deaths} times over the same task ({attempt.task}); out of memory?"
+        msg = (
+            f"a worker died {n_deaths} times over the same task ({attempt.task}); if it was out of memory, take fewer "
+            "workers (--workers N) or give them more memory"
+        )
         raise WorkError(msg)
     _log.warning(
         "a worker died %d times over %s: trying again, each recording in a process of its own first",

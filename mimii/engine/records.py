@@ -25,7 +25,7 @@ class Stamp:
     Attributes
     ----------
     fingerprint : str
-        Of the plan.
+        Of what the task makes: for a table, its features and the spans of one shard; else the whole plan.
     task : int
         Which task.
     inputs : str

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mimii.engine.granted import DRIVER_BYTES, WORKER_BYTES, granted_cpus, granted_memory
+from mimii.storage import MOST_AHEAD
 
 HERE = ("local", "threads", "sync")
 ENVIRONMENT_VARIABLE = "DASK_SCHEDULER_ADDRESS"
@@ -70,16 +71,20 @@ class Where:
     timeout: float = TIMEOUT
 
 
-def default_workers() -> int:
-    """Return how many workers there is room for: one a core, as far as this process may use cores and memory."""
-    return max(1, min(granted_cpus(), (granted_memory() - DRIVER_BYTES) // WORKER_BYTES))
+def default_workers(*, is_remote: bool = False) -> int:
+    """Return how many workers there is room for: one a core, as far as this process may use cores and memory.
+
+    Where tasks wait for S3, each of them may hold what it has fetched ahead.
+    """
+    worker_bytes = WORKER_BYTES + (TASKS_FAR_AWAY * MOST_AHEAD if is_remote else 0)
+    return max(1, min(granted_cpus(), (granted_memory() - DRIVER_BYTES) // worker_bytes))
 
 
 def fit_to_tasks(where: Where, n_tasks: int, *, is_remote: bool) -> Where:
     """Start no more workers on this machine than there are tasks; give each more tasks where these wait for S3."""
     n_workers = where.n_workers
     if where.scheduler in HERE:
-        n_workers = min(n_workers or default_workers(), n_tasks)
+        n_workers = min(n_workers or default_workers(is_remote=is_remote), n_tasks)
     return replace(
         where, n_workers=n_workers, tasks_a_worker=max(where.tasks_a_worker, TASKS_FAR_AWAY if is_remote else 1)
     )

@@ -37,14 +37,17 @@ def _ready(inputs: Sequence[Input], read_options: ReadOptions) -> Iterator[Calla
             if len(fetched) == 1:
                 opener = next(openers)
                 yield from (partial(recording.read, one, opener) for one in group)
+                del opener  # and with it what was fetched, before the next is waited for
             else:
                 for _, clips in groupby(group, lambda one: one.segment):
                     opener = next(openers)
                     yield from (partial(recording.read, one, opener) for one in clips)
+                    recording.close()
+                    del opener
 
 
 def load(clip: ClipResult) -> ClipResult:
-    """Load the samples of a clip, see `mimii.features.load`."""
+    """Open the samples of a clip, block by block: decoding errors come with the blocks. See `mimii.features.load`."""
     return clip.then(lambda read: features.load(read, clip.input, clip.task.spec))
 
 

@@ -144,36 +144,6 @@ def count_samples(file: BinaryIO) -> int:
         return sum(map(len, read_frames(sound)))
 
 
-def read_channel(file: BinaryIO, channel: int) -> tuple[Header, Samples]:
-    """Read one channel of a recording.
-
-    Parameters
-    ----------
-    file : binary file
-        Seekable, at any position.
-    channel : int
-        Counted from 0; `MIXED` for the mean of all.
-
-    Returns
-    -------
-    header : Header
-        As `read_header` returns it, with the true number of samples.
-    samples : ndarray of float32, shape (header.n_samples,)
-        Full scale is 1; the same values as ``soundfile.read(dtype="float32")``.
-
-    Raises
-    ------
-    AudioError
-        If the recording cannot be used: see `read_header`; also where it has no such channel, ends early, or has
-        samples that are not finite.
-    OSError
-        If it cannot be read.
-
-    """
-    header, samples = read_channels(file, [channel])
-    return header, check_finite(samples[0])
-
-
 def read_channels(file: BinaryIO, channels: Sequence[int]) -> tuple[Header, Samples]:
     """Read several channels of a recording: samples of shape (n_channels, n_samples), which may have NaN."""
     header = read_header(file)

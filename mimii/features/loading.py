@@ -112,7 +112,7 @@ class ClipResult:
 
 
 def load(read: Callable[[], SampleBlocks], one: Input, spec: FeatureSpec) -> SampleBlocks:
-    """Return the samples of a clip at the rate of the spec, block by block.
+    """Open the samples of a clip at the rate of the spec, block by block: decoding errors come with the blocks.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ class OpenRecording:
             self._forward.close()
         if self._file:
             self._file.close()
-        self._file, self._header, self._forward, self._decoded = None, None, None, {}
+        self._opener, self._file, self._header, self._forward, self._decoded = None, None, None, None, {}
 
     def _decode(self, one: Input, opener: Opener) -> dict[int, FloatArray]:
         if self._file is None or self._header is None or opener is not self._opener:

@@ -43,6 +43,7 @@ from .problems import missing_channel as missing_channel
 from .problems import printable as printable
 from .problems import unreadable as unreadable
 from .reading import DEFAULT_READS as DEFAULT_READS
+from .reading import MOST_AHEAD as MOST_AHEAD
 from .reading import Opener as Opener
 from .reading import ReadOptions as ReadOptions
 from .reading import Wanted as Wanted

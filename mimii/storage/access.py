@@ -102,10 +102,15 @@ def nest_options(options: Iterable[tuple[str, str]]) -> dict[str, Any]:
         for name in above:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
-                msg = f"storage options: {name} cannot have a value and more options below it"
-                raise OptionError(msg)
+                raise _both(name)
+        if isinstance(inner.get(last), dict):
+            raise _both(last)
         inner[last] = _value(value)
     return nested
+
+
+def _both(name: str) -> OptionError:
+    return OptionError(f"storage options: {name} cannot have a value and more options below it")
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  an argument of any type

@@ -13,7 +13,9 @@ from mimii.storage.access import DEFAULT_ACCESS, Access
 from mimii.storage.places import MOST_WHOLE, Place, is_remote
 from mimii.storage.seekable import SeekableFile
 
-_MOST_AHEAD = 64 << 20
+MOST_AHEAD = 64 << 20
+"""How many bytes of recordings are fetched ahead for one task, the one that is read included."""
+
 _SMALL_BLOCK, _MEDIUM_BLOCK, _LARGE_BLOCK = 1 << 16, 1 << 20, 8 << 20
 _BLOCKS_KEPT = 4
 
@@ -26,6 +28,8 @@ class ReadOptions:
 
     Attributes
     ----------
+    access : Access
+        How to connect to S3.
     window : int
         How many recordings a process fetches from S3 at a time.
 
@@ -88,7 +92,7 @@ def open_all(wanted: Iterable[Place | Wanted], read_options: ReadOptions) -> Ite
     try:
         while left or waiting:
             most = 2 * read_options.window
-            while left and (not waiting or (len(waiting) < most and n_bytes + len(left[0].fetched) <= _MOST_AHEAD)):
+            while left and (not waiting or (len(waiting) < most and n_bytes + len(left[0].fetched) <= MOST_AHEAD)):
                 one = left.popleft()
                 waiting.append((one, _begin(one, read_options)))
                 n_bytes += len(one.fetched)
@@ -123,7 +127,7 @@ def _open(one: Wanted, fetched: "Future[bytes] | None", access: Access) -> Binar
     elif place.member is None or place.size > MOST_WHOLE:
         return open_part(place, access)
     else:
-        with open(place.url, "rb", buffering=0) as archive:
+        with open(place.url, "rb") as archive:  # buffered: a raw read may return fewer bytes, such as on a network
             archive.seek(place.member.offset)
             data = archive.read(place.member.length)
     return _Fetched(zips.extract(data, place) if place.member else data, str(place))

@@ -184,12 +184,11 @@ def upload(url: str, access: Access, metadata: Mapping[str, str]) -> "Iterator[U
         writer = Upload(partial(_call, "upload_part", url, access, **arguments), pool)
         try:
             yield writer
-            parts = writer.finish()
+            _complete(url, access, arguments, writer.finish())
         except BaseException:
             pool.shutdown(cancel_futures=True)  # a part that is sent after the abort would stay for ever
             _abort(url, access, arguments)
             raise
-    _complete(url, access, arguments, parts)
 
 
 class Upload:
@@ -332,8 +331,11 @@ def _call(method: str, url: str, access: Access, **arguments: Any) -> Any:  # no
 def _abort(url: str, access: Access, arguments: Mapping[str, str]) -> None:
     try:
         _call("abort_multipart_upload", url, access, **arguments)
+    except FileNotFoundError:  # it was completed, and the answer was lost
+        pass
     except OSError as error:  # raised is the error for which the upload was aborted
-        _log.warning("%s: an unfinished upload stays there, delete it: %s", url, error)
+        number = arguments["UploadId"]
+        _log.warning("%s: an unfinished upload stays there (UploadId %s), delete it: %s", url, number, error)
 
 
 def _complete(url: str, access: Access, arguments: Mapping[str, str], parts: list[dict[str, Any]]) -> None:

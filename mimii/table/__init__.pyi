@@ -31,6 +31,7 @@ from .make import plan_recordings as plan_recordings
 from .make import plan_table as plan_table
 from .make import plan_update as plan_update
 from .make import until_unchanged as until_unchanged
+from .mel_columns import StatisticsError as StatisticsError
 from .mel_columns import collect_chunk as collect_chunk
 from .mel_columns import describe_chunks as describe_chunks
 from .mel_columns import mel_chunk_key as mel_chunk_key

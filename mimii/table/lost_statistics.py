@@ -4,13 +4,11 @@ import numpy as np
 
 from mimii.engine import Record, from_json, record_key
 from mimii.features import FloatArray, mel_statistics, unstack_rows
+from mimii.table.columns import MEL_STATISTICS
 from mimii.table.encoding import decode_chunk
 from mimii.table.keys import RECORDS, mel_key
 from mimii.table.spans import Spans, spans_from_values
 from mimii.table.table import ShardTask
-
-N_STATISTICS = 3
-"""Mean, standard deviation and maximum of each mel band."""
 
 
 def make_again(task: ShardTask, record: Record, spans: Spans, rows: FloatArray) -> FloatArray | None:
@@ -21,7 +19,7 @@ def make_again(task: ShardTask, record: Record, spans: Spans, rows: FloatArray) 
     """
     if not task.spec.keeps_frames:
         return None
-    made = np.full((len(spans), N_STATISTICS, task.spec.n_mels), np.nan, np.float32)
+    made = np.full((len(spans), len(MEL_STATISTICS), task.spec.n_mels), np.nan, np.float32)
     first, shard_rows = task.stamp.task * task.layout.shard_rows, task.layout.shard_rows
     for index, span in enumerate(spans):
         begin, n_rows = int(span["row"]) - first, int(span["stop"] - span["start"])
@@ -48,7 +46,7 @@ def _read_beside(task: ShardTask, step: int, clip: int) -> FloatArray | None:
     spans, key = _read_spans(task, number)
     if spans is None or clip not in spans["clip"] or (data := task.output.get(key)) is None:
         return None
-    decoded: FloatArray = decode_chunk(data, (len(spans), N_STATISTICS, task.spec.n_mels))
+    decoded: FloatArray = decode_chunk(data, (len(spans), len(MEL_STATISTICS), task.spec.n_mels))
     of_clip: FloatArray = decoded[spans["clip"].tolist().index(clip)]
     return of_clip
 

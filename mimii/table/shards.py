@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from mimii.engine import Record, describe, from_json, make_record, record_key, to_json, withdraw
 from mimii.features import ClipResult, FeatureSpec, FloatArray, mel_statistics, stack_frames, unstack_rows
 from mimii.storage import Objects
+from mimii.table.columns import MEL_STATISTICS
 from mimii.table.encoding import decode_chunk, decode_shard, encode_chunk, encode_shard
 from mimii.table.keys import MEL, RECORDS, intent_key, mel_key, row_clip_key, shard_key
-from mimii.table.lost_statistics import N_STATISTICS, make_again
+from mimii.table.lost_statistics import make_again
 from mimii.table.plan import Layout
 from mimii.table.spans import find_same, spans_as_values, spans_from_values
 from mimii.table.statistics import OTHER, TRAIN, Sums, add_sums, as_values, sum_rows
@@ -39,13 +40,15 @@ def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
     Where rows stay, what the shard is about to become is recorded before it is replaced: whenever this is stopped, one
     of two records is of the shard that is there.
     """
-    clips, blocks, there = [], [], None
-    for index, clip in enumerate(partition):
+    clips, blocks, there = list[ClipResult](), list[_Block](), None
+    for clip in partition:  # enumerate would hold each one until the next is computed
         task: ShardTask = clip.task
+        index = len(blocks)
         if clip.input.is_kept and there is None:
             there = _read_there(task)
         blocks.append(there.block(index) if there and clip.input.is_kept else _make_block(clip, index))
         clips.append(replace(clip, value=None))
+        del clip  # and with it its frames
     objects = _encode(task, blocks)
     record = make_record(task.stamp, describe(objects), clips, _result(task, blocks))
     if there is None:
@@ -77,9 +80,11 @@ def _make_block(clip: ClipResult, index: int) -> _Block:
     """Keep only the frames that the rows of a span are made of, and the statistics of all frames of the clip."""
     task: ShardTask = clip.task
     if clip.fault:
-        return _Block(None, np.full((N_STATISTICS, task.spec.n_mels), np.nan, np.float32))
+        return _Block(None, np.full((len(MEL_STATISTICS), task.spec.n_mels), np.nan, np.float32))
     span, spec = task.spans[index], task.spec
     frames = clip.value[span["start"] * spec.stride : (span["stop"] - 1) * spec.stride + spec.frames]
+    if 2 * len(frames) < len(clip.value):  # a view would keep all of them
+        frames = frames.copy()
     return _Block(_rounded(frames, spec), mel_statistics(clip.value))
 
 
@@ -116,7 +121,7 @@ def _read_there(task: ShardTask) -> _There:
     if record is None or spans is None or record.result.get("made") != task.made:
         raise _error(task, "no record is of these bytes")
     stored = task.output.get(mel_key(number, record.stamp.fingerprint))
-    shape = (len(spans), N_STATISTICS, task.spec.n_mels)
+    shape = (len(spans), len(MEL_STATISTICS), task.spec.n_mels)
     try:
         rows = decode_shard(data, task.layout)
         statistics = make_again(task, record, spans, rows) if stored is None else decode_chunk(stored, shape)

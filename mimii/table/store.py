@@ -247,11 +247,11 @@ class TableOutput:
     ) -> Iterator[dict[str, bytes]]:
         """Yield the chunks of the mel statistics that have changed, from what tasks have left, one after the other."""
         there = existing.attributes.get(MEL_CHUNKS, []) if existing else []
-        fingerprints, rows, n_mels = _fingerprints(records), self.plan.rows, self.plan.catalogue.spec.n_mels
+        fingerprints, rows, spec = _fingerprints(records), self.plan.rows, self.plan.catalogue.spec
         for chunk, (wanted, former) in enumerate(zip_longest(self._describe_chunks(records), there)):
             keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
             if wanted and (wanted != former or not sizes.keys() >= set(keys)):
-                values = collect_chunk(self.objects, rows, n_mels, chunk, fingerprints)
+                values = collect_chunk(self.objects, rows, spec, chunk, fingerprints)
                 yield {key: encode_chunk(one) for key, one in zip(keys, values, strict=True)}
 
     def last_documents(self, records: Mapping[int, Record]) -> dict[str, bytes]:
@@ -315,25 +315,24 @@ def _digest(plan: TablePlan) -> str:
 
 def _small_keys(plan: TablePlan) -> set[str]:
     """Name all objects of a finished store but its shards and records, and what goes with these."""
-    lengths = {"clip": len(plan.catalogue.clips), "feature": plan.catalogue.spec.n_features}
     arrays = schema_of(plan.catalogue.spec.dtype, plan.columns)
+    of_clips = range(math.ceil(len(plan.catalogue.clips) / CLIPS_A_CHUNK))
     names = (*COLUMNS, *plan.columns)
-    n_chunks = {name: math.ceil(lengths.get(arrays[name][0][0], 1) / CLIPS_A_CHUNK) for name in names}
+    n_chunks = {name: len(of_clips) if arrays[name][0] == ("clip",) else 1 for name in names}
     chunks = {f"{name}/c.{chunk}" for name, count in n_chunks.items() for chunk in range(count)}
-    n_mel_chunks = math.ceil(lengths["clip"] / CLIPS_A_CHUNK)
-    chunks |= {mel_chunk_key(name, chunk) for name in MEL_STATISTICS for chunk in range(n_mel_chunks)}
+    chunks |= {mel_chunk_key(name, chunk) for name in MEL_STATISTICS for chunk in of_clips}
     return {_GROUP} | {f"{name}/{_GROUP}" for name in arrays} | chunks
 
 
 def _documents(
     plan: TablePlan,
     status: Sequence[str] | None = None,
-    statistics: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    mean_and_std: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     found: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """Return the whole group but its shards; with results, also their digests and consolidated metadata."""
     columns = _clip_columns(plan, status) | dict(
-        zip(("feature_mean", "feature_std"), statistics or _no_statistics(plan), strict=True)
+        zip(("feature_mean", "feature_std"), mean_and_std or _no_statistics(plan), strict=True)
     )
     columns["mel_frequency"] = band_centres(plan.catalogue.spec)
     digests = {} if status is None else {DIGESTS: {name: digest_column(values) for name, values in columns.items()}}

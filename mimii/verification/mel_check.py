@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from mimii.features import FeatureSpec
 from mimii.storage import Objects, have, numbered
 from mimii.table import (
     CLIPS_A_CHUNK,
     MEL_CHUNKS,
     MEL_STATISTICS,
     RowPlan,
+    StatisticsError,
     collect_chunk,
     decode_chunk,
     describe_chunks,
@@ -31,20 +33,20 @@ def check_mel_columns(
     found = [
         finding
         for chunk in range(len(expected))
-        for finding in _compare(contents.store.objects, rows, n_mels, chunk, fingerprints)
+        for finding in _compare(contents.store.objects, rows, contents.store.spec, chunk, fingerprints)
     ]
     return [Checked("mel", 0, tuple(found))]
 
 
 def _compare(
-    objects: Objects, rows: RowPlan, n_mels: int, chunk: int, fingerprints: Mapping[int, str]
+    objects: Objects, rows: RowPlan, spec: FeatureSpec, chunk: int, fingerprints: Mapping[int, str]
 ) -> Iterator[Finding]:
     """Compare one chunk of each statistic."""
     keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
     there = objects.get_all(keys)
     try:
-        wanted = collect_chunk(objects, rows, n_mels, chunk, fingerprints)
-    except (FileNotFoundError, ValueError):
+        wanted = collect_chunk(objects, rows, spec, chunk, fingerprints)
+    except StatisticsError:
         return  # the check of the shard's bytes has said so
     for key, values in zip(keys, wanted, strict=True):
         if key in there and (problem := _problem(there[key], values)):

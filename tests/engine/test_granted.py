@@ -76,6 +76,7 @@ def test_workers_are_as_many_as_there_is_room_for_unless_they_are_given(monkeypa
     monkeypatch.setattr(schedulers, "granted_cpus", lambda: 64)
     monkeypatch.setattr(schedulers, "granted_memory", lambda: DRIVER_BYTES + 5 * WORKER_BYTES + 1)
     assert schedulers.default_workers() == 5
+    assert schedulers.default_workers(is_remote=True) == 2, "each has three tasks, which fetch ahead"
     monkeypatch.setattr(schedulers, "granted_memory", lambda: 1)
     assert schedulers.default_workers() == 1
     monkeypatch.setattr(schedulers, "granted_cpus", lambda: 3)
@@ -125,9 +126,7 @@ def test_too_few_addresses_are_said_in_a_line():
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
     )
-    wanted = (
-        "2 workers on this machine need 960 MiB of memory at least, and ulimit -v allows 900 MiB: raise that, or use "
-    )
+    wanted = "2 workers on this machine need 960 MiB of addresses at least, and ulimit -v allows 900 MiB: raise that, "
     assert done.stdout.startswith(wanted), done.stderr
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -165,10 +166,30 @@ def test_a_run_that_is_suspended_while_its_lease_is_taken_over_stops(objects):
     with lease.hold(objects, "ours") as held:
         objects.delete(leases(objects)[0])
         held._thread.join()
-        with pytest.raises(BusyError, match="another run has taken over while this one was suspended"):
+        with pytest.raises(BusyError, match="another run may have taken over, or files were deleted"):
             held.check()
         other = leave(objects)
     assert leases(objects) == [other.key], "it leaves alone what is not its own"
+
+
+def test_a_run_that_is_suspended_between_looking_at_its_lease_and_putting_it_anew_stops(objects, monkeypatch):
+    suspended, put = [], DiskObjects.put
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 60 * len(suspended), sleep=time.sleep)
+    monkeypatch.setattr(lease, "time", clock)
+
+    def put_late(self, key, data):
+        if json.loads(data)["purpose"] == "ours" and json.loads(data)["beat"] == 3:
+            self.delete(key)
+            suspended.append(leave(self, number=2))  # the rival that has taken over meanwhile
+        put(self, key, data)
+
+    monkeypatch.setattr(DiskObjects, "put", put_late)
+    with lease.hold(objects, "ours") as held:
+        held._thread.join(10)
+        assert not held._thread.is_alive()
+        with pytest.raises(BusyError, match="has lost its lease"):
+            held.check()
+    assert leases(objects) == [suspended[0].key], "that of the rival"
 
 
 def test_what_is_no_lease_is_passed_over(objects):

@@ -11,6 +11,7 @@ import pytest
 from jobs.featurize import make_parser
 from jobs.options import scheduler as scheduler_option
 from jobs.options import scheduler_of
+from mimii.engine import schedulers
 from mimii.engine.schedulers import (
     HERE,
     TASKS_FAR_AWAY,
@@ -197,6 +198,14 @@ def test_no_more_workers_are_started_here_than_there_are_tasks():
 
 def test_a_worker_has_more_tasks_under_way_where_they_wait_for_s3():
     assert fit_to_tasks(where("--workers", 2), 9, is_remote=True) == Where("local", 2, TASKS_FAR_AWAY)
+
+
+def test_fewer_workers_are_started_where_each_has_several_tasks_that_fetch_ahead(monkeypatch):
+    monkeypatch.setattr(schedulers, "granted_cpus", lambda: 8)
+    monkeypatch.setattr(schedulers, "granted_memory", lambda: 1 << 30)
+    assert fit_to_tasks(where(), 9, is_remote=False).n_workers == 6
+    assert fit_to_tasks(where(), 9, is_remote=True).n_workers == 2
+    assert fit_to_tasks(where("--workers", 4), 9, is_remote=True).n_workers == 4
 
 
 def test_of_workers_elsewhere_no_number_is_asked_for_unless_it_is_given(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mimii
 from mimii.features import sndfile, stack_frames
 from mimii.features.containers import FileView
-from mimii.features.decode import count_samples, read_channel, read_header, read_plain_header
+from mimii.features.decode import count_samples, read_header, read_plain_header
 from mimii.features.sndfile import UNKNOWN_LENGTH
 from mimii.storage.problems import AudioError
 from tests.helpers.archives import pack_folder
@@ -31,6 +31,7 @@ from tests.helpers.odd_files import (
     samples_of,
     wav,
 )
+from tests.helpers.recordings import read_channel
 from tests.helpers.servers import client
 
 SUFFIXES = {

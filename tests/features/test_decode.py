@@ -14,11 +14,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimii.features.decode import BLOCK_SAMPLES, read_blocks, read_channel, read_header
+from mimii.features.decode import BLOCK_SAMPLES, read_blocks, read_header
 from mimii.features.sndfile import encode_flac
 from mimii.recordings.synthesis import wav_bytes
 from mimii.storage.problems import AudioError
-from tests.helpers.recordings import noise
+from tests.helpers.recordings import noise, read_channel
 
 KINDS = [
     *(("WAV", kind, "FILE") for kind in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")),

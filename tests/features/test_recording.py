@@ -26,6 +26,7 @@ from mimii.features.recording import NotAsPlannedError
 from mimii.storage import AudioError, Member, Place, Wanted
 from mimii.storage.places import MOST_WHOLE
 from tests.helpers.odd_files import encoded, mp3, noise, samples_of
+from tests.helpers.recordings import read_channel
 
 RATE = 16_000
 SOUGHT = [
@@ -103,7 +104,7 @@ def test_segments_are_sought_and_are_what_librosa_loads(tmp_path, kind, monkeypa
 @pytest.mark.parametrize("kind", FORWARD, ids="-".join)
 def test_others_are_decoded_forward_once(kind, monkeypatch):
     data = sound_of(kind)
-    whole = decode.read_channel(io.BytesIO(data), 0)[1]
+    whole = read_channel(io.BytesIO(data), 0)[1]
     begun = []
     open_sound = sndfile.open_sound
     for module in (sndfile, decode):
@@ -120,7 +121,7 @@ def test_others_are_decoded_forward_once(kind, monkeypatch):
 @pytest.mark.parametrize("kind", FORWARD, ids="-".join)
 def test_segments_of_a_long_recording_are_decoded_while_nothing_else_reads_the_file(kind):
     data = long_sound_of(kind)
-    whole = decode.read_channel(io.BytesIO(data), 0)[1]
+    whole = read_channel(io.BytesIO(data), 0)[1]
     cuts = [(start, 10 * RATE) for start in range(0, 150 * RATE, 10 * RATE)]
     for samples, (start, count) in zip(read_all(data, inputs_of(data, cuts))[0], cuts, strict=True):
         np.testing.assert_array_equal(samples, whole[start : start + count])
@@ -136,7 +137,7 @@ def test_a_recording_with_other_channels_than_planned_is_not_as_planned():
 
 def test_a_segment_before_the_last_one_is_decoded_from_the_beginning_again():
     data = sound_of(("OGG", "VORBIS"))
-    whole = decode.read_channel(io.BytesIO(data), 0)[1]
+    whole = read_channel(io.BytesIO(data), 0)[1]
     cuts = [(9000, 100), (10, 50)]
     for samples, (start, count) in zip(read_all(data, inputs_of(data, cuts))[0], cuts, strict=True):
         np.testing.assert_array_equal(samples, whole[start : start + count])
@@ -196,7 +197,7 @@ def test_a_flac_that_cannot_be_sought_is_decoded_from_its_beginning(monkeypatch)
         raise soundfile.LibsndfileError(39)
 
     data = sound_of(("FLAC", "PCM_16"))
-    whole = decode.read_channel(io.BytesIO(data), 0)[1]
+    whole = read_channel(io.BytesIO(data), 0)[1]
     monkeypatch.setattr(soundfile.SoundFile, "seek", fail)
     found, _ = read_all(data, inputs_of(data, CUTS))
     for samples, (start, count) in zip(found, CUTS, strict=True):

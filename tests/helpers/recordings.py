@@ -1,9 +1,12 @@
 """Recordings that tests make: small, and each with sound of its own, so that rows in a wrong place show."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from mimii.features import Header
+from mimii.features.decode import check_finite, read_channels
 from mimii.recordings.synthesis import wav_bytes
 
 
@@ -30,3 +33,9 @@ def write_machines(root: Path, n_clips: int, n_samples: int = 16_000) -> list[Pa
         folder = root / "6_dB_fan" / "fan" / f"id_0{index % 2 * 2}" / label
         paths.append(write_clip(folder / f"{index:08d}.wav", index, n_samples))
     return paths
+
+
+def read_channel(file: BinaryIO, channel: int) -> tuple[Header, np.ndarray]:
+    """Read a channel as workers do, whole; the header has the true number of samples."""
+    header, samples = read_channels(file, [channel])
+    return header, check_finite(samples[0])

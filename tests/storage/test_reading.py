@@ -79,7 +79,7 @@ def test_tasks_of_one_process_share_the_window(remote):
 
 
 def test_only_so_many_bytes_are_fetched_ahead(remote, monkeypatch):
-    monkeypatch.setattr(reading, "_MOST_AHEAD", 10_000)
+    monkeypatch.setattr(reading, "MOST_AHEAD", 10_000)
     openers = open_all(places(50, size=3000), ReadOptions(Access(), 16))
     remote.gate.set()
     for index in range(10):
@@ -90,7 +90,7 @@ def test_only_so_many_bytes_are_fetched_ahead(remote, monkeypatch):
 
 
 def test_a_recording_larger_than_the_memory_for_all_is_fetched_alone(remote, monkeypatch):
-    monkeypatch.setattr(reading, "_MOST_AHEAD", 10_000)
+    monkeypatch.setattr(reading, "MOST_AHEAD", 10_000)
     remote.gate.set()
     assert len([read(opener) for opener in open_all(places(5, size=20_000), ReadOptions(Access(), 16))]) == 5
 

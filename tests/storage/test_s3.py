@@ -289,6 +289,38 @@ def test_an_upload_survives_transient_faults(faulty, moto, pieces, method, path,
     assert client(moto).get_object(Bucket=faulty.bucket, Key="new")["Body"].read() == b"".join(pieces)
 
 
+@pytest.mark.parametrize("is_completed", [False, True])
+def test_an_upload_that_cannot_be_completed_is_aborted(faulty, moto, pieces, caplog, is_completed):
+    if is_completed:
+        faulty.spoil(CutAnswer(), method="POST", path="uploadId", times=1)
+    faulty.rules.append(lambda one: ACCESS_DENIED if one.method == "POST" and "uploadId" in one.path else None)
+
+    def upload_all():
+        with upload(f"s3://{faulty.bucket}/new", quick(), {}) as file:
+            file.write(b"".join(pieces))
+
+    with pytest.raises(PermissionError):
+        upload_all()
+    assert "Uploads" not in client(moto).list_multipart_uploads(Bucket=faulty.bucket)
+    assert (describe(f"s3://{faulty.bucket}/new", quick()) is not None) == is_completed
+    assert [request.method for request in faulty.finished()].count("DELETE") == 1
+    assert not caplog.records
+
+
+def test_an_upload_that_cannot_be_aborted_is_named(faulty, moto, caplog):
+    faulty.spoil(ACCESS_DENIED, method="DELETE")
+
+    def give_up():
+        with upload(f"s3://{faulty.bucket}/new", quick(), {}):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give_up()
+    [left] = client(moto).list_multipart_uploads(Bucket=faulty.bucket)["Uploads"]
+    assert f"s3://{faulty.bucket}/new: an unfinished upload stays there" in caplog.text
+    assert left["UploadId"] in caplog.text
+
+
 def test_options_are_nested_and_have_types():
     pairs = ["anon=true", "client_kwargs.region_name=eu-west-1", "config_kwargs.read_timeout=5", "profile=a=b"]
     assert nest_options(parse_options(pairs)) == {
@@ -331,7 +363,9 @@ def test_access_refuses_a_secret_in_a_mapping_and_does_not_repeat_it():
     assert "0123" not in str(raised.value)
 
 
-@pytest.mark.parametrize("pairs", [["anon"], ["=1"], ["a..b=1"], ["", "a=1"], ["a=1", "a.b=2"]], ids=str)
+@pytest.mark.parametrize(
+    "pairs", [["anon"], ["=1"], ["a..b=1"], ["", "a=1"], ["a=1", "a.b=2"], ["a.b=2", "a=1"]], ids=str
+)
 def test_options_that_make_no_sense_are_refused(pairs):
     with pytest.raises(OptionError):
         parse_options(pairs)

@@ -336,6 +336,22 @@ def read_all(clip):
         return file.read()
 
 
+def test_a_recording_is_read_whole_where_the_system_returns_fewer_bytes_at_a_time(tmp_path, monkeypatch):
+    class Mounted(io.FileIO):
+        def read(self, size=-1):
+            return super().read(min(size, 10_000))
+
+        def readinto(self, buffer):
+            return super().readinto(memoryview(buffer)[:10_000])
+
+    def open_mounted(path, _mode, buffering=-1):
+        return Mounted(path) if buffering == 0 else io.BufferedReader(Mounted(path))
+
+    found = find_clips([str(pack(tmp_path / "6_dB_fan.zip", clips(2)))])
+    monkeypatch.setattr(reading, "open", open_mounted, raising=False)
+    assert [read_all(clip) for clip in found] == list(clips(2).values())
+
+
 def test_flipped_bytes_are_detected(tmp_path):
     rng = random.Random(3)
     members = {f"{index}.wav": wav(index, 300) for index in range(3)}

@@ -12,7 +12,7 @@ import soundfile
 from jobs.progress import Lines
 from mimii import engine
 from mimii.engine import Cluster, steps
-from mimii.features import decode, recording
+from mimii.features import FeatureSpec, decode, recording
 from tests.helpers.commands import (
     MIB,
     assert_same_bytes,
@@ -181,6 +181,17 @@ def test_the_memory_for_an_hour_of_sound_is_bounded(tmp_path):
     with allocates_at_most(200 * MIB):
         [record] = fill(plan, tmp_path / "out", [1])
     assert not record.bad
+
+
+def test_a_shard_keeps_only_the_frames_of_its_rows_of_a_long_clip(tmp_path):
+    for seed in range(2):
+        write_clip(tmp_path / "raw" / f"{seed}.wav", seed, 1_600_000 - 1000 * seed)
+    spec = FeatureSpec(n_fft=256, hop_length=16, n_mels=32)
+    plan = plan_table(tmp_path / "raw", spec)
+    [shard] = [shard for shard in range(plan.rows.n_shards) if len(plan.rows.clips_of(shard)) == 2]
+    n_bytes = 4 * spec.n_mels * 100_001  # of the spectrogram of one clip
+    with allocates_at_most(4 * n_bytes):
+        fill(plan, tmp_path / "out", [shard])
 
 
 def test_statistics_of_a_clip_that_has_gone_bad_do_not_stay(tmp_path):

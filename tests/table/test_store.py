@@ -20,7 +20,7 @@ from mimii.engine.outputs import begin, finish
 from mimii.features import FeatureSpec
 from mimii.recordings import no_split
 from mimii.storage import PARTIAL, DiskObjects
-from mimii.table import HEAD, read_attributes
+from mimii.table import CLIPS_A_CHUNK, HEAD, read_attributes
 from mimii.table.table import shard_stamp, write_attributes
 from tests.helpers.commands import (
     MIB,
@@ -374,6 +374,16 @@ def test_a_finished_table_that_lacks_a_column_is_finished_again_without_its_shar
     assert shard_files(tmp_path / "out") == shards
 
 
+def test_a_finished_table_of_very_long_rows_is_not_written_again(tmp_path):
+    write_machines(tmp_path / "raw", 2, n_samples=8000)
+    plan = plan_table(tmp_path / "raw", FeatureSpec(n_fft=256, hop_length=16, frames=300))
+    output = build(plan, tmp_path / "out")
+    assert plan.catalogue.spec.n_features > CLIPS_A_CHUNK
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    build(plan, output)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
 def test_erase_leaves_an_empty_folder_also_behind_a_link(planned, tmp_path):
     fill(planned, tmp_path / "disk", [0])
     (tmp_path / "link").symlink_to(tmp_path / "disk")
@@ -446,6 +456,24 @@ def test_a_shard_or_record_that_is_not_right_is_not_done(tmp_path, damage):
     else:
         record.write_text(json.dumps(json.loads(record.read_text()) | {"result": {"train": {"count": 3}}}))
     assert list(records_at(plan, output)) == [0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_damaged_mel_statistics_are_named_with_what_to_delete_and_that_helps(tmp_path, dtype):
+    write_machines(tmp_path / "raw", 35)
+    plan = plan_table(tmp_path / "raw", FeatureSpec(dtype=dtype))
+    whole, output = build(plan, tmp_path / "whole"), tmp_path / "out"
+    fill(plan, output)
+    [statistics] = (output / "features/mel").glob("0-*")
+    damaged = "this object" if dtype == "float32" else f"{output}/features/records/0.json"
+    data = bytearray(statistics.read_bytes())
+    data[len(data) // 2] ^= 1
+    statistics.write_bytes(data)
+    with pytest.raises(OSError, match=rf"{statistics}: .* shard 0 .*checksum.*; delete {damaged} and run"):
+        engine.run(output_at(plan, output))
+    (statistics if dtype == "float32" else output / "features/records/0.json").unlink()
+    assert engine.run(output_at(plan, output)).computed == (0,)
+    assert_same_bytes(output, whole)
 
 
 def test_a_table_that_xarray_opened_can_be_written_as_netcdf(tmp_path):
