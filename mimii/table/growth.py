@@ -5,6 +5,7 @@ but the table's columns and records, and nothing is written.
 """
 
 import json
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,8 @@ from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
 
+_log = logging.getLogger(__name__)
+
 _IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label", "domain", "attributes", "recorded_at")
 _SAID_NOTHING: Mapping[str, str] = MappingProxyType({})
 _PART = ("channel", "start_s", "duration_s")
@@ -69,6 +72,7 @@ _READ = ("path", *_PART, *_IDENTITY, "split", "n_rows", "status")
 class State:
     """What is in a table: its columns as lists by name, and which recordings its clips are of."""
 
+    root: str
     fingerprint: str
     spec: FeatureSpec
     layout: Layout
@@ -164,6 +168,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
     of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))
     return State(
+        objects.root,
         there["fingerprint"],
         FeatureSpec(**there["spec"]),
         layout,
@@ -268,8 +273,8 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     """
     if different := changed(state.spec.as_dict(), plan.catalogue.spec.as_dict()):
         msg = (
-            f"its clips have other features ({'; '.join(different)}): leave these options out, or choose another "
-            "--output"
+            f"{state.root}: its clips have other features ({'; '.join(different)}): leave these options out, or choose "
+            "another --output"
         )
         raise StoreError(msg)
     state = _with_bad_ones(plan, state)
@@ -559,7 +564,8 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
     try:
         state = read_state(objects, existing)
         growth = grow(plan, state, prune=False)
-    except (StoreError, OSError):
+    except (StoreError, OSError) as error:
+        _log.info("the clips there cannot be compared with those that are named: %s", error)
         return [f"clips: not the {len(plan.catalogue.clips):,} that are named now"]
     lines = growth.describe() + name_some("not named now", sorted([*growth.unnamed, *growth.missing]))
     lines += name_some("in another split", _other_splits(plan, state))

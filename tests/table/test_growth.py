@@ -1,6 +1,7 @@
 """Tables that grow: whatever comes, goes, changes or is relabelled, in whatever order, and wherever a run is killed."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -187,7 +188,8 @@ def test_other_features_are_refused(factory, tmp_path, capsys):
     raw, before = factory.folder / "raw", contents(tmp_path / "out")
     factory.write("00000007", 7, 12_000)
     assert featurize_here(raw, "--output", tmp_path / "out", "--update", "--n-mels", 32) == 2
-    assert "n_mels: 16 there, 32 now" in (said := capsys.readouterr().err)
+    wanted = f"{tmp_path}/out: its clips have other features (n_mels: 16 there, 32 now)"
+    assert wanted in (said := capsys.readouterr().err)
     assert len(said.splitlines()) == 1
     assert contents(tmp_path / "out") == before
 
@@ -243,6 +245,13 @@ def stopped_with_records(factory, output, n_acts):
     stopped_at(n_acts, lambda: update(factory, output))
     drop_leases(output)
     return (output / "features/records/0.json").exists()
+
+
+def test_why_clips_that_differ_cannot_be_named_is_logged(factory, tmp_path, caplog):
+    (tmp_path / "out" / "label" / "c.0").unlink()
+    with caplog.at_level(logging.INFO), pytest.raises(StoreError, match="not the 1 that are named now"):
+        mimii.featurize(only(factory, "00000001"), str(tmp_path / "out"))
+    assert f"{tmp_path}/out: a column is damaged or missing: 'label/c.0'" in caplog.text
 
 
 def test_an_album_does_not_grow_into_a_table(factory, tmp_path, capsys):
