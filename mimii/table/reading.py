@@ -35,7 +35,6 @@ from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
 from mimii.table.plan import Layout
 from mimii.table.second_keys import by_keys, has_second_keys
-from mimii.table.spans import FORMAT
 from mimii.table.table import HEAD
 
 if TYPE_CHECKING:
@@ -53,7 +52,9 @@ _LATER: Mapping[str, np.generic] = MappingProxyType(
         "recorded_at": np.float64(np.nan),
     }
 )
-"""Columns that tables of earlier formats do not have, and what stands for them."""
+"""Columns that tables before `_FORMAT_OF_LATER` do not have, and what stands for them."""
+
+_FORMAT_OF_LATER = 3
 
 
 def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Dataset":
@@ -208,7 +209,7 @@ def read_columns(objects: Objects) -> Columns:
     attributes = read_finished_attributes(objects)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
-        there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= FORMAT]
+        there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= _FORMAT_OF_LATER]
         columns = {name: read_column(objects, name) for name in there}
         n_clips = len(columns["path"])
         return Columns(attributes, **columns, **{name: np.full(n_clips, _LATER[name]) for name in {*names} - {*there}})
