@@ -5,8 +5,9 @@ but the table's columns and records, and nothing is written.
 """
 
 import json
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -46,7 +47,8 @@ from mimii.recordings import (
     clip_name,
     split_clips,
 )
-from mimii.storage import Objects, Place, absolute, as_unicode, is_unreadable
+from mimii.storage import Objects, Place, absolute, as_unicode, is_unreadable, path_to_text
+from mimii.table.clip_places import Parts, find_places, find_unrecorded
 from mimii.table.columns import OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
@@ -58,6 +60,8 @@ from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
 
+_log = logging.getLogger(__name__)
+
 _IDENTITY = ("machine_type", "machine_id", "number", "snr_db", "label", "domain", "attributes", "recorded_at")
 _SAID_NOTHING: Mapping[str, str] = MappingProxyType({})
 _PART = ("channel", "start_s", "duration_s")
@@ -68,6 +72,7 @@ _READ = ("path", *_PART, *_IDENTITY, "split", "n_rows", "status")
 class State:
     """What is in a table: its columns as lists by name, and which recordings its clips are of."""
 
+    root: str
     fingerprint: str
     spec: FeatureSpec
     layout: Layout
@@ -163,6 +168,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
     of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))
     return State(
+        objects.root,
         there["fingerprint"],
         FeatureSpec(**there["spec"]),
         layout,
@@ -256,10 +262,11 @@ def grow(plan: TablePlan, state: State, *, prune: bool = False) -> Growth:
     """
     if different := changed(state.spec.as_dict(), plan.catalogue.spec.as_dict()):
         msg = (
-            f"its clips have other features ({'; '.join(different)}): leave these options out, or choose another "
-            "--output"
+            f"{state.root}: its clips have other features ({'; '.join(different)}): leave these options out, or choose "
+            "another --output"
         )
         raise StoreError(msg)
+    state = _with_bad_ones(plan, state)
     match = _match(plan, state)
     added = [clip for clip in range(len(plan.catalogue.clips)) if clip not in match.there]
     missing = _find_gone(plan, state, match)
@@ -291,12 +298,14 @@ def _types(plan: TablePlan, state: State) -> dict[str, str]:
 class _Match:
     """Which found clips are which of the table, by index; which of the table become clips of another length.
 
-    Those that are `absent` are named, as by a list, and cannot be read now: only their labels are of interest.
+    Those that are `absent` are named, as by a list, and cannot be read now: only their labels are of interest. `places`
+    says where the recording of each clip of the table is; empty where that is not known.
     """
 
     there: Mapping[int, int]
     outgrown: frozenset[int]
     absent: frozenset[int]
+    places: Sequence[str]
 
     @property
     def found(self) -> dict[int, int]:
@@ -324,20 +333,53 @@ def _match(plan: TablePlan, state: State) -> _Match:
                 outgrown.add(clip)
         elif (clip := removed.get(place)) is not None and rows_now == n_rows[clip]:
             there[found] = clip
-    return _Match(there, frozenset(outgrown), frozenset(absent))
+    places = _find_places(plan, state, outgrown.union(there.values()))
+    return _Match(there, frozenset(outgrown), frozenset(absent), places)
+
+
+def _parts(state: State) -> Parts:
+    """Return which parts the clips are; those without rows have no record that says where they are."""
+    pairs = zip(state.origins.place.tolist(), state.columns["n_rows"], strict=True)
+    digests = [place if n_rows else 0 for place, n_rows in pairs]
+    return Parts(state.paths, state.columns["channel"], state.columns["start_s"], digests)
+
+
+def _places_now(plan: TablePlan) -> dict[int, str]:
+    return dict(zip(plan.origins.place.tolist(), (str(clip.place) for clip in plan.catalogue.clips), strict=True))
+
+
+def _find_places(plan: TablePlan, state: State, known: Collection[int]) -> list[str]:
+    """Return where the recordings of all clips are; some are known to be among those that were found."""
+    now, parts = _places_now(plan), _parts(state)
+    pairs = enumerate(zip(state.origins.place.tolist(), parts.digests, strict=True))
+    found = [now.get(place, "") if digest or clip in known else "" for clip, (place, digest) in pairs]
+    return find_places(parts, found, plan.sources)
+
+
+def _with_bad_ones(plan: TablePlan, state: State) -> State:
+    """Say of recordings that no record is of, being bad, that they are those of their paths that were found now."""
+    now, parts = _places_now(plan), _parts(state)
+    live = {digest for clip, digest in enumerate(parts.digests) if not _is_out(state, clip)}
+    place = state.origins.place.copy()
+    bad = find_unrecorded(parts, [now.get(one, "") for one in parts.digests], now.keys() - live)
+    for clip in bad:
+        if state.columns["status"][clip] != REPLACED:
+            place[clip] = bad[clip]
+    return replace(state, origins=replace(state.origins, place=place))
 
 
 def _find_gone(plan: TablePlan, state: State, match: _Match) -> list[int]:
     """Return the clips below the sources that are not there any more."""
-    roots = [absolute(source).rstrip("/") for source in plan.sources]
+    roots = [path_to_text(absolute(source)).rstrip("/") for source in plan.sources]
     status, taken, uncut = state.columns["status"], set(match.there.values()) | match.outgrown, _uncut(plan)
     return [
         clip
-        for clip, path in enumerate(map(absolute, state.paths))
-        if clip not in taken
-        and path not in uncut
+        for clip, place in enumerate(match.places)
+        if place
+        and clip not in taken
+        and place not in uncut
         and status[clip] not in (REMOVED, REPLACED)
-        and any(path == root or path.startswith(f"{root}/") for root in roots)
+        and any(place == root or place.startswith(f"{root}/") for root in roots)
     ]
 
 
@@ -349,9 +391,9 @@ def _find_lost(plan: TablePlan, state: State, match: _Match) -> dict[int, str]:
     now = cut | {path: problem for path, problem in _uncut(plan).items() if not is_unreadable(problem)}
     taken, status = set(match.there.values()) | match.outgrown, state.columns["status"]
     return {
-        clip: now[path]
-        for clip, path in enumerate(map(absolute, state.paths))
-        if path in now and clip not in taken and status[clip] not in (REMOVED, REPLACED)
+        clip: now[place]
+        for clip, place in enumerate(match.places)
+        if place in now and clip not in taken and status[clip] not in (REMOVED, REPLACED)
     }
 
 
@@ -374,11 +416,11 @@ def _grown_plan(
     n_samples += [int(plan.catalogue.n_samples[clip]) for clip in added]
     types = _types(plan, state)
     clips = (*old, *new)
-    splits = tuple(_splits(plan, state, clips))
+    splits = tuple(_splits(plan, state, match.places, clips))
     lengths, rests = np.array(n_samples, np.int64), plan.catalogue.rests
     catalogue = Catalogue(state.spec, clips, splits, lengths, n_rows, tuple(problems), rests)
     is_readable = np.array([*(clip in readable for clip in range(n_there)), *(True for _ in added)], bool)
-    origins = _origins(plan, state, readable, out) + find_origins(new)
+    origins = _origins(plan, state, match, out) + find_origins(new)
     sources = tuple(sorted({*state.sources, *plan.sources}))
     grown = complete_plan(catalogue, state.layout, origins, is_readable, types, state.fingerprint)
     meaning = Meaning(*(new or old for new, old in zip(plan.meaning, state.meaning, strict=True)))
@@ -414,19 +456,19 @@ def _old_problem(plan: TablePlan, state: State, clip: int, found: int | None) ->
     return status if status in (REMOVED, REPLACED) or not (has_rows or status in ("", GOOD)) else ""
 
 
-def _origins(plan: TablePlan, state: State, found: Mapping[int, int], out: Mapping[int, str]) -> Origins:
+def _origins(plan: TablePlan, state: State, match: _Match, out: Mapping[int, str]) -> Origins:
     origins = Origins(state.origins.place.copy(), state.origins.version.copy(), state.origins.archive.copy())
-    clips, sources = list(found), list(found.values())
+    clips, sources = list(match.readable), list(match.readable.values())
     for name in ("version", "archive"):
         getattr(origins, name)[clips] = getattr(plan.origins, name)[sources]
     now = {clip.recording[1]: index for index, clip in enumerate(plan.catalogue.clips) if clip.segment is None}
     for clip, status in out.items():
-        index = None if status in (REMOVED, REPLACED) else now[absolute(state.paths[clip])]
+        index = None if status in (REMOVED, REPLACED) else now[match.places[clip]]
         origins.version[clip] = digest(status) if index is None else plan.origins.version[index]
     return origins
 
 
-def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
+def _splits(plan: TablePlan, state: State, places: Sequence[str], clips: Sequence[Clip]) -> list[str]:
     """Return the splits: those that are there stay; clips that are new, or labelled only now, are split by themselves.
 
     New parts of a recording that is there have its split. A clip that turns out to be abnormal is for training no
@@ -435,14 +477,14 @@ def _splits(plan: TablePlan, state: State, clips: Sequence[Clip]) -> list[str]:
     n_there = len(state.paths)
     labels, splits = state.columns["label"], state.columns["split"]
     is_new = [not splits[clip] and labels[clip] == UNKNOWN for clip in range(n_there)] + [True] * (len(clips) - n_there)
-    by_place = {absolute(state.paths[clip]): splits[clip] for clip in range(n_there) if not is_new[clip]}
+    by_place = {places[clip]: splits[clip] for clip in range(n_there) if not is_new[clip]}
     by_policy = iter(split_clips([clip for clip, new in zip(clips, is_new, strict=True) if new], *plan.split))
     kept = [*zip(splits, labels, strict=True), *[("", UNKNOWN)] * (len(clips) - n_there)]
     chosen = [
         next(by_policy) if new else _keep_split(clip, *before, plan.split.policy)
         for clip, before, new in zip(clips, kept, is_new, strict=True)
     ]
-    by_place |= {absolute(state.paths[clip]): chosen[clip] for clip in range(n_there) if not is_new[clip]}
+    by_place |= {places[clip]: chosen[clip] for clip in range(n_there) if not is_new[clip]}
     of_recording = [by_place.get(str(clip.place)) for clip in clips]  # all parts of a recording are on one side
     return [one if new is None else new for one, new in zip(chosen, of_recording, strict=True)]
 
@@ -511,7 +553,8 @@ def clip_differences(objects: Objects, existing: Existing, plan: TablePlan) -> l
     try:
         state = read_state(objects, existing)
         growth = grow(plan, state, prune=False)
-    except (StoreError, OSError):
+    except (StoreError, OSError) as error:
+        _log.info("the clips there cannot be compared with those that are named: %s", error)
         return [f"clips: not the {len(plan.catalogue.clips):,} that are named now"]
     lines = growth.describe() + name_some("not named now", sorted([*growth.unnamed, *growth.missing]))
     lines += name_some("in another split", _other_splits(plan, state))

@@ -37,7 +37,6 @@ from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
 from mimii.table.plan import Layout
 from mimii.table.second_keys import by_keys, has_second_keys
-from mimii.table.spans import FORMAT
 from mimii.table.table import HEAD
 
 if TYPE_CHECKING:
@@ -55,7 +54,9 @@ _LATER: Mapping[str, np.generic] = MappingProxyType(
         "recorded_at": np.float64(np.nan),
     }
 )
-"""Columns that tables of earlier formats do not have, and what stands for them."""
+"""Columns that tables before `_FORMAT_OF_LATER` do not have, and what stands for them."""
+
+_FORMAT_OF_LATER = 3
 
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError)
 """What zarr and its codecs raise over metadata and chunks that are damaged or missing."""
@@ -214,7 +215,7 @@ def read_columns(objects: Objects) -> Columns:
     attributes = read_finished_attributes(objects)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
-        there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= FORMAT]
+        there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= _FORMAT_OF_LATER]
         metadata = read_metadata(objects)
         columns = {name: read_array(objects, name, metadata) for name in there}
         n_clips = len(columns["path"])

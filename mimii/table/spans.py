@@ -15,6 +15,14 @@ from mimii.table.plan import Layout, RowPlan
 FORMAT = 3
 """Counts changes of the store's format or of the kernels' results."""
 
+_PARAMETERS = frozenset(
+    {
+        *("sample_rate", "channel", "segment", "overlap", "n_fft", "win_length", "hop_length", "n_mels", "fmin"),
+        *("fmax", "frames", "stride", "power", "scale", "dtype"),
+    }
+)
+"""The parameters that digests have always had; one that came later is digested where it is not the default."""
+
 Spans = NDArray[Any]
 """An array of `SPAN`: the spans of a shard, in order."""
 
@@ -40,9 +48,15 @@ def make_spans(rows: RowPlan, shard: int, origins: Origins, is_train: NDArray[np
     return made
 
 
+def digested_spec(spec: FeatureSpec) -> dict[str, Any]:
+    """Return the parameters that digests are of: the same for the same rows, before and after there is another one."""
+    usual = type(spec)().as_dict()
+    return {name: value for name, value in spec.as_dict().items() if name in _PARAMETERS or value != usual[name]}
+
+
 def digest_made(spec: FeatureSpec, layout: Layout) -> str:
     """Digest how rows are made, and how they are cut up: what all shards of a table have in common."""
-    values = (FORMAT, spec.as_dict(), layout.chunk_rows, layout.shard_rows)
+    values = (FORMAT, digested_spec(spec), layout.chunk_rows, layout.shard_rows)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

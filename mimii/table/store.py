@@ -174,26 +174,30 @@ class TableOutput:
     def former(self, task: int, record: Record | None, sizes: Mapping[str, int]) -> Record | None:
         """Return the record of the shard that is there, though another one is wanted.
 
-        Raises StoreError where none is of it, and rows of it would be lost that cannot be computed again.
+        Raises StoreError where rows would be lost that cannot be computed again: no record is of them, or one of a
+        version that made rows in another way.
         """
         if intent_key(task) in sizes:
             record = read_record_of(self.objects, task, self.objects.get(shard_key(task)) or b"")
         written = record.written.get(shard_key(task)) if record else None
         if record and written and sizes.get(shard_key(task)) == written.size:
+            if record.result.get("made") != self.plan.made:
+                self._check_readable(
+                    task, "it was made by another version", ", or make the table again with --overwrite"
+                )
             return record
         if self.plan.keeps_rows and shard_key(task) in sizes:
-            self._check_readable(task)
+            self._check_readable(task, "no record is of this shard", "; to give their rows up, delete this object")
         return None
 
-    def _check_readable(self, task: int) -> None:
+    def _check_readable(self, task: int, why: str, otherwise: str) -> None:
         problems, is_readable = self.plan.catalogue.problems, self.plan.is_readable
         lost = [clip for clip in self.clips_of(task) if not is_readable[clip] and not problems[clip]]
         if lost:
             msg = (
-                f"{self.objects.root}/{shard_key(task)}: no record is of this shard, so its rows cannot be kept, and "
+                f"{self.objects.root}/{shard_key(task)}: {why}, so its rows cannot be kept, and "
                 f"{numbered(len(lost), 'recording')} of it {'was' if len(lost) == 1 else 'were'} not named, the "
-                "first is "
-                f"{self.plan.catalogue.clips[lost[0]].path}. Name them, too; to give their rows up, delete this object"
+                f"first is {self.plan.catalogue.clips[lost[0]].path}. Name them, too{otherwise}"
             )
             raise StoreError(msg)
 

@@ -23,6 +23,7 @@ from mimii.table.spans import (
     digest_archives,
     digest_made,
     digest_spans,
+    digested_spec,
     find_same,
     make_spans,
     spans_from_values,
@@ -228,7 +229,7 @@ def digest_table_clips(catalogue: Catalogue, origins: Origins, columns: Mapping[
 
 def fingerprint(spec: FeatureSpec, layout: Layout, clips_digest: str, counter: int = FORMAT) -> str:
     """Digest all that decides what is in a table: the same for the same table, always."""
-    values = (counter, spec.as_dict(), layout.chunk_rows, layout.shard_rows, clips_digest)
+    values = (counter, digested_spec(spec), layout.chunk_rows, layout.shard_rows, clips_digest)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """Tables that grow: whatever comes, goes, changes or is relabelled, in whatever order, and wherever a run is killed."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -18,7 +19,8 @@ from jobs.render import main as render_main
 from mimii import features
 from mimii.engine import StoreError
 from mimii.recordings import headers
-from mimii.table import make
+from mimii.table import digest_made, make, table
+from mimii.verification import contents as contents_to_verify
 from tests.helpers.archives import pack, wav
 from tests.helpers.commands import assert_same_bytes, contents, featurize_here, open_table, replaced, shard_files
 from tests.helpers.growth import (
@@ -186,7 +188,8 @@ def test_other_features_are_refused(factory, tmp_path, capsys):
     raw, before = factory.folder / "raw", contents(tmp_path / "out")
     factory.write("00000007", 7, 12_000)
     assert featurize_here(raw, "--output", tmp_path / "out", "--update", "--n-mels", 32) == 2
-    assert "n_mels: 16 there, 32 now" in (said := capsys.readouterr().err)
+    wanted = f"{tmp_path}/out: its clips have other features (n_mels: 16 there, 32 now)"
+    assert wanted in (said := capsys.readouterr().err)
     assert len(said.splitlines()) == 1
     assert contents(tmp_path / "out") == before
 
@@ -201,6 +204,54 @@ def test_a_table_of_an_earlier_format_is_read_and_refused(factory, tmp_path, cap
     assert "--overwrite" in said
     assert contents(tmp_path / "out") == before
     assert len(mimii.open_table(tmp_path / "out").path) == 5
+
+
+def make_rows_otherwise(monkeypatch):
+    """Have this be a version that makes rows in another way, though the format is the same."""
+    for module in (table, contents_to_verify):
+        monkeypatch.setattr(module, "digest_made", lambda *how: digest_made(*how)[::-1])
+
+
+def test_rows_that_another_version_made_are_not_lost_where_not_all_recordings_are_named(factory, tmp_path, monkeypatch):
+    """Where all are named, they are computed again."""
+    factory.write("00000005", 5, 12_000)
+    before = contents(tmp_path / "out")
+    make_rows_otherwise(monkeypatch)
+    with pytest.raises(StoreError, match=r"out/features/c\.0\.0: .* another version, .* 5 recordings .*--overwrite"):
+        grow_by(factory, tmp_path / "out", "00000005")
+    assert contents(tmp_path / "out") == before
+    update(factory, tmp_path / "out")
+    check_against(factory, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_rows_of_another_version_are_not_lost_in_a_table_that_was_stopped(tmp_path, monkeypatch):
+    factory, output = Factory(tmp_path / "factory"), tmp_path / "out"
+    for number in range(20):
+        factory.write(f"{number:08d}", number, 90_000)
+    n_acts = next(n for n in range(1, 100) if stopped_with_records(factory, output, n))
+    assert n_acts
+    before = contents(output)
+    make_rows_otherwise(monkeypatch)
+    factory.write("00000020", 20, 90_000)
+    with pytest.raises(StoreError, match="another version"):
+        grow_by(factory, output, "00000020")
+    assert contents(output) == before
+
+
+def stopped_with_records(factory, output, n_acts):
+    """Make a table in a run that is killed after so many writes; say whether it has left the record of a shard."""
+    shutil.rmtree(output, ignore_errors=True)
+    stopped_at(n_acts, lambda: update(factory, output))
+    drop_leases(output)
+    return (output / "features/records/0.json").exists()
+
+
+def test_why_clips_that_differ_cannot_be_named_is_logged(factory, tmp_path, caplog):
+    (tmp_path / "out" / "label" / "c.0").unlink()
+    with caplog.at_level(logging.INFO), pytest.raises(StoreError, match="not the 1 that are named now"):
+        mimii.featurize(only(factory, "00000001"), str(tmp_path / "out"))
+    assert f"{tmp_path}/out: a column is damaged or missing: 'label/c.0'" in caplog.text
 
 
 def test_an_album_does_not_grow_into_a_table(factory, tmp_path, capsys):

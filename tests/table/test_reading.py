@@ -10,7 +10,7 @@ import xarray
 import mimii
 from mimii.engine import StoreError
 from mimii.storage import DiskObjects
-from mimii.table import COLUMNS, read_columns, read_shard
+from mimii.table import COLUMNS, read_columns, read_shard, reading, spans
 from tests.helpers.commands import MIB, fill, open_table
 from tests.helpers.recordings import write_clip, write_machines
 
@@ -138,3 +138,18 @@ def test_a_shard_or_a_column_that_is_missing_or_damaged_is_named(url, tmp_path, 
     if damage == "damaged":
         with pytest.raises(StoreError, match=r"a column is damaged or missing"):
             read_columns(objects)
+
+
+def test_a_version_with_another_format_reads_the_columns_that_tables_of_this_one_have(tmp_path, monkeypatch):
+    """As channel and start, which tables of formats 1 and 2 do not have."""
+    write_clip(tmp_path / "raw" / "a.wav", 1, 16_000, n_channels=2)
+    plan = mimii.plan_table(mimii.find_recordings(str(tmp_path / "raw")), SPEC, channel="all", segment=0.5)
+    mimii.featurize(plan, str(tmp_path / "t"))
+    monkeypatch.setattr(reading, "FORMAT", spans.FORMAT + 1, raising=False)
+    columns = read_columns(DiskObjects(str(tmp_path / "t")))
+    assert list(zip(columns.channel.tolist(), columns.start_s.tolist(), strict=True)) == [
+        (0, 0.0),
+        (1, 0.0),
+        (0, 0.5),
+        (1, 0.5),
+    ]

@@ -13,8 +13,9 @@ from mimii.recordings.catalogue import digest_clips, make_catalogue
 from mimii.recordings.clips import Clip, Identity
 from mimii.storage.disk import DiskObjects
 from mimii.storage.places import Place
-from mimii.table import choose_sums, no_sums
-from mimii.table.table import make_table_plan, shard_stamp, shard_task
+from mimii.table import choose_sums, digest_made, no_sums
+from mimii.table.plan import Layout
+from mimii.table.table import fingerprint, make_table_plan, shard_stamp, shard_task
 
 MIB = 1 << 20
 WHO = Identity("fan", "id_00", 3, 6.0, 0, "")
@@ -91,6 +92,31 @@ def test_every_parameter_is_tried_above():
     assert {name for name, _ in marks[0].args[1]} | {"overlap"} == {
         field.name for field in dataclasses.fields(FeatureSpec)
     }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LaterSpec(FeatureSpec):
+    """That of a later version, with another parameter."""
+
+    emphasis: float = 0.0
+
+
+@pytest.mark.parametrize("changes", [{}, {"channel": "all", "segment": 2.0}], ids=str)
+def test_a_parameter_that_comes_later_changes_nothing_of_tables_that_do_not_use_it(changes):
+    there, now, used = (
+        table_of(spec=spec)
+        for spec in (FeatureSpec(**changes), LaterSpec(**changes), LaterSpec(**changes, emphasis=0.5))
+    )
+    assert (now.made, now.fingerprint, shard_stamp(now, 0)) == (there.made, there.fingerprint, shard_stamp(there, 0))
+    assert used.made != there.made
+    assert used.fingerprint != there.fingerprint
+
+
+def test_digests_of_how_rows_are_made_are_those_of_the_tables_that_there_are():
+    layout = Layout(320, 824, 26_368)
+    assert digest_made(FeatureSpec(), layout) == "f721c52cb03aa62b"
+    assert digest_made(FeatureSpec(channel="all", segment=2.0), layout) == "848d7646531f39ec"
+    assert fingerprint(FeatureSpec(), layout, "x") == "6dfc4c4e35ee2a47"
 
 
 @pytest.mark.parametrize(
