@@ -52,7 +52,7 @@ from mimii.table.clip_places import Parts, find_places, find_unrecorded
 from mimii.table.columns import OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
-from mimii.table.reading import read_array, read_layout, read_metadata
+from mimii.table.reading import check_version, read_array, read_layout, read_metadata
 from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, spans_from_values
 from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
@@ -149,6 +149,7 @@ def read_state(objects: Objects, existing: Existing) -> State:
     Raises StoreError where it is of another format, or a column or its metadata cannot be read.
     """
     there = existing.attributes
+    check_version(objects.root, there)
     if there.get("format") != FORMAT:
         msg = (
             f"{objects.root} was made by an earlier version, in a format that cannot grow: it can be read as before. "

@@ -37,6 +37,7 @@ from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
 from mimii.table.plan import Layout
 from mimii.table.second_keys import by_keys, has_second_keys
+from mimii.table.spans import FORMAT
 from mimii.table.table import HEAD
 
 if TYPE_CHECKING:
@@ -263,7 +264,18 @@ def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
         what = "there is no table of features" if existing is None else "the table is not finished"
         msg = f"{objects.root}: {what}; run python -m jobs.featurize with this --output first"
         raise StoreError(msg)
+    check_version(objects.root, existing.attributes)
     return existing.attributes
+
+
+def check_version(root: str, attributes: Mapping[str, Any]) -> None:
+    """Raise StoreError for a table of a later version: its values may not mean what this version takes them for."""
+    later = [f"format {number}"] if (number := attributes.get("format", 0)) > FORMAT else []
+    later += sorted(attributes.get("spec", {}).keys() - FeatureSpec().as_dict().keys())
+    if later:
+        what = ", ".join(later)
+        msg = f"{root}: made by a later version of sound-features; this one does not know {what}: install that version"
+        raise StoreError(msg)
 
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:

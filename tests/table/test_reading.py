@@ -111,6 +111,20 @@ def test_what_is_no_table_is_refused(how, tmp_path):
         read(how, str(tmp_path))
 
 
+@pytest.mark.parametrize("how", ["open_table", "batches", "read_columns"])
+@pytest.mark.parametrize(
+    ("there", "later", "named"),
+    [('"format": 3', '"format": 4', "format 4"), ('\\"n_fft\\":', '\\"emphasis\\": 0.9, \\"n_fft\\":', "emphasis")],
+)
+def test_a_table_of_a_later_version_is_refused_with_what_to_do(how, url, tmp_path, there, later, named):
+    shutil.copytree(url, tmp_path / "copy")
+    group = tmp_path / "copy" / "zarr.json"
+    assert there in group.read_text()
+    group.write_text(group.read_text().replace(there, later))
+    with pytest.raises(StoreError, match=rf"copy: made by a later version .* know {named}: install that version"):
+        read(how, str(tmp_path / "copy"))
+
+
 def test_columns_are_those_of_the_table(url, table):
     columns = read_columns(DiskObjects(url))
     names = set(COLUMNS) - {"mel_frequency", "domain", "attributes", "recorded_at"}
