@@ -59,6 +59,7 @@ constraints:  ## choose the newest versions anew (needs uv)
 clean:  ## delete the virtual environment and all caches, not the data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
+# Most of what is installed is never imported: pip need not compile it, which takes as long as all else.
 $(VENV)/ready: constraints.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
 	@if command -v uv >/dev/null; then \
@@ -67,7 +68,7 @@ $(VENV)/ready: constraints.txt pyproject.toml
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		"$(PYTHON)" -m venv --clear $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt && \
+		$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r constraints.txt && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $@

@@ -152,11 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, scratch: Path) -> None:
     """Run the benchmark that fits to the job, and to where the recordings are."""
+    from jobs.benchmark.timing import compile_librosa
+
     n_workers = options.workers or engine.default_workers()
     sources = [*options.sources, *options.source]
     if options.job in _WITHOUT_CLIPS:
         return _run_without_clips(options, sources, n_workers, scratch)
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
+    compile_librosa()
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
     if options.job in _OF_FILES:

@@ -95,6 +95,11 @@ def time_module(module: str, *arguments: object, environment: Mapping[str, str] 
     return time_process((sys.executable, "-m", module, *map(str, arguments)), environment)
 
 
+def compile_librosa() -> None:
+    """Import librosa once: the first time it compiles parts of itself, half a minute that no later loop takes."""
+    time_process((sys.executable, "-c", "import librosa.feature"))
+
+
 def time_featurize(sources: Sequence[object], scratch: Path, n_workers: int) -> Timing:
     """Run jobs.featurize, and return what it cost; its output is start and stop of each task, a line of JSON.
 
