@@ -21,13 +21,13 @@ demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say how to open
 	$(BIN)/python -m jobs.synthesize $(DEMO)/raw
 	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --scheduler local
 
-test: $(VENV)/ready  ## run all tests
+test: $(VENV)/compiled  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-test-fast: $(VENV)/ready  ## run the tests that take a moment
+test-fast: $(VENV)/compiled  ## run the tests that take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-test-versions: $(VENV)/ready  ## run the tests that depend on versions of Python and packages, and take a moment
+test-versions: $(VENV)/compiled  ## run the tests that depend on versions of Python and packages, and take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features/test_mel.py \
 		tests/table/test_encoding.py tests/table/test_make.py tests/table/test_reading.py tests/table/test_store.py \
 		tests/table/test_training.py tests/detection/test_detectors.py tests/detection/test_evaluation.py \
@@ -58,6 +58,11 @@ constraints:  ## choose the newest versions anew (needs uv)
 
 clean:  ## delete the virtual environment and all caches, not the data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# librosa compiles parts of itself when it is first used, for half a minute: once, not in each process of the tests.
+$(VENV)/compiled: $(VENV)/ready
+	@$(BIN)/python -c "import librosa; librosa.feature.melspectrogram"
+	@touch $@
 
 # Most of what is installed is never imported: pip need not compile it, which takes as long as all else.
 $(VENV)/ready: constraints.txt pyproject.toml

@@ -7,7 +7,6 @@ random are computed again from their recordings, with librosa. Nothing is change
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -111,7 +110,6 @@ def _archive(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # librosa would compile for half a minute what is not used here
     parser = make_parser()
     options = read_options(parser, arguments, _RULES)
     return run_command("verify", options, _verify)

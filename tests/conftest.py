@@ -26,8 +26,6 @@ hypothesis.settings.load_profile("shared machine")
 
 VARIABLE = "MIMII_TEST_RECORDINGS"
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # librosa would compile, half a minute in each process, what no test uses
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-recordings", action="store_true", help=f"fail unless tests used {VARIABLE}")
