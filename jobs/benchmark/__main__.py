@@ -159,7 +159,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     if options.job in _WITHOUT_CLIPS:
         return _run_without_clips(options, sources, n_workers, scratch)
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
-    compile_librosa()
+    compile_librosa(scratch)
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
     if options.job in _OF_FILES:

@@ -95,9 +95,11 @@ def time_module(module: str, *arguments: object, environment: Mapping[str, str] 
     return time_process((sys.executable, "-m", module, *map(str, arguments)), environment)
 
 
-def compile_librosa() -> None:
+def compile_librosa(scratch: Path) -> None:
     """Load librosa once: the first time it compiles parts of itself, half a minute that no later loop takes."""
-    time_process((sys.executable, "-c", "import librosa; librosa.feature.melspectrogram"))
+    nothing = scratch / "nothing.json"
+    nothing.write_text("[]")
+    time_module("jobs.benchmark.baselines", "compile", nothing, "-", 1)
 
 
 def time_featurize(sources: Sequence[object], scratch: Path, n_workers: int) -> Timing:
