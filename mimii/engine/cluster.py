@@ -8,6 +8,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -227,9 +228,17 @@ def _start_local(how: dict[str, Any]) -> LocalCluster:
     except (RuntimeError, MemoryError) as error:
         msg = (
             f"workers cannot start on this machine, tried {_STARTS} times; too little memory ({worker_memory(1) >> 20} "
-            "MiB for all)? Take fewer --workers, or try --scheduler sync"
+            f"MiB for all)? Take fewer --workers, or try --scheduler sync{_of_a_script()}"
         )
         raise WorkError(msg) from error
+
+
+def _of_a_script() -> str:
+    """Say what workers need of the script that starts them, if one does: multiprocessing has them import it."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) or not getattr(main, "__file__", None):
+        return ""
+    return f'. Workers import {main.__file__}: it must be a file, and start them below if __name__ == "__main__"'
 
 
 def _connect_elsewhere(where: Where, stack: ExitStack) -> Cluster:

@@ -239,6 +239,17 @@ def test_workers_are_spawned_where_the_temporary_folder_has_too_long_a_path(tmp_
     assert done.stdout == "7\n", done.stderr
 
 
+@pytest.mark.slow
+def test_a_script_that_workers_cannot_import_is_told_what_they_need(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from mimii.engine import Where, connect\nwith connect(Where(n_workers=1)):\n    pass\n")
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    wanted = f'Workers import {script}: it must be a file, and start them below if __name__ == "__main__"\n'
+    assert done.stderr.endswith(wanted)
+
+
 def test_the_dashboard_is_opened_by_who_looks_at_it():
     with connect(Where(n_workers=1)) as cluster:
         for path in ("/status", "/", "/status"):
