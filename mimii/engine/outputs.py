@@ -71,11 +71,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What the head at an output says: the attributes, and whether all is finished."""
+    """What the head at an output says: the attributes, and whether all is finished; and the document itself."""
 
     kind: str
     attributes: Mapping[str, Any]
     finished: bool
+    document: Mapping[str, Any] = field(compare=False)
 
 
 class Output(Protocol):
@@ -272,7 +273,7 @@ def look(objects: Objects, head: Head) -> Existing | None:
         values = json.loads(data or objects.get(head.key) or b"")  # another run may have begun between the looks
         attributes, finished = head.read(values)
         if attributes["title"] == head.title and attributes["fingerprint"]:
-            return Existing(head.kind, attributes, bool(finished))
+            return Existing(head.kind, attributes, bool(finished), values)
     except (ValueError, KeyError, TypeError, NotADirectoryError):
         pass
     msg = f"{objects.root}: what is there is no {head.kind}; it is left alone. Choose another --output"

@@ -4,7 +4,6 @@ Clips that are in the table keep their index and their rows for ever; new ones c
 but the table's columns and records, and nothing is written.
 """
 
-import json
 import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -52,10 +51,10 @@ from mimii.table.clip_places import Parts, find_places, find_unrecorded
 from mimii.table.columns import OTHER_COLUMNS, plain_columns
 from mimii.table.keys import FEATURES, RECORDS, intent_key, metadata_key, shard_key
 from mimii.table.plan import Layout
-from mimii.table.reading import check_version, read_array, read_layout, read_metadata
+from mimii.table.reading import DAMAGED, check_version, damaged_column, read_array, read_layout, read_metadata
 from mimii.table.shards import read_record_of
 from mimii.table.spans import FORMAT, spans_from_values
-from mimii.table.table import HEAD, TablePlan, complete_plan, read_attributes
+from mimii.table.table import TablePlan, complete_plan
 
 REMOVED, REPLACED = "removed", "replaced"
 """The status of a clip that was taken out of a table, and of one whose recording became another of another length."""
@@ -157,14 +156,13 @@ def read_state(objects: Objects, existing: Existing) -> State:
         )
         raise StoreError(msg)
     try:
-        metadata = _read_metadata(objects)
+        metadata = _metadata_of(objects, existing)
         types = there.get(OTHER_COLUMNS, {})
         columns = {name: _as_list(read_array(objects, name, metadata)) for name in (*_READ, *types)}
         columns = _same_length(columns)
         layout = read_layout(metadata[metadata_key(FEATURES)])
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, FileNotFoundError) as error:
-        msg = f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more"
-        raise StoreError(msg) from error
+    except DAMAGED as error:
+        raise damaged_column(objects, error) from error
     origins = read_origins(objects, zip(*(columns[name] for name in ("path", "channel", "start_s")), strict=True))
     of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))
@@ -206,13 +204,12 @@ def _as_list(column: NDArray[Any]) -> list[Any]:
     return [seen.setdefault(value, value) for value in column.tolist()]
 
 
-def _read_metadata(objects: Objects) -> dict[str, bytes]:
+def _metadata_of(objects: Objects, existing: Existing) -> dict[str, bytes]:
     """Return the metadata of the arrays: of a finished table by its group, which an update replaces last of all."""
-    if of_group := read_metadata(objects):
+    if of_group := read_metadata(objects):  # `existing` may have been read by other keys
         return of_group
-    group = json.loads(objects.get(HEAD.key) or b"{}")
-    types = read_attributes(group["attributes"]).get(OTHER_COLUMNS, {}) if group else {}
-    return objects.get_all([metadata_key(name) for name in (FEATURES, *_READ, *types)])
+    names = (FEATURES, *_READ, *existing.attributes.get(OTHER_COLUMNS, {}))
+    return objects.get_all([metadata_key(name) for name in names])
 
 
 def _same_length(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

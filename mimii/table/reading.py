@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mimii.engine import StoreError, look
+from mimii.engine import Existing, StoreError, look
 from mimii.features import FeatureSpec, complete_spec
 from mimii.recordings import GOOD
 from mimii.storage import (
@@ -89,7 +89,7 @@ def open_table(url: Location, access: Access = DEFAULT_ACCESS) -> "xarray.Datase
     import xarray
 
     url = as_path(url)
-    attributes = read_finished_attributes(open_objects(url, access))
+    attributes = read_finished(open_objects(url, access)).attributes
     options = nest_options(access.pairs) if is_remote(url) else None
     table: xarray.Dataset = xarray.open_zarr(url, storage_options=options)
     table = with_axes(table, FeatureSpec(**complete_spec(attributes["spec"])))
@@ -165,7 +165,9 @@ def _stored_of(table: "xarray.Dataset", access: Access) -> "_Stored":
         raise TypeError(msg)
     stored = _open_stored(url, access, fingerprint)
     if fingerprint not in stored.fingerprints:
-        there = read_clip_columns(open_store(url, access), ("path", "first_row"))
+        objects = open_store(url, access)
+        metadata = metadata_of_arrays(read_finished(objects).document)
+        there = read_clip_columns(objects, metadata, ("path", "first_row"))
         clips = set(zip(there["path"].tolist(), there["first_row"].tolist(), strict=True))
         if not set(zip(table.path.values.tolist(), table.first_row.values.tolist(), strict=True)) <= clips:
             msg = f"{url}: another table is there than when this Dataset was opened; open it again"
@@ -199,7 +201,7 @@ def _open_stored(url: str, access: Access, _fingerprint: str) -> _Stored:
     """Open the rows of a finished table once."""
     import zarr
 
-    read_finished_attributes(open_objects(url, access))
+    read_finished(open_objects(url, access))
     options = nest_options(access.pairs) if is_remote(url) else None
     group = zarr.open_group(url, mode="r", storage_options=options, zarr_format=3, use_consolidated=True)
     return _Stored(url, group[FEATURES], {str(group.attrs.get("fingerprint"))})
@@ -213,11 +215,11 @@ def open_store(url: str, access: Access = DEFAULT_ACCESS) -> Objects:
 
 def read_columns(objects: Objects) -> Columns:
     """Read all of a finished table but its rows."""
-    attributes = read_finished_attributes(objects)
+    table = read_finished(objects)
+    attributes, metadata = table.attributes, metadata_of_arrays(table.document)
     names = [field.name for field in fields(Columns) if field.name != "attributes"]
     try:
         there = [name for name in names if name not in _LATER or attributes.get("format", 0) >= _FORMAT_OF_LATER]
-        metadata = read_metadata(objects)
         columns = {name: read_array(objects, name, metadata) for name in there}
         n_clips = len(columns["path"])
         return Columns(attributes, **columns, **{name: np.full(n_clips, _LATER[name]) for name in {*names} - {*there}})
@@ -230,20 +232,15 @@ def damaged_column(objects: Objects, error: Exception) -> StoreError:
     return StoreError(f"{objects.root}: a column is damaged or missing: {error}; python -m jobs.verify says more")
 
 
-def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Read columns of the clips of a finished table, several at a time; by default all that have a value for each clip.
+def read_clip_columns(objects: Objects, metadata: Mapping[str, bytes], names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Read columns of the clips of a finished table, several at a time, with the metadata of its arrays.
 
     Text is in arrays of objects. KeyError where there is no such column; StoreError where one is damaged or missing.
     """
-    read_finished_attributes(objects)
-    metadata = read_metadata(objects)
-    sizes = {key.partition("/")[0]: json.loads(one).get("dimension_names") for key, one in metadata.items()}
-    wanted = [name for name, size in sizes.items() if size == ["clip"]] if names is None else list(names)
-    for name in wanted:
-        if (sizes.get(name) or [""])[0] != "clip":
-            there = ", ".join(sorted(one for one, size in sizes.items() if size and size[0] == "clip"))
-            msg = f"{objects.root}: no column of the clips is named {name!r}; there are {there}"
-            raise KeyError(msg)
+    wanted, there = list(names), [name for name, of in read_dimensions(metadata).items() if of[:1] == ["clip"]]
+    if unknown := [name for name in wanted if name not in there]:
+        msg = f"{objects.root}: no column of the clips is named {unknown[0]!r}; there are {', '.join(sorted(there))}"
+        raise KeyError(msg)
     try:
         with ThreadPoolExecutor(_COLUMNS_AT_A_TIME) as pool:
             read = partial(read_array, objects, metadata=metadata)
@@ -253,8 +250,13 @@ def read_clip_columns(objects: Objects, names: Iterable[str] | None = None) -> d
     return {name: column if column.dtype.kind in "biuf" else column.astype(object) for name, column in columns.items()}
 
 
-def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
-    """Return the attributes of a finished table."""
+def read_dimensions(metadata: Mapping[str, bytes]) -> dict[str, list[str]]:
+    """Read the names of the dimensions of each array."""
+    return {key.partition("/")[0]: json.loads(one).get("dimension_names") or [] for key, one in metadata.items()}
+
+
+def read_finished(objects: Objects) -> Existing:
+    """Read what the group of a finished table says; StoreError where there is none."""
     try:
         existing = look(objects, HEAD)
     except StoreError as error:
@@ -265,7 +267,7 @@ def read_finished_attributes(objects: Objects) -> Mapping[str, Any]:
         msg = f"{objects.root}: {what}; run python -m jobs.featurize with this --output first"
         raise StoreError(msg)
     check_version(objects.root, existing.attributes)
-    return existing.attributes
+    return existing
 
 
 def check_version(root: str, attributes: Mapping[str, Any]) -> None:
@@ -293,11 +295,6 @@ def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
         raise OSError(msg) from error
 
 
-def read_table_layout(objects: Objects) -> Layout:
-    """Read how the features of a table are cut up."""
-    return read_layout(read_metadata(objects)[metadata_key(FEATURES)])
-
-
 def read_layout(document: bytes) -> Layout:
     """Read from the metadata of the features how they are cut up."""
     features = json.loads(document)
@@ -307,11 +304,15 @@ def read_layout(document: bytes) -> Layout:
 
 
 def read_metadata(objects: Objects) -> dict[str, bytes]:
+    """Read the metadata of the arrays of a finished table, by key."""
+    return metadata_of_arrays(json.loads(objects.get(_GROUP) or b"{}"))
+
+
+def metadata_of_arrays(group: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the metadata of the arrays of a finished table, by key: that which its group has.
 
     A run replaces the group's last of all. What each array has by itself may be that of a table that is being made.
     """
-    group = json.loads(objects.get(_GROUP) or b"{}")
     arrays = group.get("consolidated_metadata", {}).get("metadata", {})
     return {metadata_key(name): json.dumps(array).encode() for name, array in arrays.items()}
 

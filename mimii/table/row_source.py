@@ -13,7 +13,7 @@ from mimii.storage import Objects
 from mimii.table.encoding import decode_chunk_of, read_index
 from mimii.table.keys import shard_key
 from mimii.table.plan import Layout, RowPlan
-from mimii.table.reading import read_finished_attributes
+from mimii.table.reading import read_finished
 from mimii.table.row_order import Numbers
 
 FloatArray = NDArray[np.float32]
@@ -132,7 +132,7 @@ class RowSource:
         """Read a shard as it is stored; OSError where it is missing or its index is damaged."""
         data = self.objects.get(shard_key(shard))
         if data is None:
-            is_other = read_finished_attributes(self.objects).get("fingerprint") != self.fingerprint
+            is_other = read_finished(self.objects).attributes.get("fingerprint") != self.fingerprint
             why = "the table has changed since it was opened: open it again" if is_other else "this shard is missing"
             msg = f"{self._name(shard)}: {why}"
             raise FileNotFoundError(msg)

@@ -14,15 +14,17 @@ from mimii.features import FeatureSpec
 from mimii.recordings import GOOD, TEST, TRAIN
 from mimii.storage import DEFAULT_ACCESS, Access, Location, Objects, as_path, numbered
 from mimii.table.drawing import N_THREADS, POOL_MIB, Batches, Drawing
+from mimii.table.keys import FEATURES, metadata_key
 from mimii.table.reading import (
     DAMAGED,
     damaged_column,
+    metadata_of_arrays,
     open_store,
     read_array,
     read_clip_columns,
-    read_finished_attributes,
-    read_metadata,
-    read_table_layout,
+    read_dimensions,
+    read_finished,
+    read_layout,
 )
 from mimii.table.row_source import RowSource, Scale
 
@@ -236,23 +238,22 @@ def open_source(  # noqa: PLR0913  those of `batches`
         msg = f"split must be train, test, empty or None, not {split!r}"
         raise ValueError(msg)
     table = open_store(url, access)
-    attributes = read_finished_attributes(table)
-    spec = FeatureSpec(**attributes["spec"])
-    layout = read_table_layout(table)
+    finished = read_finished(table)
+    metadata, spec = metadata_of_arrays(finished.document), FeatureSpec(**finished.attributes["spec"])
     asked = [columns] if isinstance(columns, str) else list(columns)
-    clips = read_clip_columns(table, None if callable(where) else dict.fromkeys([*_NEEDED, *asked]))
-    clips |= read_clip_columns(table, [name for name in asked if name not in clips])
+    for_where = [name for name, of in read_dimensions(metadata).items() if callable(where) and of == ["clip"]]
+    clips = read_clip_columns(table, metadata, dict.fromkeys([*for_where, *_NEEDED, *asked]))
     return RowSource(
         objects=table,
-        fingerprint=str(attributes.get("fingerprint")),
-        layout=layout,
+        fingerprint=str(finished.attributes.get("fingerprint")),
+        layout=read_layout(metadata[metadata_key(FEATURES)]),
         spec=spec,
         first_row=clips["first_row"].astype(np.int64),
         n_rows=clips["n_rows"],
         wanted=_choose(table.root, clips, split, where),
         label=clips["label"],
         columns={name: clips[name] for name in asked},
-        scale=_read_scale(table, spec, single_frames=single_frames) if normalize else None,
+        scale=_read_scale(table, metadata, spec, single_frames=single_frames) if normalize else None,
         single_frames=single_frames,
     )
 
@@ -302,10 +303,9 @@ def _as_frame(clips: Mapping[str, NDArray[Any]]) -> "pd.DataFrame":
     return frame
 
 
-def _read_scale(table: Objects, spec: FeatureSpec, *, single_frames: bool) -> Scale:
+def _read_scale(table: Objects, metadata: Mapping[str, bytes], spec: FeatureSpec, *, single_frames: bool) -> Scale:
     """Read mean and deviation; where all values are the same, the deviation is 1."""
     try:
-        metadata = read_metadata(table)
         mean, std = (read_array(table, f"feature_{what}", metadata) for what in ("mean", "std"))
     except DAMAGED as error:
         raise damaged_column(table, error) from error

@@ -12,7 +12,7 @@ import mimii
 from mimii.engine import runs
 from mimii.storage import DEFAULT_ACCESS, DiskObjects
 from mimii.table import open_store, read_columns, read_mel_statistics, read_shard
-from mimii.table.reading import read_clip_columns
+from mimii.table.reading import read_clip_columns, read_dimensions, read_metadata
 from mimii.table.second_keys import is_first, is_second
 from tests.helpers.commands import assert_same_table, contents, open_table
 from tests.helpers.growth import SPEC, Factory, KilledError, check_against, drop_leases, dying_at
@@ -148,10 +148,11 @@ def read_all(output):
     """Read a table through all readers of the project: by column, clip, shard and batch."""
     mimii.table.reading._open_stored.cache_clear()
     objects = open_store(str(output), DEFAULT_ACCESS)
-    columns = read_columns(objects)
+    columns, metadata = read_columns(objects), read_metadata(objects)
+    of_clips = [name for name, dimensions in read_dimensions(metadata).items() if dimensions == ["clip"]]
     shuffled = [batch.features for batch in mimii.batches(str(output), split=None, normalize=True)]
     return {
-        **{name: values.tolist() for name, values in read_clip_columns(objects).items()},
+        **{name: values.tolist() for name, values in read_clip_columns(objects, metadata, of_clips).items()},
         "label of all": columns.label,
         "mean": columns.feature_mean,
         "mel": read_mel_statistics(objects, 0),

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ def test_each_row_of_a_split_comes_once_with_its_label_and_clip(url, table, numb
     clips = np.concatenate([batch.clip for batch in found])
     np.testing.assert_array_equal(clips, table.row_clip.values[rows])
     np.testing.assert_array_equal(np.concatenate([batch.label for batch in found]), table.label.values[clips])
+
+
+def test_each_object_is_read_once_where_a_table_is_opened(url, monkeypatch):
+    """But the group's: by it are the keys of the others known. So what is opened is never of two tables."""
+    read, get = Counter(), DiskObjects.get
+    monkeypatch.setattr(DiskObjects, "get", lambda self, key: read.update([key]) or get(self, key))
+    mimii.batches(url, normalize=True, columns=["path", "mel_mean"], where=lambda clips: clips.label >= -1)
+    assert read.pop("zarr.json") == 2
+    assert {"path/c.0", "mel_mean/c.0.0", "status/c.0", "feature_std/c.0"} <= read.keys()
+    assert set(read.values()) == {1}
 
 
 @pytest.mark.parametrize("batch_size", [1, 100, 512, 4096, 10**6])
