@@ -6,7 +6,7 @@ new one. In this code all tables have keys of the first kind: those of the secon
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from mimii.storage import DiskObjects, Objects, RenamedObjects, S3Objects
@@ -74,15 +74,23 @@ def has_second_keys(group: bytes | None) -> bool:
     return _SECOND in (group or b"")
 
 
-def find_others(keys: Iterable[str], arrays: Container[str], *, second: bool) -> list[str]:
+def find_others(
+    keys: Iterable[str], arrays: Container[str], is_column: Callable[[str], bool], *, second: bool
+) -> list[str]:
     """Return the stored keys that belong to the other table than that with first or with second keys.
 
+    Arrays that are not among those of this table belong to it where they are columns: users put their own beside them.
     First comes the metadata of the arrays that only the other one has: their chunks tell of it.
     """
     pattern, is_other = (_CHUNK, is_first) if second else (_SECOND_CHUNK, is_second)
     others = [key for key in keys if is_other(key)]
     names = {match[1] for key in others if (match := pattern.fullmatch(key)) and match[1] not in arrays}
-    return [*(f"{name}/{_DOCUMENT}" for name in sorted(names)), *others]
+    columns = {name for name in names if is_column(name)}
+    of_users = tuple(f"{name}/" for name in names - columns)
+    return [
+        *(f"{name}/{_DOCUMENT}" for name in sorted(columns)),
+        *(key for key in others if not key.startswith(of_users)),
+    ]
 
 
 def delete_others(stored: DiskObjects | S3Objects, keys: Iterable[str]) -> None:

@@ -134,8 +134,13 @@ class TableOutput:
         """Return the keys of another table, which this one has replaced, or which was not finished."""
         arrays = (*SCHEMA, *self.plan.columns)
         if isinstance(self.objects, RenamedObjects):
-            return find_others(self.objects.stored.sizes(), arrays, second=True)
-        return find_others(sizes, arrays, second=False)
+            return find_others(self.objects.stored.sizes(), arrays, self._is_column, second=True)
+        return find_others(sizes, arrays, self._is_column, second=False)
+
+    def _is_column(self, name: str) -> bool:
+        """Say whether an array is stored as columns of lists are; without metadata, it is what was left of one."""
+        document = stored_objects(self.objects).get(metadata_key(name))
+        return document is None or _is_stored_as_column(document)
 
     def delete_replaced(self, keys: Iterable[str]) -> None:
         """Delete objects of another table."""
@@ -403,6 +408,14 @@ def _array_metadata(array: _Array) -> bytes:
         )
     document: bytes = written[_GROUP].to_bytes()
     return document
+
+
+def _is_stored_as_column(document: bytes) -> bool:
+    try:
+        array = json.loads(document)
+        return bool(array["dimension_names"] == ["clip"] and array["codecs"][1:] == list(_CODECS))
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _no_statistics(plan: TablePlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

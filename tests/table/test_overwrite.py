@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 import mimii
 from mimii.engine import runs
@@ -195,3 +196,26 @@ def test_a_table_with_second_keys_is_refused_with_what_differs(factory, tmp_path
     factory.write("00000009", 9, 90_000)
     with pytest.raises(mimii.StoreError, match=r"(?s)1 new:.*00000009\.wav"):
         make(factory, output, SPEC, overwrite=False)
+
+
+@pytest.mark.parametrize("of_first_keys", [True, False])
+def test_arrays_that_users_put_into_the_group_are_left_alone(factory, tmp_path, of_first_keys):
+    """Also by runs that find the leftovers of an overwritten table beside them."""
+    output, embeddings = tmp_path / "out", np.arange(1, 25.0).reshape(4, 6)
+    if not of_first_keys:
+        make(factory, output, OTHER)
+    make(factory, output, SPEC, lists=list_of(factory, load=100, oil=3))
+    group = zarr.open_group(output, mode="a", use_consolidated=False)
+    for separator in "./":
+        how = {"chunk_key_encoding": {"name": "default", "separator": separator}}
+        group.create_array(f"cluster{ord(separator)}", data=np.arange(1, 5.0), dimension_names=["clip"], **how)
+        group.create_array(f"embeddings{ord(separator)}", data=embeddings, chunks=(2, 6), **how)
+    (output / "embeddings47" / "notes.txt").write_text("mine")
+    of_users = {key: data for key, data in contents(output).items() if key.startswith(("cluster", "embeddings"))}
+    assert len(of_users) == 2 * (1 + 1) + 2 * (1 + 2) + 1
+    make(factory, output, SPEC, lists=list_of(factory, load=100, oil=3))
+    assert contents(output).items() >= of_users.items()
+    make(factory, output, OTHER, lists=list_of(factory, load=100))
+    assert contents(output).items() >= of_users.items()
+    assert not [key for key in contents(output) if key.startswith("oil/")]
+    assert mimii.verify(str(output)).is_right
