@@ -6,7 +6,9 @@ import importlib
 import inspect
 import logging
 import math
+import pkgutil
 import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -192,11 +194,17 @@ def _why_missing(module: str, missing: str) -> str:
     """Say what to do where one module is missing, and so another one, or the same, cannot be imported."""
     package = missing.partition(".")[0]
     if missing != package:
-        return f"{package} has no module {missing}"
+        parent, _, name = missing.rpartition(".")
+        meant = _did_you_mean(name, _modules_in(parent)) or f"; the documentation of {package} names them"
+        return f"{package} has no module {missing}{meant}"
     which = "" if package == module.partition(".")[0] else f", which {module} needs,"
     how = f": pip install '{package.replace('_', '-')}'"
     meant = "" if package in _WITH_CLUSTERS else _did_you_mean(package, _WITH_CLUSTERS)
     return f"{package}{which} is not installed{meant or how}"
+
+
+def _modules_in(package: str) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(getattr(sys.modules.get(package), "__path__", []))]
 
 
 def _scale(cluster: Any, where: Where, path: str) -> None:  # noqa: ANN401  any class of clusters

@@ -252,7 +252,14 @@ def test_the_local_example_runs_the_job(tmp_path):
         ("{module: dask, class: config}", "dask.config is not a class of Dask clusters"),
         ("{module: no_such.package, class: Cluster}", "no_such is not installed: pip install 'no-such'"),
         ("{module: dask_jobque, class: Cluster}", "dask_jobque is not installed; did you mean dask_jobqueue?"),
-        ("{module: distributed.depoly, class: Cluster}", "distributed has no module distributed.depoly"),
+        (
+            "{module: distributed.depoly, class: Cluster}",
+            "distributed has no module distributed.depoly; did you mean deploy?",
+        ),
+        (
+            "{module: distributed.xyz, class: Cluster}",
+            "distributed has no module distributed.xyz; the documentation of distributed names them",
+        ),
         (
             "{module: distributed, class: SpecCluster, kwargs: {wrkers: {}, workers: {}}}",
             "SpecCluster does not take wrkers; its kwargs may be workers, scheduler, ",
