@@ -108,7 +108,7 @@ def _no_wait_for_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave files in the memory of the system: no test cuts the power. Commands that are started sync them."""
+    """Leave files in the memory of the system, as `tests.helpers.warm` does for commands: no test cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

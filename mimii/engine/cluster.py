@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import dask
+import distributed
 from distributed import Client, LocalCluster, Scheduler, Security
 from distributed.client import ClosedClientError
 from distributed.comm.core import FatalCommClosedError
@@ -167,6 +168,8 @@ def _start_here(where: Where, stack: ExitStack) -> Cluster:
         forked = {"distributed.worker.multiprocessing-method": "forkserver", "distributed.nanny.environ": environment}
         if start_early():
             stack.enter_context(dask.config.set(forked))
+            # Dask would import pandas here, to have that server import it, too; but the server runs already.
+            distributed.utils._forkserver_preload_set = True  # noqa: SLF001  what it does once, it does not do again
     how = {
         "n_workers": first if processes else 1,
         "threads_per_worker": where.tasks_a_worker * (1 if processes else n_workers),

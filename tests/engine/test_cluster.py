@@ -2,14 +2,11 @@
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import urllib.request
-import uuid
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,60 +15,20 @@ from distributed import Client, LocalCluster
 from mimii import engine
 from mimii.engine import HERE, WORKER_ENVIRONMENT, Pipeline, Where, WorkError, clips_to_partitions, connect
 from mimii.engine.partitions import _TASKS_A_WORKER, RETRIES, compute
-from mimii.table.shards import write_shard
 from tests.helpers.commands import environment, librosa_rows, open_table, output_at, plan_table, rows_by_path
 from tests.helpers.dask_processes import run_tasks
 from tests.helpers.recordings import write_machines
+from tests.helpers.worker_tasks import (
+    attempts,
+    environment_of_worker,
+    fail_some_times,
+    identity,
+    kill_worker,
+    square,
+    write_and_list_modules,
+)
 
-NOT_IN_A_WORKER = ("librosa", "numba", "zarr", "matplotlib")
 CONNECTED = [scheduler for scheduler in HERE if scheduler != "sync"]
-
-
-# What tasks do. Attempts are counted in files: the only counter that processes share and that survives kill -9.
-
-
-def count_attempt(folder, name):
-    Path(folder, f"{name}-{uuid.uuid4().hex}").touch()
-    return attempts(folder, name)
-
-
-def attempts(folder, name):
-    return len(list(Path(folder).glob(f"{name}-*")))
-
-
-def square(task):
-    folder, number = task
-    count_attempt(folder, number)
-    return number * number
-
-
-def fail_some_times(task):
-    folder, name, times = task
-    if count_attempt(folder, name) <= times:
-        msg = f"injected into {name}"
-        raise ConnectionError(msg)
-    return name
-
-
-def kill_worker(task):
-    """Kill the process some times; never that of the tests."""
-    folder, name, times, tests_pid = task
-    if count_attempt(folder, name) <= times and os.getpid() != tests_pid:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return name
-
-
-def write_and_list_modules(clips):
-    [record] = write_shard(clips)
-    return [(os.getpid(), record, [name for name in NOT_IN_A_WORKER if name in sys.modules])]
-
-
-def environment_of_worker(_):
-    return os.getpid(), {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
-
-
-def identity(task):
-    return task
 
 
 @pytest.fixture(scope="module", params=HERE)
@@ -237,6 +194,19 @@ def test_workers_are_spawned_where_the_temporary_folder_has_too_long_a_path(tmp_
     command = [sys.executable, str(tmp_path / "script.py")]
     done = subprocess.run(command, env=environment(TMPDIR=str(folder)), capture_output=True, text=True, check=False)
     assert done.stdout == "7\n", done.stderr
+
+
+def test_workers_of_this_machine_are_started_without_what_only_dask_wants():
+    script = (
+        "import sys\n"
+        "from mimii.engine import Where, connect\n"
+        "with connect(Where(n_workers=1)) as cluster:\n"
+        "    assert cluster.client.submit(int, '7').result() == 7\n"
+        "    print([name for name in ('pandas', 'bokeh', 'zarr') if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.slow

@@ -1,10 +1,6 @@
 """Tasks to workers: one partition is one task of Dask with a short name, and a frozen worker stops none but its own."""
 
-import os
 import re
-import subprocess
-import time
-from contextlib import suppress
 from functools import partial
 
 import psutil
@@ -15,8 +11,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from mimii.engine import Cluster, Pipeline, Where, compute, connect, outputs, partitions, tasks_to_results
 from mimii.engine.partitions import Attempt, make_bag
 from tests.helpers.commands import assert_same_bytes, output_at, plan_table
-from tests.helpers.dask_processes import freeze, run_tasks, thaw
+from tests.helpers.dask_processes import run_tasks, thaw
 from tests.helpers.recordings import write_machines
+from tests.helpers.worker_tasks import IN_THE_MIDDLE, WHEN_FETCHED, freeze_some
 
 
 @pytest.fixture(scope="module")
@@ -107,50 +104,6 @@ def test_the_name_of_a_task_does_not_depend_on_what_is_in_it():
 
 
 # A worker that is frozen: its process is there, its connections are open, and it does not answer.
-
-
-IN_THE_MIDDLE, WHEN_FETCHED = "in the middle", "when fetched"
-FIRST_TO_FREEZE = 20
-FROZEN = []
-"""When this process was frozen, if it was: once is enough."""
-
-
-def freeze_some(task):
-    """Freeze the worker in a task, while its result is fetched, or so many seconds after it: one for each moment."""
-    folder, number, moments = task
-    time.sleep(0.01)
-    if number < FIRST_TO_FREEZE or FROZEN or (moment := take_one(folder, moments)) is None:
-        return number
-    if moment == IN_THE_MIDDLE:
-        freeze(psutil.Process())
-    elif moment == WHEN_FETCHED:
-        return FreezingResult(number)
-    else:
-        subprocess.Popen(["/bin/sh", "-c", f"sleep {moment}; kill -STOP {os.getpid()}"])
-    return number
-
-
-def take_one(folder, moments):
-    """Return a moment that no other worker has taken; None where all are."""
-    for index, moment in enumerate(moments):
-        with suppress(FileExistsError), (folder / f"{index}.pid").open("x") as file:
-            file.write(str(os.getpid()))
-            FROZEN.append(moment)
-            return moment
-    return None
-
-
-class FreezingResult:
-    """A number that freezes the process that it is fetched from, once."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __reduce__(self):
-        if FROZEN == [WHEN_FETCHED]:
-            FROZEN.append("again")
-            freeze(psutil.Process())
-        return int, (self.number,)
 
 
 def frozen(folder):

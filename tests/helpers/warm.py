@@ -172,5 +172,6 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
 if __name__ == "__main__":
     for name in _IMPORTED:
         importlib.import_module(name)
+    os.fsync = lambda _: None  # leave files in the memory of the system: no test cuts the power
     _become(*(found := _serve(socket.socket(fileno=int(sys.argv[1])))))
     runpy.run_module(found[0]["module"], run_name="__main__", alter_sys=True)
