@@ -37,8 +37,8 @@ class _Block:
 def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
     """Write the shard that the clips of a partition fill, then its record; return the record.
 
-    Where rows stay, what the shard is about to become is recorded before it is replaced: whenever this is stopped, one
-    of two records is of the shard that is there.
+    Where one with a record is there, what the shard is about to become is recorded before it is replaced: whenever this
+    is stopped, one of two records is of the shard that is there.
     """
     clips, blocks, there = list[ClipResult](), list[_Block](), None
     for clip in partition:  # enumerate would hold each one until the next is computed
@@ -51,10 +51,8 @@ def write_shard(partition: Iterable[ClipResult]) -> list[Record]:
         del clip  # and with it its frames
     objects = _encode(task, blocks)
     record = make_record(task.stamp, describe(objects), clips, _result(task, blocks))
-    if there is None:
-        _put(task, objects, record)
-    else:
-        _replace(task, objects, record)
+    put = _replace if task.has_former else _put
+    put(task, objects, record)
     return [record]
 
 

@@ -173,6 +173,8 @@ class ShardTask:
         The rows of each of them that are in the shard; together they are all of its rows.
     faults : mapping of int to Fault
         Clips whose rows are NaN, and why: they are not read, either.
+    has_former : bool
+        Whether a shard with a record is there: until this one is, that record tells which recordings it is of.
 
     """
 
@@ -185,6 +187,7 @@ class ShardTask:
     inputs: tuple[Input, ...]
     spans: Spans
     faults: Mapping[int, Fault] = field(default_factory=dict)
+    has_former: bool = False
 
     def __str__(self) -> str:
         """Name the shard and its recordings, for messages."""
@@ -255,8 +258,8 @@ def shard_task(
     clips = spans["clip"].tolist()
     inputs = tuple(catalogue.input(clip, is_kept=kept) for clip, kept in zip(clips, is_kept, strict=True))
     stamp = Stamp(digest_spans(plan.made, spans), shard, archives=digest_archives(spans))
-    layout, made = plan.rows.layout, plan.made
-    return ShardTask(output, read_options, catalogue.spec, layout, made, stamp, inputs, spans, faults)
+    layout, made, has_former = plan.rows.layout, plan.made, former is not None
+    return ShardTask(output, read_options, catalogue.spec, layout, made, stamp, inputs, spans, faults, has_former)
 
 
 def _keep(plan: TablePlan, spans: Spans, former: Record | None) -> tuple[list[bool], dict[int, Fault]]:

@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import xarray
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 import mimii
 from jobs.render import main as render_main
@@ -55,8 +55,17 @@ def apply_changes(factory, changes):
             factory.delete(name)
 
 
+PUT_BACK = [
+    ([("write", "00000002", 0, 4000)], False, None),
+    ([("delete", "00000002")], False, None),
+    ([("write", "00000000", 0, 4000)], False, 7),
+]
+"""Killed while it replaces a shard of which no row stays: of which version the clip is that was taken out, is lost."""
+
+
 @pytest.mark.slow
 @settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@example(steps=PUT_BACK)
 @given(steps=STEPS)
 def test_any_sequence_with_kills_leaves_the_bytes_of_the_same_sequence_undisturbed(steps):
     with tempfile.TemporaryDirectory() as scratch:
