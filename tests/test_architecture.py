@@ -126,7 +126,7 @@ def test_argparse_ends_at_the_commands():
     ("package", "only"),
     [
         ("soundfile", {"mimii.features.sndfile"}),
-        ("zarr", {"mimii.table.store", "mimii.table.reading", "jobs.benchmark.loaders"}),
+        ("zarr", {"mimii.table.reading", "jobs.benchmark.loaders"}),
         ("s3fs", {"mimii.storage.s3"}),
         ("zipfile", {"mimii.storage.zips", "mimii.detection.detectors", "jobs.benchmark.baselines"}),
         ("sklearn", {f"mimii.detection.{name}" for name in ("autoencoder", "pca", "precision")}),

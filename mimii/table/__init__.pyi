@@ -42,7 +42,7 @@ from .plan import plan_rows as plan_rows
 from .reading import open_array as open_array
 from .reading import open_store as open_store
 from .reading import open_table as open_table
-from .reading import read_array as read_array
+from .reading import read_array_by_zarr as read_array_by_zarr
 from .reading import read_clip as read_clip
 from .reading import read_columns as read_columns
 from .reading import read_mel_statistics as read_mel_statistics

@@ -10,8 +10,10 @@ Zarr v3 ``sharding_indexed`` codec, version 1.0; ``zstd``, ``crc32c`` and ``byte
 
 """
 
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import google_crc32c
@@ -80,6 +82,48 @@ def _encode_strings(values: NDArray[Any], length: int) -> bytes:
     strings = bytes(_STRINGS.encode(values.astype(object)))[_LENGTH_BYTES:]
     content = length.to_bytes(_LENGTH_BYTES, "little") + strings + bytes(_LENGTH_BYTES * (length - len(values)))
     return _with_checksum(_ZSTD.encode(content))
+
+
+def decode_column(chunks: Sequence[bytes], shape: tuple[int, ...], length: int, dtype: str) -> NDArray[Any]:
+    """Decode successive chunks of a column of numbers or strings, or of one of several dimensions.
+
+    Parameters
+    ----------
+    chunks : sequence of bytes
+        In order; each has the column's whole other dimensions.
+    shape : tuple of int
+        Of a chunk.
+    length : int
+        How much is wanted of the first dimension; what is in the chunks beyond it only fills the last one.
+    dtype : str
+        Of numbers, or ``"string"``.
+
+    Returns
+    -------
+    ndarray of shape (length, *shape[1:])
+        Strings as StringDType.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        If a checksum or a length is wrong, or Zstandard cannot decode a chunk.
+
+    """
+    decode = _decode_strings if dtype == "string" else partial(_decode_numbers, dtype=dtype)
+    decoded = [decode(_ZSTD.decode(_without_checksum(chunk))) for chunk in chunks]
+    if any(len(values) != math.prod(shape) for values in decoded):
+        msg = f"a chunk has not {math.prod(shape):,} values"
+        raise ValueError(msg)
+    empty = np.empty((0, *shape[1:]), np.dtypes.StringDType() if dtype == "string" else dtype)
+    return np.concatenate([empty, *(values.reshape(shape) for values in decoded)])[:length]
+
+
+def _decode_numbers(data: bytes, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+
+
+def _decode_strings(data: bytes) -> NDArray[Any]:
+    return np.array(_STRINGS.decode(data), np.dtypes.StringDType())
 
 
 def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes:

@@ -33,8 +33,10 @@ from mimii.storage import (
 )
 from mimii.table.axes import with_axes
 from mimii.table.columns import CLIPS_A_CHUNK, MEL_STATISTICS, Columns
+from mimii.table.encoding import decode_column, decode_shard
 from mimii.table.keys import FEATURES, metadata_key, shard_key
 from mimii.table.mel_columns import mel_chunk_key
+from mimii.table.metadata import chunk_shape, is_column
 from mimii.table.plan import Layout
 from mimii.table.second_keys import by_keys, has_second_keys
 from mimii.table.spans import FORMAT
@@ -281,16 +283,16 @@ def check_version(root: str, attributes: Mapping[str, Any]) -> None:
 
 
 def read_shard(objects: Objects, index: int) -> NDArray[np.float32]:
-    """Read the rows of one shard, through zarr."""
-    documents = objects.get_all([shard_key(index)])
-    if not documents:
+    """Read the rows of one shard."""
+    data = objects.get(shard_key(index))
+    if data is None:
         msg = f"{objects.root}/{shard_key(index)}: this shard is missing"
         raise FileNotFoundError(msg)
     try:
-        features = open_array({**documents, **read_metadata(objects)}, FEATURES)
-        begin = index * features.shards[0]
-        return np.asarray(features[begin : begin + features.shards[0]], np.float32)
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        features = read_metadata(objects)[metadata_key(FEATURES)]
+        layout, n_rows = read_layout(features), json.loads(features)["shape"][0]
+        return decode_shard(data, layout)[: n_rows - index * layout.shard_rows]
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}/{shard_key(index)}: damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
 
@@ -318,17 +320,32 @@ def metadata_of_arrays(group: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def read_array(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
-    """Read one of the small arrays of a store, through zarr.
+    """Read one of the small arrays of a store, without zarr where it is stored as columns are: in a tenth of the time.
 
-    ValueError where a part of it is missing, which zarr would take for empty values.
+    ValueError or RuntimeError where it is damaged or a part of it is missing, which zarr would take for empty values.
     """
     array = json.loads(metadata[metadata_key(name)])
-    keys = _chunk_keys(name, array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"])
+    if not is_column(array):
+        return read_array_by_zarr(objects, name, metadata)
+    chunks = list(_get_chunks(objects, name, array).values())
+    return decode_column(chunks, chunk_shape(array), array["shape"][0], array["data_type"])
+
+
+def read_array_by_zarr(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:
+    """Read one of the small arrays of a store as other programs do."""
+    document = metadata[metadata_key(name)]
+    chunks = _get_chunks(objects, name, json.loads(document))
+    return np.asarray(open_array({**chunks, metadata_key(name): document}, name)[...])
+
+
+def _get_chunks(objects: Objects, name: str, array: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return all chunks of an array by key, in order; ValueError where one is missing."""
+    keys = _chunk_keys(name, array["shape"], chunk_shape(array))
     found = objects.get_all(keys)
     if missing := [key for key in keys if key not in found]:
         msg = f"{missing[0]} is missing"
         raise ValueError(msg)
-    return np.asarray(open_array({**found, metadata_key(name): metadata[metadata_key(name)]}, name)[...])
+    return {key: found[key] for key in keys}
 
 
 def _chunk_keys(name: str, shape: Sequence[int], chunk: Sequence[int]) -> list[str]:
@@ -341,7 +358,7 @@ def read_mel_statistics(objects: Objects, chunk: int) -> NDArray[np.float32]:
 
     Raises KeyError for tables of the first versions, which have none.
     """
-    metadata, begin = read_metadata(objects), chunk * CLIPS_A_CHUNK
+    metadata = read_metadata(objects)
     if metadata_key(MEL_STATISTICS[0]) not in metadata:
         raise KeyError(MEL_STATISTICS[0])
     keys = [mel_chunk_key(name, chunk) for name in MEL_STATISTICS]
@@ -349,13 +366,19 @@ def read_mel_statistics(objects: Objects, chunk: int) -> NDArray[np.float32]:
     if missing := [key for key in keys if key not in found]:
         msg = f"{objects.root}/{missing[0]}: this is missing; python -m jobs.verify says more"
         raise FileNotFoundError(msg)
-    documents = {**metadata, **found}
     try:
-        arrays = [open_array(documents, name)[begin : begin + CLIPS_A_CHUNK] for name in MEL_STATISTICS]
+        documents = [metadata[metadata_key(name)] for name in MEL_STATISTICS]
+        pairs = zip(keys, documents, strict=True)
+        arrays = [_decode_mel_chunk(found[key], json.loads(document), chunk) for key, document in pairs]
         return np.stack(arrays, axis=1).astype(np.float32, copy=False)
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         msg = f"{objects.root}: the mel statistics are damaged: {error}; python -m jobs.verify says more"
         raise OSError(msg) from error
+
+
+def _decode_mel_chunk(data: bytes, array: Mapping[str, Any], chunk: int) -> NDArray[Any]:
+    n_clips = array["shape"][0] - chunk * CLIPS_A_CHUNK
+    return decode_column([data], chunk_shape(array), n_clips, array["data_type"])
 
 
 def open_array(documents: Mapping[str, bytes], name: str) -> Any:  # noqa: ANN401  a zarr.Array, whose slices have many types

@@ -1,22 +1,19 @@
 """The table as a Zarr v3 group: what is written beside the shards.
 
-zarr writes the metadata into memory; from there it goes to the store, as do the columns of the clips, as whole
-objects. Shards are written by tasks (`mimii.table.shards`). The last object of all is the group's metadata with
-the consolidated metadata of its arrays: a store that has it is finished.
-
-zarr is imported where it is used: workers do not need its quarter of a second.
+The metadata and the columns of the clips are made in memory and written as whole objects. Shards are written by tasks
+(`mimii.table.shards`). The last object of all is the group's metadata with the consolidated metadata of its arrays: a
+store that has it is finished.
 """
 
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +36,6 @@ from mimii.recordings import GOOD, Identity
 from mimii.storage import DEFAULT_READS, Objects, ReadOptions, RenamedObjects, as_unicode, is_remote, numbered
 from mimii.table import statistics
 from mimii.table.columns import (
-    ARRAY_ATTRIBUTES,
     CLIPS_A_CHUNK,
     COLUMNS,
     DIGESTS,
@@ -50,10 +46,11 @@ from mimii.table.columns import (
     digest_column,
     schema_of,
 )
-from mimii.table.encoding import ZSTD_LEVEL, encode_chunk, encode_column
+from mimii.table.encoding import encode_chunk, encode_column
 from mimii.table.growth import clip_differences
 from mimii.table.keys import FEATURES, MEL, RECORDS, ROW_CLIP, intent_key, mel_key, metadata_key, shard_key
 from mimii.table.mel_columns import collect_chunk, describe_chunks, mel_chunk_key
+from mimii.table.metadata import STRING, Array, array_metadata, group_metadata, is_column, to_document
 from mimii.table.second_keys import by_keys, delete_others, find_others, stored_objects
 from mimii.table.shards import read_record_of, write_shard
 from mimii.table.spans import FORMAT
@@ -69,8 +66,6 @@ from mimii.table.table import (
 )
 
 _GROUP = HEAD.key
-_CODECS: Any = ({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"})
-_CHUNK_KEYS: Any = {"name": "default", "separator": "."}
 _ROWS = "row t of a clip: {frames} frames, {n_mels} bands each, the first is frame {stride} * t; values in dB"
 _SOFTWARE = ("numpy", "scipy", "soundfile", "soxr", "numcodecs", "zarr")
 _SUM_GROUPS = (statistics.TRAIN, statistics.OTHER)
@@ -140,7 +135,11 @@ class TableOutput:
     def _is_column(self, name: str) -> bool:
         """Say whether an array is stored as columns of lists are; without metadata, it is what was left of one."""
         document = stored_objects(self.objects).get(metadata_key(name))
-        return document is None or _is_stored_as_column(document)
+        try:
+            array = json.loads(document or b"{}")
+        except ValueError:
+            return False
+        return not document or (is_column(array) and array.get("dimension_names") == ["clip"])
 
     def delete_replaced(self, keys: Iterable[str]) -> None:
         """Delete objects of another table."""
@@ -353,69 +352,11 @@ def _documents(
         length = CLIPS_A_CHUNK if dimensions == ("clip",) else len(values)
         arrays.append(_array_of_column(name, values, length, dimensions))
         chunks |= {f"{name}/c.{number}": chunk for number, chunk in enumerate(encode_column(values, length))}
-    metadata = {array.name: _array_metadata(array) for array in arrays}
-    group = _group_metadata(_attributes(plan) | dict(found) | digests, {} if status is None else metadata)
-    return {_GROUP: group, **{metadata_key(name): document for name, document in metadata.items()}, **chunks}
-
-
-def _group_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, bytes]) -> bytes:
-    """Return the metadata of the group; where arrays are given, with theirs, consolidated as zarr reads it."""
-    import zarr
-
-    written: dict[str, Any] = {}
-    zarr.create_group(zarr.storage.MemoryStore(written), attributes=write_attributes(attributes))
-    group = json.loads(written[_GROUP].to_bytes())
-    if arrays:
-        metadata = {name: json.loads(document) for name, document in sorted(arrays.items())}
-        consolidated = {"kind": "inline", "must_understand": False, "metadata": metadata}
-        group |= {"consolidated_metadata": consolidated, "node_type": group.pop("node_type")}  # in zarr's order
-    return json.dumps(group, indent=2).encode()
-
-
-class _Array(NamedTuple):
-    """What the metadata of an array says."""
-
-    name: str
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: str
-    fill_value: float | None
-    dimensions: tuple[str, ...]
-    shards: tuple[int, ...] | None = None
-
-
-@lru_cache(maxsize=1024)
-def _array_metadata(array: _Array) -> bytes:
-    """Return the metadata of an array, as zarr writes it: in two milliseconds, and a run wants it twice."""
-    import zarr
-
-    written: dict[str, Any] = {}
-    with warnings.catch_warnings():
-        # Variable-length strings are not yet in the core of the Zarr v3 specification.
-        warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
-        warnings.filterwarnings("ignore", category=FutureWarning, module="zarr")
-        zarr.create_array(
-            zarr.storage.MemoryStore(written),
-            shape=array.shape,
-            chunks=array.chunks,
-            shards=array.shards,
-            dtype=array.dtype,
-            compressors=_CODECS,
-            fill_value=array.fill_value,
-            dimension_names=array.dimensions,
-            chunk_key_encoding=_CHUNK_KEYS,
-            attributes=dict(ARRAY_ATTRIBUTES.get(array.name, {})),
-        )
-    document: bytes = written[_GROUP].to_bytes()
-    return document
-
-
-def _is_stored_as_column(document: bytes) -> bool:
-    try:
-        array = json.loads(document)
-        return bool(array["dimension_names"] == ["clip"] and array["codecs"][1:] == list(_CODECS))
-    except (ValueError, KeyError, TypeError):
-        return False
+    metadata = {array.name: array_metadata(array) for array in arrays}
+    attributes = write_attributes(_attributes(plan) | dict(found) | digests)
+    group = group_metadata(attributes, {} if status is None else metadata)
+    documents = {_GROUP: group} | {metadata_key(name): metadata[name] for name in metadata}
+    return {**{key: to_document(document) for key, document in documents.items()}, **chunks}
 
 
 def _no_statistics(plan: TablePlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -476,22 +417,22 @@ def _strings(values: Iterable[str]) -> NDArray[Any]:
     return np.array([as_unicode(value) for value in values], np.dtypes.StringDType())
 
 
-def _arrays_of_rows(plan: TablePlan) -> list[_Array]:
+def _arrays_of_rows(plan: TablePlan) -> list[Array]:
     layout, total = plan.rows.layout, plan.rows.total_rows
     shape, chunks, shards = ((n_rows, layout.n_features) for n_rows in (total, layout.chunk_rows, layout.shard_rows))
     return [
-        _Array(FEATURES, shape, chunks, layout.dtype, math.nan, SCHEMA[FEATURES][0], shards),
-        _Array(ROW_CLIP, (total,), (layout.shard_rows,), "int32", -1, SCHEMA[ROW_CLIP][0]),
+        Array(FEATURES, shape, chunks, layout.dtype, math.nan, SCHEMA[FEATURES][0], shards),
+        Array(ROW_CLIP, (total,), (layout.shard_rows,), "int32", -1, SCHEMA[ROW_CLIP][0]),
     ]
 
 
-def _arrays_of_statistics(plan: TablePlan) -> list[_Array]:
+def _arrays_of_statistics(plan: TablePlan) -> list[Array]:
     n_mels = plan.catalogue.spec.n_mels
     shape, chunks = (len(plan.catalogue.clips), n_mels), (CLIPS_A_CHUNK, n_mels)
-    return [_Array(name, shape, chunks, "float32", math.nan, SCHEMA[name][0]) for name in MEL_STATISTICS]
+    return [Array(name, shape, chunks, "float32", math.nan, SCHEMA[name][0]) for name in MEL_STATISTICS]
 
 
-def _array_of_column(name: str, values: NDArray[Any], length: int, dimensions: tuple[str, ...]) -> _Array:
-    data_type = "str" if values.dtype.kind == "T" else str(values.dtype)
+def _array_of_column(name: str, values: NDArray[Any], length: int, dimensions: tuple[str, ...]) -> Array:
+    data_type = STRING if values.dtype.kind == "T" else str(values.dtype)
     fill_value = math.nan if values.dtype.kind == "f" else None
-    return _Array(name, values.shape, (length,), data_type, fill_value, dimensions)
+    return Array(name, values.shape, (length,), data_type, fill_value, dimensions)

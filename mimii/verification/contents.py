@@ -28,7 +28,7 @@ from mimii.table import (
     metadata_key,
     open_array,
     plan_rows,
-    read_array,
+    read_array_by_zarr,
 )
 from mimii.verification.metadata import (
     ALL_COLUMNS,
@@ -183,7 +183,7 @@ def _describe_other(objects: Objects) -> str:
 
 def _read_column(objects: Objects, name: str, documents: Mapping[str, bytes]) -> NDArray[Any] | str:
     try:
-        return read_array(objects, name, documents)
+        return read_array_by_zarr(objects, name, documents)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  zarr and its codecs raise many types over damaged bytes

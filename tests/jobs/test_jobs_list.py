@@ -8,10 +8,12 @@ import tomllib
 from importlib.metadata import EntryPoint
 
 import pytest
+import xarray
 
 from jobs.__main__ import _read_jobs, list_jobs, main
 from mimii import __version__
 from tests.helpers.commands import ROOT, contents, environment, run
+from tests.helpers.recordings import write_machines
 
 JOBS = list_jobs()
 HAVE_A_VERSION = [name for name, text in _read_jobs().items() if "add_version(parser)" in text]
@@ -138,6 +140,17 @@ def test_a_job_is_run_without_importing_another():
     imported = imported_by("fetch", "--help")
     assert "jobs.fetch" in imported
     assert not {f"jobs.{job}" for job in JOBS if job != "fetch"} & imported
+
+
+@pytest.mark.slow
+def test_a_table_is_made_grows_and_is_learned_from_without_zarr(tmp_path):
+    raw, table = tmp_path / "raw", tmp_path / "table"
+    for n_clips in (8, 12):
+        write_machines(raw, n_clips)
+        words = ("featurize", str(raw), "--output", str(table), "--update", "--split", "baseline", "--workers", "1")
+        assert not {"zarr", "xarray", "pandas", "bokeh"} & imported_by(*words)
+    assert not {"zarr", "xarray"} & imported_by("detect", str(table), "--output", str(tmp_path / "found"))
+    assert xarray.open_zarr(table).sizes["clip"] == 12
 
 
 HEAVY = {"dask", "distributed", "matplotlib", "numcodecs", "numpy", "pandas", "PIL", "requests", "s3fs", "scipy"}

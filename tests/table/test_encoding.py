@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from mimii.table.encoding import encode_chunk, encode_column, encode_shard
+from mimii.table.encoding import decode_column, encode_chunk, encode_column, encode_shard
 from mimii.table.plan import Layout
 
 
@@ -195,5 +195,30 @@ def test_chunks_of_columns_are_the_bytes_that_zarr_writes(name, length):
     assert chunks == {key: data.to_bytes() for key, data in written.items() if key.startswith("c.")}
 
 
+@pytest.mark.parametrize("length", [1, 4, 7, 100])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_is_decoded_to_its_values(name, length):
+    values = COLUMNS[name]
+    decoded = decode_column(list(encode_column(values, length)), (length,), len(values), name)
+    assert decoded.dtype == values.dtype
+    np.testing.assert_array_equal(decoded, values)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_that_is_damaged_is_not_decoded(name):
+    values = COLUMNS[name]
+    [chunk] = encode_column(values, len(values))
+    for place in range(len(chunk)):
+        flipped = chunk[:place] + bytes([chunk[place] ^ 4]) + chunk[place + 1 :]
+        with pytest.raises(ValueError, match="its checksum is not that of its bytes"):
+            decode_column([flipped], values.shape, len(values), name)
+        with pytest.raises(ValueError, match=r"its checksum is not that of its bytes|it has \d bytes"):
+            decode_column([chunk[:place]], values.shape, len(values), name)
+    with pytest.raises(ValueError, match=f"a chunk has not {len(values) + 1} values"):
+        decode_column([chunk], (len(values) + 1,), len(values), name)
+
+
 def test_a_column_without_values_has_no_chunk():
     assert list(encode_column(np.array([], np.dtypes.StringDType()), 5)) == []
+    assert decode_column([], (5,), 0, "string").dtype == np.dtypes.StringDType()
+    assert decode_column([], (5,), 0, "int8").dtype == np.int8

@@ -11,6 +11,7 @@ import mimii
 from mimii.engine import StoreError
 from mimii.storage import DiskObjects
 from mimii.table import COLUMNS, read_columns, read_shard, reading, spans
+from mimii.table.reading import read_array, read_array_by_zarr, read_dimensions, read_metadata
 from tests.helpers.commands import MIB, fill, open_table
 from tests.helpers.recordings import write_clip, write_machines
 
@@ -123,6 +124,26 @@ def test_a_table_of_a_later_version_is_refused_with_what_to_do(how, url, tmp_pat
     group.write_text(group.read_text().replace(there, later))
     with pytest.raises(StoreError, match=rf"copy: made by a later version .* know {named}: install that version"):
         read(how, str(tmp_path / "copy"))
+
+
+def test_columns_are_decoded_as_zarr_decodes_them(url):
+    objects = DiskObjects(url)
+    metadata = read_metadata(objects)
+    names = read_dimensions(metadata).keys() - {"features"}
+    assert {"path", "label", "mel_mean", "feature_std", "row_clip"} <= names
+    for name in names:
+        ours, theirs = (read(objects, name, metadata) for read in (read_array, read_array_by_zarr))
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_columns_that_another_program_has_written_anew_are_read(url, tmp_path):
+    """In chunks and with codecs of its own; here those of xarray."""
+    shutil.copytree(url, tmp_path / "copy")
+    label = xarray.open_zarr(tmp_path / "copy", chunks=None)[["label"]].load()
+    label["label"] = 1 - label["label"]
+    label.drop_encoding().to_zarr(tmp_path / "copy", mode="a", consolidated=True)
+    assert read_columns(DiskObjects(str(tmp_path / "copy"))).label.tolist() == label["label"].values.tolist()
 
 
 def test_columns_are_those_of_the_table(url, table):
