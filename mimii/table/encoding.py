@@ -115,7 +115,8 @@ def decode_column(chunks: Sequence[bytes], shape: tuple[int, ...], length: int, 
         msg = f"a chunk has not {math.prod(shape):,} values"
         raise ValueError(msg)
     empty = np.empty((0, *shape[1:]), np.dtypes.StringDType() if dtype == "string" else dtype)
-    return np.concatenate([empty, *(values.reshape(shape) for values in decoded)])[:length]
+    wanted = (values.reshape(shape)[: max(0, length - chunk * shape[0])] for chunk, values in enumerate(decoded))
+    return np.concatenate([empty, *wanted])
 
 
 def _decode_numbers(data: bytes, dtype: str) -> NDArray[Any]:
