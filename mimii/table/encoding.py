@@ -153,7 +153,7 @@ def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes
 
 def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: str = "float32") -> NDArray[np.float32]:
     """Decode one chunk of floats to float32; ValueError where its checksum or its length is wrong."""
-    values = np.frombuffer(_ZSTD.decode(_without_checksum(data)), np.dtype(dtype).newbyteorder("<"))
+    values = _decode_numbers(_ZSTD.decode(_without_checksum(data)), dtype)
     return values.reshape(shape).astype(np.float32, copy=False)
 
 

@@ -355,7 +355,7 @@ def _documents(
     metadata = {array.name: array_metadata(array) for array in arrays}
     attributes = write_attributes(_attributes(plan) | dict(found) | digests)
     group = group_metadata(attributes, {} if status is None else metadata)
-    documents = {_GROUP: group} | {metadata_key(name): metadata[name] for name in metadata}
+    documents = {_GROUP: group} | {metadata_key(name): of_array for name, of_array in metadata.items()}
     return {**{key: to_document(document) for key, document in documents.items()}, **chunks}
 
 

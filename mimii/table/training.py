@@ -241,7 +241,8 @@ def open_source(  # noqa: PLR0913  those of `batches`
     finished = read_finished(table)
     metadata, spec = metadata_of_arrays(finished.document), FeatureSpec(**finished.attributes["spec"])
     asked = [columns] if isinstance(columns, str) else list(columns)
-    for_where = [name for name, of in read_dimensions(metadata).items() if callable(where) and of == ["clip"]]
+    dimensions = read_dimensions(metadata) if callable(where) else {}
+    for_where = [name for name, of_array in dimensions.items() if of_array == ["clip"]]
     clips = read_clip_columns(table, metadata, dict.fromkeys([*for_where, *_NEEDED, *asked]))
     return RowSource(
         objects=table,
