@@ -26,7 +26,7 @@ from distributed.versions import VersionMismatchWarning
 from threadpoolctl import threadpool_limits
 from tornado import web
 
-from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, start_early
+from mimii.engine.early import WORKER_ENVIRONMENT, deaf_to_interrupts, keeping_variables, start_early
 from mimii.engine.elsewhere import NEVER_GIVEN_UP, start_elsewhere, why_refused
 from mimii.engine.interrupts import check_interrupts, interruptible
 from mimii.engine.limits import allow_workers, worker_memory
@@ -71,6 +71,9 @@ _CONFIG = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.profile.enabled": False,
 }
+_SET_BY_NANNIES = (*WORKER_ENVIRONMENT, "PYTHONHASHSEED")
+"""In the process that starts workers, where they stay: what it starts afterwards would have one thread, too."""
+
 _DEFAULTS = {
     "distributed.admin.low-level-log-length": MESSAGES_KEPT,
     "distributed.admin.system-monitor.interval": "2s",
@@ -116,6 +119,7 @@ def connect(where: Where | Client | None) -> Iterator[Cluster]:
     """Start a cluster or connect to one, and let go of it in the end; a client stays open, None is this process."""
     with (
         dask.config.set(_CONFIG | _unless_configured(_DEFAULTS)),
+        keeping_variables(_SET_BY_NANNIES),
         _hushed(),
         threadpool_limits(1),
         ExitStack() as stack,

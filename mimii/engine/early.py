@@ -6,7 +6,7 @@ on another core while this process finds recordings and plans, and all workers s
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
 from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
@@ -82,14 +82,21 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+def keeping_variables(names: Iterable[str]) -> Iterator[None]:
+    """Give variables of the environment back the values that they had, or none."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    with keeping_variables(variables):
+        os.environ.update(variables)
+        yield

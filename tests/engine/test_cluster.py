@@ -140,6 +140,16 @@ def test_workers_have_an_allocator_that_keeps_memory_and_one_thread_a_library(lo
         assert variables == WORKER_ENVIRONMENT
 
 
+@pytest.mark.parametrize("how", [None, "7"])
+def test_what_is_set_for_workers_does_not_stay_in_the_process_that_started_them(how, monkeypatch):
+    for name in (*WORKER_ENVIRONMENT, "PYTHONHASHSEED"):
+        monkeypatch.delenv(name, raising=False) if how is None else monkeypatch.setenv(name, how)
+    before = dict(os.environ)
+    with connect(Where("local", 1)) as connected:
+        assert len(list(run_tasks(connected, environment_of_worker, [1]))) == 1
+    assert dict(os.environ) == before
+
+
 def messages_kept(dask_scheduler):
     return [comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()]
 

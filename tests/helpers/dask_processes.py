@@ -79,6 +79,7 @@ def is_worker(process: psutil.Process) -> bool:
             NO_NANNY in words
             or "spawn_main" in words
             or (parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()))
+            or (parent is not None and parent.name() == warm.SERVER_OF_WORKERS)
         )
     except psutil.Error:
         return False

@@ -1,12 +1,15 @@
 """Programs as processes that need not import the packages of others: each is forked from one that has.
 
 A command takes a second of CPU for its imports, most of it for other packages. Here a process imports these, once for
-each process of pytest, and forks; the fork imports this project and the program itself, as ``python -m`` does. What it
-starts, such as the server that its workers are forked from, it starts as ever.
+each process of pytest, and forks; the fork imports this project and the program itself, as ``python -m`` does. A second
+fork waits to become the server that its workers are forked from. What else it starts, it starts as ever.
 """
 
+import ctypes
 import faulthandler
+import fcntl
 import functools
+import gc
 import importlib
 import json
 import os
@@ -16,7 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import util
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,10 +50,16 @@ _IMPORTED = [
 DOCUMENTED = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
 """Of what docs/clusters.md asks for: on Python 3.11, Dask's profiler may freeze a process that starts threads."""
 
+SERVER_OF_WORKERS = "forkserver"
+"""The name of a process from which workers are forked: its command line is that of the process it was forked from."""
+
 STACKS = "most recent call first"
 """What a process writes for each thread when it gets SIGUSR2."""
 
 _MOST_BYTES = 1 << 20
+_PR_SET_CHILD_SUBREAPER = 36
+_FREE = 512
+"""A number above those of open files."""
 
 
 class Process:
@@ -95,11 +106,14 @@ def start(
 
 
 def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that packages read when they are imported; what is in PYTHONPATH, each fork imports."""
+    """Return the variables that packages read when they are imported; what is in PYTHONPATH, each fork imports.
+
+    Dask sets PYTHONHASHSEED where it starts workers, and leaves it there.
+    """
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(("DASK_", "OMP_", "OPENBLAS_", "PYTHON")) and name != "PYTHONPATH"
+        if name.startswith(("DASK_", "OMP_", "OPENBLAS_", "PYTHON")) and name not in {"PYTHONPATH", "PYTHONHASHSEED"}
     }
 
 
@@ -158,20 +172,88 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     os.closerange(3, 1024)
     faulthandler.register(signal.SIGUSR2, file=2)
     os.chdir(request["cwd"])
+    arguments = ["-m", *request["arguments"]]
+    if not (asked := _stand_by()):
+        _begin(request["cwd"], arguments, ["-m", request["module"], *request["arguments"]], request["environment"])
+        return
+    _begin("", ["-c"], ["-c", asked["code"]], asked["environment"])
+    exec(asked["code"], {"__name__": "__main__"})  # noqa: S102  what multiprocessing would have started Python with
+    os._exit(0)
+
+
+def _begin(first: str, arguments: list[str], words: list[str], environment: Mapping[str, str]) -> None:
+    """Set what Python sets from its command line and the environment."""
     os.environ.clear()
-    os.environ.update(request["environment"])
-    sys.path[0] = request["cwd"]
-    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path[1:1] = path
-    sys.argv = ["-m", *request["arguments"]]
-    sys.orig_argv = [sys.executable, "-m", request["module"], *request["arguments"]]
+    os.environ.update(environment)
+    path = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:1] = [first, *path]
+    sys.argv, sys.orig_argv = arguments, [sys.executable, *words]
     for customize in filter(os.path.exists, (os.path.join(entry, "sitecustomize.py") for entry in path)):
         runpy.run_path(customize)
+
+
+def _stand_by() -> dict[str, Any] | None:
+    """Fork what can become the server that workers are forked from; there, return with what is asked of it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not (process := os.fork()):
+        ours.close()
+        return _await_request(theirs)
+    theirs.close()
+    start_anew = util.spawnv_passfds
+
+    def ask_or_start(path: bytes, words: list[str], descriptors: Sequence[int]) -> int:
+        if f"multiprocessing.{SERVER_OF_WORKERS}" not in words[-1]:
+            return start_anew(path, words, descriptors)
+        util.spawnv_passfds = start_anew
+        blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+        request = {"code": words[-1], "environment": dict(os.environ), "fds": list(descriptors), "blocked": blocked}
+        with _adopting(), ours:
+            socket.send_fds(ours, [json.dumps(request).encode()], list(descriptors))
+            server = int(ours.recv(64))
+            os.waitpid(process, 0)
+        return server
+
+    util.spawnv_passfds = ask_or_start
+    return None
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Become the parent of what a child leaves when it exits."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _await_request(connection: socket.socket) -> dict[str, Any]:
+    """Return in a process that is as new as the request; exit with the process that may ask, where it never does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with connection:
+        message, received, _, _ = socket.recv_fds(connection, _MOST_BYTES, 2)
+        if not message:
+            os._exit(0)
+        if server := os.fork():
+            connection.send(str(server).encode())
+            os._exit(0)
+    request = json.loads(message)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FREE) for descriptor in received]
+    os.closerange(3, _FREE)
+    for descriptor, number in zip(moved, request["fds"], strict=True):
+        os.dup2(descriptor, number, inheritable=False)
+        os.close(descriptor)
+    Path("/proc/self/comm").write_text(SERVER_OF_WORKERS)
+    return request
 
 
 if __name__ == "__main__":
     for name in _IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # a fork that looks for garbage would have to copy all of it
     os.fsync = lambda _: None  # leave files in the memory of the system: no test cuts the power
     _become(*(found := _serve(socket.socket(fileno=int(sys.argv[1])))))
     runpy.run_module(found[0]["module"], run_name="__main__", alter_sys=True)

@@ -73,7 +73,7 @@ def identity(task: Any) -> Any:
 def freeze_some(task: tuple[Path, int, Sequence[str | float]]) -> object:
     """Freeze the worker in a task, while its result is fetched, or so many seconds after it: one for each moment."""
     folder, number, moments = task
-    time.sleep(0.01)
+    time.sleep(0.03)  # or results would wait at their workers to be fetched, however many
     if number < FIRST_TO_FREEZE or FROZEN or (moment := take_one(folder, moments)) is None:
         return number
     if moment == IN_THE_MIDDLE:
