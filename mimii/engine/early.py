@@ -42,7 +42,6 @@ _PRELOAD = [
     "distributed.nanny",
     "dask.bag",
     "numpy",
-    "scipy.fft",
     "soundfile",
     "mimii.engine.partitions",
     "mimii.features.loading",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
+from mimii.features.fourier import rfft
 from mimii.features.scales import SCALES
 from mimii.features.spec import FeatureSpec, n_frames
 from mimii.storage import AudioError
@@ -305,7 +305,7 @@ def _fast_mel(framed: FloatArray, constants: _Constants) -> tuple[FloatArray, ND
 def _power_pairs(framed: FloatArray, window: FloatArray, windowed: FloatArray) -> FloatArray:
     """Compute the squares of the real and the imaginary parts of a block's spectrum, shape (n_frames, n_fft + 2)."""
     np.einsum("tn,n->tn", framed, window, out=windowed)
-    pairs: FloatArray = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
+    pairs: FloatArray = rfft(windowed).view(np.float32)
     return np.multiply(pairs, pairs, out=pairs)
 
 
@@ -313,7 +313,7 @@ def _exact_mel(framed: FloatArray, which: NDArray[np.intp], constants: _Constant
     mel = np.empty((len(which), len(constants.quiet)), np.float32)
     for start in range(0, len(which), _BLOCK_FRAMES):
         block = slice(start, start + _BLOCK_FRAMES)
-        spectrum = scipy.fft.rfft(framed[which[block]] * constants.exact_window)
+        spectrum = rfft(framed[which[block]] * constants.exact_window)
         _sum_bands(np.abs(spectrum) ** power, constants.groups, mel[block])
     return mel
 
