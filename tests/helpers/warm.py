@@ -173,7 +173,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     faulthandler.register(signal.SIGUSR2, file=2)
     os.chdir(request["cwd"])
     arguments = ["-m", *request["arguments"]]
-    if not (asked := _stand_by()):
+    starts_workers = request["module"].startswith("jobs.") and "sync" not in arguments
+    if not (asked := _stand_by() if starts_workers else None):
         _begin(request["cwd"], arguments, ["-m", request["module"], *request["arguments"]], request["environment"])
         return
     _begin("", ["-c"], ["-c", asked["code"]], asked["environment"])
