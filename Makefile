@@ -64,12 +64,12 @@ $(VENV)/compiled: $(VENV)/ready
 	@$(BIN)/python -c "import librosa; librosa.feature.melspectrogram"
 	@touch $@
 
-# Most of what is installed is never imported: pip need not compile it, which takes as long as all else.
+# Most of what is installed is never imported: nothing is compiled before it is, which would take as long as all else.
 $(VENV)/ready: constraints.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --clear --python "$(PYTHON)" $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r constraints.txt && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints.txt && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		"$(PYTHON)" -m venv --clear $(VENV) && \
