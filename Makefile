@@ -28,11 +28,11 @@ test-fast: $(VENV)/compiled  ## run the tests that take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-versions: $(VENV)/compiled  ## run the tests that depend on versions of Python and packages, and take a moment
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) tests/features/test_mel.py \
-		tests/table/test_encoding.py tests/table/test_make.py tests/table/test_reading.py tests/table/test_store.py \
-		tests/table/test_training.py tests/detection/test_detectors.py tests/detection/test_evaluation.py \
-		tests/detection/test_make.py tests/detection/test_thresholds.py tests/verification tests/test_front_door.py \
-		tests/test_architecture.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS) \
+		tests/features/test_mel.py tests/features/test_fourier.py tests/table/test_encoding.py tests/table/test_make.py \
+		tests/table/test_reading.py tests/table/test_store.py tests/table/test_training.py \
+		tests/detection/test_detectors.py tests/detection/test_evaluation.py tests/detection/test_make.py \
+		tests/detection/test_thresholds.py tests/verification tests/test_front_door.py tests/test_architecture.py
 
 lint: $(VENV)/ready  ## check the style
 	$(BIN)/ruff check .

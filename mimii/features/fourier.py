@@ -7,43 +7,47 @@ rest of what a process needs to compute features, and each worker, each child an
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
 
 Transform = Callable[[NDArray[Any]], NDArray[Any]]
 
-_FOLDER, _MODULE = "fft/_pocketfft", "scipy.fft._pocketfft.pypocketfft"
+_COMPILED = ("scipy.fft._duccfft.pyduccfft", "scipy.fft._pocketfft.pypocketfft")
+"""SciPy's module since 1.18, and before."""
+
 _NOT_NORMALIZED, _ONE_THREAD = 0, 1
 
 
-def _import_compiled() -> Any:  # noqa: ANN401  a module
-    """Import SciPy's compiled module by its place; None where this SciPy has none there."""
-    if _MODULE in sys.modules:
-        return sys.modules[_MODULE]
-    scipy = importlib.util.find_spec("scipy")
-    folders = [str(Path(folder) / _FOLDER) for folder in scipy.submodule_search_locations or ()] if scipy else []
-    spec = PathFinder.find_spec(_MODULE, folders)
+def _import_compiled(name: str) -> ModuleType | None:
+    """Import a module of SciPy by its place, and none of the packages that it is in; None where it is not there."""
+    if name in sys.modules:
+        return sys.modules[name]
+    package, *inner, _ = name.split(".")
+    found = importlib.util.find_spec(package)
+    places = [str(Path(place, *inner)) for place in found.submodule_search_locations or ()] if found else []
+    spec = PathFinder.find_spec(name, places)
     if spec is None or spec.loader is None:
         return None
     with suppress(ImportError):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        sys.modules[_MODULE] = module  # which `scipy.fft` takes, should it be imported later
+        sys.modules[name] = module  # which `scipy.fft` takes, should it be imported later
         return module
     return None
 
 
-def _choose() -> Transform:
-    r2c = getattr(_import_compiled(), "r2c", None)
-    if r2c is None:
-        public: Transform = importlib.import_module("scipy.fft").rfft
-        return public
-    return lambda real: r2c(real, (-1,), True, _NOT_NORMALIZED, None, _ONE_THREAD)  # noqa: FBT003
+def _choose(compiled: Iterable[str] = _COMPILED) -> Transform:
+    for module in filter(None, map(_import_compiled, compiled)):
+        if r2c := getattr(module, "r2c", None):
+            return lambda real: r2c(real, (-1,), True, _NOT_NORMALIZED, None, _ONE_THREAD)  # noqa: FBT003
+    public: Transform = importlib.import_module("scipy.fft").rfft
+    return public
 
 
 rfft = _choose()
