@@ -113,6 +113,7 @@ def read_meanwhile(tmp_path, raw, output, expected, monkeypatch, **how):
     assert featurize_here(raw, "--output", output, *SMALL) == 0
     with Reader(str(output), expected, **how) as reader:
         waited = wait_for_reader(reader, monkeypatch)
+        wait_for(lambda: reader.n_read or reader.wrong, "a reader of the first table")
         for source, options in (("more", ["--update"]), ("raw", ["--overwrite", *OTHER])):
             assert featurize_here(tmp_path / source, "--output", output, *options) == 0
             n_read = reader.n_read
