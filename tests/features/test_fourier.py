@@ -42,9 +42,19 @@ def test_it_is_imported_in_any_order_and_alone_without_the_rest(script):
     subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
 
 
-def test_where_scipy_has_no_such_module_its_public_function_is_used(tmp_path, monkeypatch):
+MODULES = {
+    "broken": "import a_module_that_is_not_there",
+    "without": "c2c = None",
+    "with_other_arguments": "def r2c(real): return real",
+    "normalized": "import scipy.fft\ndef r2c(real, *_): return scipy.fft.rfft(real, norm='forward')",
+}
+
+
+@pytest.mark.parametrize("name", ["missing", *MODULES])
+def test_where_scipy_has_no_such_module_its_public_function_is_used(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/broken.py").write_text("import a_module_that_is_not_there")
-    (tmp_path / "other/without.py").write_text("c2c = None")
-    assert fourier._choose(["other.missing", "other.broken", "other.without", "none.at_all"]) is scipy.fft.rfft
+    folder = tmp_path / f"other_{name}"
+    folder.mkdir()
+    for module, text in MODULES.items():
+        (folder / f"{module}.py").write_text(text)
+    assert fourier._choose([f"other_{name}.{name}", "none.at_all"]) is scipy.fft.rfft
