@@ -95,12 +95,12 @@ def refusal(gone: Sequence[str]) -> list[str]:
 
 
 def clip_differences(album: Album, objects: Objects, existing: Existing) -> list[str]:
-    """Say by name how the clips at an output differ from those of an album, and what would make them the same."""
+    """Say by name how the clips at an output differ from those of an album, and what would make them the same.
+
+    Raises StoreError where the list of images there cannot be read.
+    """
     n_there, n_now = existing.attributes.get("n_clips", 0), len(album.names)
-    try:
-        lines = find_changes(album, objects, existing).describe()
-    except StoreError:
-        lines = []
+    lines = find_changes(album, objects, existing).describe()
     counts = [f"clips: {n_there:,} there, {n_now:,} now"] if n_there != n_now else []
     return [*counts, *(lines or ["the same clips, with other lengths"]), _TO_UPDATE]
 

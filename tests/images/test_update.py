@@ -345,6 +345,17 @@ def test_without_update_other_clips_are_refused_by_name_with_the_option_that_doe
     assert contents(output) == before
 
 
+def test_where_the_list_of_images_is_damaged_it_is_not_guessed_how_the_clips_differ(factory, tmp_path):
+    output = tmp_path / "album"
+    update(factory, output)
+    (output / "images.csv").write_text("nothing\n")
+    before = contents(output)
+    factory.write("00000020", 1, 4000)
+    with pytest.raises(mimii.StoreError, match=r"images\.csv: is missing or damaged.*--overwrite"):
+        render(factory.album(), output)
+    assert contents(output) == before
+
+
 def test_another_style_is_refused_with_update_too(factory, tmp_path):
     update(factory, tmp_path / "album")
     with pytest.raises(mimii.StoreError, match="size: None there"):
