@@ -88,7 +88,18 @@ class Stall:
         await asyncio.sleep(self.seconds)
 
 
-Fault = Answer | CutRequest | CutAnswer | Stall
+@dataclass(frozen=True)
+class Hold:
+    """Send the client nothing until an event is set, as the rules for later requests can."""
+
+    until: asyncio.Event
+    after: None = None
+
+    async def strike(self) -> None:
+        await self.until.wait()
+
+
+Fault = Answer | CutRequest | CutAnswer | Stall | Hold
 
 
 @dataclass
@@ -323,7 +334,7 @@ class _Connection:
     async def _download(self, request: Request) -> bool:
         answer = await self._read_answer()
         request.status = answer.status
-        fault = request.fault if isinstance(request.fault, CutAnswer | Stall) else None
+        fault = request.fault if isinstance(request.fault, CutAnswer | Stall | Hold) else None
         if fault and fault.after is None:
             await fault.strike()
         await self._send(self.to_client, answer.raw)

@@ -1,5 +1,6 @@
 """The whole job from S3 to S3: the same bytes as on a disk, with all that may happen on the way."""
 
+import asyncio
 import logging
 import os
 import pickle
@@ -23,7 +24,7 @@ from tests.helpers.commands import (
     run_here,
 )
 from tests.helpers.faults import SHORT_HOP, Run
-from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, proxy_to
+from tests.helpers.proxy import ACCESS_DENIED, EXPIRED_TOKEN, SLOW_DOWN, CutAnswer, CutRequest, Hold, proxy_to
 from tests.helpers.recordings import write_clip, write_machines
 from tests.helpers.servers import client, filesystem, rclone_server
 
@@ -315,9 +316,22 @@ def test_a_clip_unlike_the_others_of_its_size_is_bad_and_its_neighbours_are_righ
 
 
 def test_recordings_are_fetched_a_window_at_a_time(proxy):
+    def asked():
+        """Return the requests of whole recordings: three of headers come before them."""
+        return [request for request in list(proxy.requests) if request.path.endswith(".wav")][3:]
+
+    five_asked = asyncio.Event()
+
+    def hold_back(request):
+        if len(asked()) == 5:
+            five_asked.set()
+        return Hold(five_asked) if request in asked() else None
+
+    proxy.rules.append(hold_back)
     proxy.latency = 0.05
     assert featurize_here(SOURCE, "--output", OUTPUT, "--fetch-window", 5, "--shard-mib", 32) == 0
-    fetched = [request for request in proxy.finished() if request.path.endswith(".wav")][3:]
+    proxy.finished()
+    fetched = asked()
     assert len(fetched) == N_CLIPS
     moments = sorted([(r.began, 1) for r in fetched] + [(r.ended, -1) for r in fetched])
     assert max(np.cumsum([step for _, step in moments])) == 5

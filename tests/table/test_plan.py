@@ -184,9 +184,7 @@ MANY = textwrap.dedent(
 @pytest.mark.slow
 def test_120000_clips_are_planned_within_seconds_and_220_megabytes():
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=root, capture_output=True, text=True, check=False, timeout=250
-    )
+    done = subprocess.run([sys.executable, "-c", MANY], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     n_inputs, peak_bytes = map(int, done.stdout.split())
     assert n_inputs == 119_880
