@@ -107,8 +107,9 @@ def time_featurize(sources: Sequence[object], scratch: Path, n_workers: int) -> 
 
     The command runs as it is. Its scheduler is in its process, and Dask's configuration makes that import
     `jobs.benchmark.task_times`, which keeps Dask's own record of its tasks and prints it when the scheduler stops.
-    There is a line for each scheduler, and a second one where workers did not start at once. The times are right to
-    some hundredths of a second: Dask estimates by how much the clock of a worker differs.
+    There is a line for each scheduler, and a second one where workers did not start at once. Where the machine
+    has nothing else to do, the times are right to some hundredths of a second: Dask estimates by how much the clock of
+    a worker differs.
     """
     arguments = (*sources, "--output", scratch / "features.zarr", "--workers", n_workers, "--quiet")
     return time_module("jobs.featurize", *arguments, environment=ONE_THREAD | _PRINT_TASK_TIMES)

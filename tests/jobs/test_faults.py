@@ -80,7 +80,8 @@ def test_a_worker_that_dies_again_and_again_is_replaced_each_time(raw, undisturb
         before = record_numbers(output)
         # Dask may compute the last shard before others: the only worker then waits at the gate.
         run.wait_for(
-            lambda before=before: record_numbers(output) != before or any(map(gate.holds, run.workers())), "a worker"
+            lambda before=before: record_numbers(output) != before or any(map(gate.holds, run.workers())),
+            "a record, or the worker at the gate",
         )
         [killed] = run.workers()
         killed.kill()
