@@ -198,10 +198,20 @@ def compare(output: Output, existing: Existing | None) -> tuple[Found, bool]:
     """Return the records at an output, and whether all is there."""
     if existing is None:
         return Found({}, {}), False
-    sizes = output.objects.sizes()
-    found = find_records(output, sizes)
+    found = _find_records(output)
     is_whole = existing.finished and len(found.records) == output.n_tasks
-    return found, is_whole and output.is_whole(existing, found.records, sizes)
+    return found, is_whole and output.is_whole(existing, found.records, found.sizes)
+
+
+def _find_records(output: Output) -> Found:
+    """List an output and read its records; again where what is refused may be what another run writes meanwhile."""
+    while True:
+        sizes = output.objects.sizes()
+        try:
+            return find_records(output, sizes)
+        except StoreError:
+            if output.objects.sizes() == sizes:
+                raise
 
 
 def _look(output: Output, *, overwrite: bool) -> Existing | None:

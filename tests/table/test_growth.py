@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 import mimii
 from jobs.render import main as render_main
 from mimii import features
-from mimii.engine import StoreError
+from mimii.engine import StoreError, runs
 from mimii.recordings import headers
 from mimii.table import digest_made, make, table
 from mimii.verification import contents as contents_to_verify
@@ -159,6 +159,30 @@ def test_what_another_update_has_replaced_in_its_place_is_not_lost(factory, tmp_
     planned = interrupt_plan(monkeypatch, replace_one)
     grow_by(factory, tmp_path / "out", "00000006")
     assert len(planned) == 2
+    check_against(factory, tmp_path / "out")
+
+
+def interrupt_look(monkeypatch, act):
+    """Have something happen between the moment an update lists the table and the moment it reads the records."""
+    original = runs.find_records
+
+    def find_records(*arguments):
+        monkeypatch.setattr(runs, "find_records", original)
+        act()
+        return original(*arguments)
+
+    monkeypatch.setattr(runs, "find_records", find_records)
+
+
+@pytest.mark.parametrize("theirs", ["00000005", "00000006"])
+def test_a_shard_that_another_update_has_just_written_is_not_taken_for_one_without_a_record(
+    factory, tmp_path, monkeypatch, theirs
+):
+    factory.write("00000005", 5, 12_000)
+    factory.write("00000006", 6, 12_000)
+    interrupt_look(monkeypatch, lambda: grow_by(factory, tmp_path / "out", theirs))
+    grow_by(factory, tmp_path / "out", "00000005")
+    grow_by(factory, tmp_path / "out", "00000006")
     check_against(factory, tmp_path / "out")
 
 
