@@ -288,10 +288,10 @@ def test_no_memory_is_set_aside_on_the_word_of_a_header(data):
 
 def test_a_file_of_thousands_of_empty_chunks_ends_quickly():
     many = chunk(b"void", b"") * 200_000
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(AudioError):
         header_of(riff(plain_format(), many))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")])

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ CONTENTS = {
     for snr in (-6, 6)
     for machine in ("fan", "pump", "valve")
 }
-QUICK = Retrying(tries=2, first_wait=0.01, longest_wait=0.01, timeouts=(5.0, 1.0))
+QUICK = Retrying(tries=2, first_wait=0.01, longest_wait=0.01, timeouts=(300.0, 300.0))
 
 
 def archive(name, content, *, size=True):
@@ -65,7 +66,7 @@ def test_one_archive(get, tmp_path, capsys):
     assert get("6_dB_fan") == 0
     assert fetched(tmp_path / "raw") == {"6_dB_fan": CONTENTS["6_dB_fan"]}
     printed = capsys.readouterr().out
-    assert "6_dB_fan.zip: fetched, 200.0 kB in 0 s, MD5 correct" in printed
+    assert re.search(r"6_dB_fan\.zip: fetched, 200\.0 kB in \d+ s, MD5 correct", printed)
     assert f"next: python -m jobs.featurize {tmp_path / 'raw'}" in printed
     assert "CC BY-SA 4.0" in printed
 
