@@ -204,7 +204,7 @@ def compare(output: Output, existing: Existing | None) -> tuple[Found, bool]:
 
 
 def _find_records(output: Output) -> Found:
-    """List an output and read its records; again where what is refused may be what another run writes meanwhile."""
+    """List an output and read its records; both again where it changed in between and something was refused."""
     while True:
         sizes = output.objects.sizes()
         try:
