@@ -133,7 +133,7 @@ def _fate(planned: Planned) -> str:
         fate = "would be replaced" if planned.options.overwrite else "would be refused without --overwrite"
         return f"which holds another {existing.kind}: {fate}"
     output = output.at(existing)
-    n_done = len(read_records(output, output.objects.sizes()))
+    n_done = len(read_records(output))
     return f"where {n_done:,} of {numbered(output.n_tasks, output.noun)} {be(output.n_tasks)} there already"
 
 

@@ -297,8 +297,19 @@ class Found:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-def find_records(output: Output, sizes: Mapping[str, int]) -> Found:
-    """Read all records of an output."""
+def find_records(output: Output) -> Found:
+    """List an output and read its records; both again where it changed in between and something was refused."""
+    while True:
+        sizes = output.objects.sizes()
+        try:
+            return find_listed(output, sizes)
+        except StoreError:
+            if output.objects.sizes() == sizes:
+                raise
+
+
+def find_listed(output: Output, sizes: Mapping[str, int]) -> Found:
+    """Read all records of an output that has been listed."""
     found = Found({}, former := {}, sizes)
     for task, record in _each_record(output, sizes):
         is_valid_ = record and output.accepts(record) and is_valid(record, output.stamp(task), sizes)
@@ -309,9 +320,9 @@ def find_records(output: Output, sizes: Mapping[str, int]) -> Found:
     return found
 
 
-def read_records(output: Output, sizes: Mapping[str, int]) -> dict[int, Record]:
+def read_records(output: Output) -> dict[int, Record]:
     """Read the records that are valid: of this plan and these recordings, with what they vouch for in place."""
-    return find_records(output, sizes).records
+    return find_records(output).records
 
 
 def read_new_records(output: Output, tasks: Iterable[int], sizes: Mapping[str, int]) -> Iterator[tuple[int, Record]]:

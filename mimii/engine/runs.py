@@ -198,20 +198,9 @@ def compare(output: Output, existing: Existing | None) -> tuple[Found, bool]:
     """Return the records at an output, and whether all is there."""
     if existing is None:
         return Found({}, {}), False
-    found = _find_records(output)
+    found = find_records(output)
     is_whole = existing.finished and len(found.records) == output.n_tasks
     return found, is_whole and output.is_whole(existing, found.records, found.sizes)
-
-
-def _find_records(output: Output) -> Found:
-    """List an output and read its records; both again where it changed in between and something was refused."""
-    while True:
-        sizes = output.objects.sizes()
-        try:
-            return find_records(output, sizes)
-        except StoreError:
-            if output.objects.sizes() == sizes:
-                raise
 
 
 def _look(output: Output, *, overwrite: bool) -> Existing | None:
@@ -243,7 +232,7 @@ def _do(
         return output.task(task, found.former.get(task))
 
     def recorded(left: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        there = read_records(output, output.objects.sizes())
+        there = read_records(output)
         new = {task: there[task] for task in left if task in there and not output.can_retry(there[task])}
         theirs.update(new.keys() - sent)
         yield from new.items()

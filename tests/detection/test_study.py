@@ -303,7 +303,7 @@ def test_what_makes_no_sense_is_no_outcome(changes):
 def outcomes(table, output, machine, wanted="some fingerprint"):
     """Return the outcomes that are valid where only one machine is learned."""
     findings = FindingsOutput(study(table, output), (machine,), columns_of(table), (wanted,), "the table")
-    return {task: read_outcome(record) for task, record in read_records(findings, findings.objects.sizes()).items()}
+    return {task: read_outcome(record) for task, record in read_records(findings).items()}
 
 
 def test_a_machine_is_done_when_its_outcome_says_so_and_its_model_is_there(table, tmp_path):

@@ -254,7 +254,7 @@ def fill(plan: TablePlan, folder: Path, shards: Iterable[int] | None = None) -> 
 def records_at(plan: TablePlan, folder: Path) -> dict[int, Record]:
     """Return the valid records of a table."""
     output = output_at(plan, folder)
-    return read_records(output, output.objects.sizes())
+    return read_records(output)
 
 
 def build(plan: TablePlan, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from dask.tokenize import tokenize
 
 from jobs.benchmark.simulation import SilentTable, make_clips, plan_clips
 from jobs.words import format_bytes
-from mimii.engine import compare, look, read_records
+from mimii.engine import compare, look, outputs, read_records
 from mimii.engine.partitions import Attempt
 from mimii.recordings import no_split
 from mimii.storage import DiskObjects
@@ -112,7 +112,7 @@ def test_the_clips_of_a_shard_are_those_of_its_spans(seed):
 
 
 def test_records_come_in_the_order_of_the_tasks_and_those_that_are_missing_are_left_out(output):
-    found = read_records(output, output.objects.sizes())
+    found = read_records(output)
     assert list(found) == [task for task in range(N_TASKS) if task % 3]
     assert [record.stamp.task for record in found.values()] == list(found)
 
@@ -121,7 +121,7 @@ def test_records_in_memory_are_small(output):
     sizes = output.objects.sizes()
     tracemalloc.start()
     try:
-        found = read_records(output, sizes)
+        found = outputs.find_listed(output, sizes).records
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 import mimii
 from jobs.render import main as render_main
 from mimii import features
-from mimii.engine import StoreError, runs
+from mimii.engine import StoreError, outputs
 from mimii.recordings import headers
 from mimii.table import digest_made, make, table
 from mimii.verification import contents as contents_to_verify
@@ -164,14 +164,14 @@ def test_what_another_update_has_replaced_in_its_place_is_not_lost(factory, tmp_
 
 def interrupt_look(monkeypatch, act):
     """Have something happen between the moment an update lists the table and the moment it reads the records."""
-    original = runs.find_records
+    original = outputs.find_listed
 
-    def find_records(*arguments):
-        monkeypatch.setattr(runs, "find_records", original)
+    def find_listed(*arguments):
+        monkeypatch.setattr(outputs, "find_listed", original)
         act()
         return original(*arguments)
 
-    monkeypatch.setattr(runs, "find_records", find_records)
+    monkeypatch.setattr(outputs, "find_listed", find_listed)
 
 
 @pytest.mark.parametrize("theirs", ["00000005", "00000006"])
