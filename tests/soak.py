@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.commands import contents, open_table, shards_of, wait_for
-from tests.helpers.dask_processes import Program, address_of, freeze, start_scheduler, start_worker, thaw
+from tests.helpers.dask_processes import Program, address_of, freeze, kill_all, start_scheduler, start_worker, thaw
 from tests.helpers.faults import Run, full_disk, is_root
 from tests.helpers.proxy import SLOW_DOWN, CutAnswer, CutRequest, proxy_to
 from tests.helpers.recordings import write_clip, write_machines
@@ -219,9 +219,7 @@ class Round:
 
     def stop_programs(self) -> None:
         for program in self.programs:
-            for process in program.processes():
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill_all(program.processes())
             program.process.wait(LIMIT)
 
     def ask(self, script: str, *arguments: object) -> None:

@@ -1,6 +1,8 @@
 """The programs of tests that are forked: they stay quick, and nothing of them stays."""
 
 import os
+import signal
+import subprocess
 
 import psutil
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from mimii.engine import Where, connect
 from tests.helpers import warm
 from tests.helpers.commands import start, wait_for
-from tests.helpers.dask_processes import run_tasks
+from tests.helpers.dask_processes import Program, run_tasks
 from tests.helpers.worker_tasks import square
 
 
@@ -40,3 +42,16 @@ def test_what_waits_to_be_the_server_of_workers_ends_with_its_command(tmp_path):
         process = start("featurize", "--version", out=log, err=log)
     assert process.wait() == 0
     wait_for(lambda: not session(process.pid), "the end of all processes")
+
+
+def test_a_program_that_ends_by_itself_while_it_is_killed_is_no_error(tmp_path, monkeypatch):
+    process = subprocess.Popen(["/bin/sleep", "1000"])
+
+    def end_first(*_, **__):
+        process.kill()
+        process.wait()
+        return []
+
+    monkeypatch.setattr(psutil.Process, "children", end_first)
+    Program(process, tmp_path / "log").kill()
+    assert process.poll() == -signal.SIGKILL

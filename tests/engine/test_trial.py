@@ -20,7 +20,7 @@ from mimii.features import Fault, recording
 from mimii.storage import AudioError, DiskObjects
 from mimii.table import shard_task
 from tests.helpers.commands import assert_same_bytes, call, featurize_here, open_table, plan_table, wait_for
-from tests.helpers.dask_processes import is_worker
+from tests.helpers.dask_processes import is_worker, kill_all
 from tests.helpers.faults import SHORT_HOP, Run, cluster_file, deadly_recordings
 from tests.helpers.recordings import write_machines
 
@@ -198,9 +198,8 @@ def test_a_result_that_is_lost_with_its_worker_may_be_had_with_care(tmp_path):
         results = compute(cluster, pipeline, enumerate(UnluckyTask(tmp_path, number) for number in range(4)))
         taken = [next(results)]
         wait_for(lambda: len(list(tmp_path.iterdir())) == 4, "the end of all tasks")
-        for process in psutil.Process().children(recursive=True):
-            if process.pid not in before and is_worker(process):
-                process.kill()
+        mine = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        kill_all(filter(is_worker, mine))
         assert sorted([*taken, *results]) == [(number, number) for number in range(4)]
 
 

@@ -42,8 +42,7 @@ class Program:
 
     def kill(self) -> None:
         """Kill it and all that it has started, at once."""
-        for process in self.processes():
-            process.kill()
+        kill_all(self.processes())
         self.process.wait()
 
     def processes(self) -> list[psutil.Process]:
@@ -69,6 +68,13 @@ class Program:
             with suppress(AssertionError):
                 wait_for(lambda: warm.STACKS in self.text(), "the stacks of its threads", seconds=5)
         return f"{self.log.name}: ...{self.text()[-_LAST_CHARACTERS:]}"
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes that may end by themselves meanwhile."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -112,9 +118,7 @@ def running(program: Program) -> Iterator[Program]:
     finally:
         known = program.processes()
         program.kill()
-        for process in known:
-            if process.is_running():
-                process.kill()
+        kill_all(known)
 
 
 def start_scheduler(folder: Path, *arguments: object, **variables: str) -> Program:
@@ -169,8 +173,7 @@ def dask_cluster(
             raise
         finally:
             for worker in workers:
-                for process in worker.processes():
-                    process.kill()
+                kill_all(worker.processes())
 
 
 def freeze(process: psutil.Process) -> None:

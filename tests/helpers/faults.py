@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.commands import ROOT, start, wait_for
-from tests.helpers.dask_processes import is_worker
+from tests.helpers.dask_processes import is_worker, kill_all
 
 SHORT_HOP = ("--hop-length", 32)
 """Makes 497 rows of a second of sound: two clips are a shard of a MiB."""
@@ -226,8 +226,7 @@ class Run:
 
     def end(self):
         """Kill what is left of it; return when nothing is."""
-        for process in self.alive():
-            process.kill()
+        kill_all(self.alive())
         self.process.wait()
         wait_for(lambda: not self.alive(), "the end of all workers")
 

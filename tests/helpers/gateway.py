@@ -9,8 +9,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.helpers.commands import wait_for
-from tests.helpers.dask_processes import HOST, SCHEDULER, WORKER, Program, running, start
+from tests.helpers.dask_processes import HOST, SCHEDULER, WORKER, Program, kill_all, running, start
 
 CONFIGURATION = f"""
 import sys
@@ -43,9 +45,14 @@ class GatewayServer:
     client: Any
 
     def kill_schedulers(self) -> None:
-        for process in self.program.processes():
-            if process.cmdline()[1:3] == ["-m", SCHEDULER]:
-                process.kill()
+        kill_all(filter(_is_scheduler, self.program.processes()))
+
+
+def _is_scheduler(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[1:3] == ["-m", SCHEDULER]
+    except psutil.NoSuchProcess:  # it has exited since
+        return False
 
 
 @contextmanager
