@@ -253,8 +253,7 @@ def fill(plan: TablePlan, folder: Path, shards: Iterable[int] | None = None) -> 
 
 def records_at(plan: TablePlan, folder: Path) -> dict[int, Record]:
     """Return the valid records of a table."""
-    output = output_at(plan, folder)
-    return read_records(output)
+    return read_records(output_at(plan, folder))
 
 
 def build(plan: TablePlan, folder: Path) -> Path:
