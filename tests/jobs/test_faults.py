@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from operator import gt
 
 import pytest
 
@@ -255,25 +256,26 @@ def test_a_run_that_looks_while_another_one_begins_sees_a_table(raw, tmp_path):
 
 
 def test_tidying_up_beside_writers_does_no_harm(tmp_path):
-    objects, failed, rounds = DiskObjects(str(tmp_path)), [], []
+    objects, failed, rounds = DiskObjects(str(tmp_path)), [], [0, 0]
     stopped = threading.Event()
 
-    def write():
+    def write(writer):
         try:
             while not stopped.is_set():
-                objects.put_all({f"{threading.get_ident()}/{number}": b"some bytes" for number in range(100)})
-                rounds.append(1)
+                objects.put_all({f"{writer}/{number}": b"some bytes" for number in range(20)})
+                rounds[writer] += 1
         except OSError as error:
             failed.append(error)
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
+    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(2)]
     for writer in writers:
         writer.start()
     try:
-        for _ in range(20):
-            n_rounds = len(rounds)
+        for _ in range(10):
             objects.delete_partial()
-            wait_for(lambda n_rounds=n_rounds: failed or len(rounds) > n_rounds, "the next writing")
+            # Each writes again before the next tidying: one that met it five times within one writing would give up.
+            before = list(rounds)
+            wait_for(lambda before=before: failed or all(map(gt, rounds, before)), "the next writing of each")
     finally:
         stopped.set()
         for writer in writers:
