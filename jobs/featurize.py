@@ -284,7 +284,7 @@ def _describe_run(plan: table.TablePlan, run: mimii.Run) -> dict[str, str]:
     from jobs.described import describe_clips
 
     raw = plan.rows.total_rows * plan.rows.layout.row_bytes
-    ratio = f", {raw / run.n_bytes:.1f} times smaller than raw" if run.n_bytes else ""
+    ratio = f", {raw / run.n_bytes:.1f} times smaller than uncompressed" if run.n_bytes else ""
     n_computed = len(run.computed)
     return {
         **describe_clips(plan.catalogue),

@@ -221,7 +221,7 @@ def _show_left_out(clips: Recordings) -> list[str]:
 def _speed(run: Run, n_clips: int, seconds: float) -> str:
     if run.computed:
         return f"{n_clips / seconds:,.0f} clips/s, start-up included"
-    return "there was nothing to do" if run.records else "no clip could be used"
+    return "there was nothing to compute" if run.records else "no clip could be used"
 
 
 def _headers(clips: Recordings) -> str:

@@ -30,7 +30,8 @@ class Evaluation:
     true_alarms, false_alarms : int
         Abnormal and normal clips with a score above the threshold.
     precision, recall, f1 : float
-        At the threshold; NaN where they are not defined.
+        At the threshold; NaN where they are not defined. Precision and F1 are not where one label is missing: without
+        normal clips, every alarm would be right.
 
     """
 
@@ -52,6 +53,7 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluati
     auc, partial_auc = _areas(truth, values)
     is_abnormal, is_alarm = truth == ABNORMAL, values > threshold
     n_abnormal, n_alarms, true_alarms = (int(np.sum(one)) for one in (is_abnormal, is_alarm, is_alarm & is_abnormal))
+    has_both = 0 < n_abnormal < len(truth)
     return Evaluation(
         n_normal=int((truth == NORMAL).sum()),
         n_abnormal=n_abnormal,
@@ -60,9 +62,9 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Evaluati
         threshold=threshold,
         true_alarms=true_alarms,
         false_alarms=n_alarms - true_alarms,
-        precision=_share(true_alarms, n_alarms),
+        precision=_share(true_alarms, n_alarms) if has_both else math.nan,
         recall=_share(true_alarms, n_abnormal),
-        f1=_share(2 * true_alarms, n_alarms + n_abnormal),
+        f1=_share(2 * true_alarms, n_alarms + n_abnormal) if has_both else math.nan,
     )
 
 

@@ -1,6 +1,7 @@
 """The clips of a table by machine: which are learned from, and which are scored."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimii.features import ALL, FeatureSpec
-from mimii.recordings import GOOD, NORMAL, TEST, TRAIN, UNKNOWN, Identity, machine_name
+from mimii.recordings import ABNORMAL, GOOD, NORMAL, TEST, TRAIN, UNKNOWN, Identity, machine_name
 from mimii.table import Columns, RowSpan
 
 NAMELESS = "all"
@@ -71,6 +72,15 @@ def find_machines(columns: Columns) -> list[Machine]:
         key = (*who, int(columns.channel[clip]))
         by_machine.setdefault(key, []).append(clip)
     return _with_own_names([_machine(columns, clips) for clips in by_machine.values()])
+
+
+def has_bad_normal_tests(machine: Machine, columns: Columns) -> bool:
+    """Say whether all normal clips for testing of a machine are bad, so that its abnormal ones have none beside them."""
+    if NORMAL in machine.labels or ABNORMAL not in machine.labels:
+        return False
+    snr_db = np.nan_to_num(columns.snr_db, nan=math.inf) == np.nan_to_num(machine.snr_db, nan=math.inf)
+    is_of = (columns.machine_type == machine.machine_type) & (columns.machine_id == machine.machine_id) & snr_db
+    return bool((is_of & (columns.label == NORMAL) & (columns.split == TEST)).any())
 
 
 def _with_own_names(machines: list[Machine]) -> list[Machine]:

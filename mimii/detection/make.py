@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mimii.detection.documents import OFFICIAL
-from mimii.detection.machines import Machine, find_machines
+from mimii.detection.machines import Machine, find_machines, has_bad_normal_tests
 from mimii.detection.official import (
     Official,
     Section,
@@ -26,7 +26,7 @@ from mimii.detection.thresholds import LEAST_CLIPS
 from mimii.detection.training import Training
 from mimii.engine import SILENT, Progress, Run, Scheduler, StoreError, digest_written, run
 from mimii.features import ALL
-from mimii.recordings import TEST, Meaning
+from mimii.recordings import NORMAL, TEST, Meaning
 from mimii.storage import (
     DEFAULT_ACCESS,
     SHORT_TIMEOUT,
@@ -55,8 +55,10 @@ _ODD_CLIPS = (
     "threshold too high, so leave such clips out, or label them abnormal"
 )
 _NAMELESS = (
-    "clips without a known machine are taken for one machine: %d; name machines by --layout or --list of featurize"
+    "%s of no known machine %s taken for one machine, which is called all; name machines by --layout or --list of "
+    "featurize"
 )
+_NO_NORMAL_TESTS = "%s: no normal clip for testing can be used (see the column status), so there are no AUC and precision"
 _log = logging.getLogger(__name__)
 
 
@@ -227,17 +229,30 @@ def _learnable(columns: Columns, table: str) -> list[Machine]:
         n = len(without)
         what = f"{numbered(n, 'machine')} {have(n)} no normal clip to learn from and {be(n)} skipped"
         _log.warning("%s: %s", what, ", ".join(without))
-    if assumed := [machine.name for machine in machines if machine.is_assumed]:
-        _log.warning("%s: no clip has a label, so all are taken for normal", _name_some(assumed))
     if nameless := sum(machine.n_clips for machine in machines if not (machine.machine_type or machine.machine_id)):
-        _log.warning(_NAMELESS, nameless)
+        _log.warning(_NAMELESS, numbered(nameless, "clip"), be(nameless))
+    if assumed := [machine.name for machine in machines if machine.is_assumed]:
+        whose = "its" if len(assumed) == 1 else "their"
+        _log.warning("%s: none of %s clips has a label, so all are taken for normal", _name_some(assumed), whose)
+    if untested := [machine.name for machine in machines if machine.train and has_bad_normal_tests(machine, columns)]:
+        _log.warning(_NO_NORMAL_TESTS, _name_some(untested))
     if learnable := [machine for machine in machines if machine.train]:
         return learnable
-    msg = (
-        f"{table}: no normal clip to learn from. Featurize the recordings with --split baseline or --split stratified, "
-        "and more normal clips of a machine than abnormal ones; recordings without labels with --split none"
-    )
+    msg = f"{table}: no normal clip to learn from. {_why_none(machines)}"
     raise StoreError(msg)
+
+
+def _why_none(machines: Sequence[Machine]) -> str:
+    """Say why no machine of a table can be learned, and what to do."""
+    if n_tests := sum(machine.labels.count(NORMAL) for machine in machines):
+        return (
+            f"Its normal clips ({n_tests:,}) are all for testing: add more normal recordings of each machine than "
+            "abnormal ones, or featurize with --split none to learn from all that are normal"
+        )
+    return (
+        "Add normal recordings, or say which are: by folders named normal, by the column label of --list, or by "
+        "--assume normal of featurize"
+    )
 
 
 def _name_some(names: Sequence[str]) -> str:

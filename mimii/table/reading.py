@@ -5,6 +5,7 @@ zarr and xarray are imported where they are used: workers do not need them.
 
 import json
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -121,6 +122,8 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
 
     Raises
     ------
+    TypeError
+        If the clip is no index, such as a path.
     IndexError
         If there is no such clip.
     StoreError
@@ -134,7 +137,7 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
     if not isinstance(table, xarray.Dataset):
         table = open_table(table, access)
     first_row, n_rows, status = _spans_of(table)
-    n_clips = len(n_rows)
+    n_clips, clip = len(n_rows), _as_index(clip)
     if not -n_clips <= clip < n_clips:
         msg = f"no clip {clip}: there are {n_clips:,}"
         raise IndexError(msg)
@@ -144,6 +147,14 @@ def read_clip(table: "xarray.Dataset | Location", clip: int, *, access: Access =
     except FileNotFoundError:  # another table may have taken its place, and have other keys
         _open_stored.cache_clear()
         return _stored_of(table, access).read(clip, *span)
+
+
+def _as_index(clip: object) -> int:
+    try:
+        return operator.index(np.asarray(clip))
+    except TypeError as error:
+        msg = f"clip must be the index of a clip, such as 17, not {clip!r}; the column path says which clip is which"
+        raise TypeError(msg) from error
 
 
 def _spans_of(table: "xarray.Dataset") -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -235,7 +235,7 @@ def open_source(  # noqa: PLR0913  those of `batches`
 ) -> RowSource:
     """Return what is read of a table; ValueError where no clip is chosen."""
     if split not in (TRAIN, TEST, "", None):
-        msg = f"split must be train, test, empty or None, not {split!r}"
+        msg = f"split must be 'train', 'test', '' for clips in neither, or None for all, not {split!r}"
         raise ValueError(msg)
     table = open_store(url, access)
     finished = read_finished(table)

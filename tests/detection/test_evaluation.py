@@ -85,9 +85,10 @@ def test_precision_recall_and_f1_follow_their_definitions(clips, threshold):
     alarms, abnormal = (scores > threshold) & (labels >= 0), labels == 1
     both = (alarms & abnormal).sum()
     found = evaluate(labels, scores, threshold)
-    assert found.precision == pytest.approx(both / alarms.sum() if alarms.any() else math.nan, nan_ok=True)
+    has_both = {*labels} >= {0, 1}
+    assert found.precision == pytest.approx(both / alarms.sum() if has_both and alarms.any() else math.nan, nan_ok=True)
     assert found.recall == pytest.approx(both / abnormal.sum() if abnormal.any() else math.nan, nan_ok=True)
-    if both:
+    if both and has_both:
         assert found.f1 == pytest.approx(2 / (1 / found.precision + 1 / found.recall))
 
 
@@ -97,6 +98,9 @@ def test_with_one_label_alone_there_is_no_auc(labels):
     found = evaluate(labels, scores, math.inf)
     assert (math.isnan(found.auc), math.isnan(found.partial_auc)) == (True, True)
     assert (found.true_alarms, found.false_alarms) == (0, 0)
+    at_threshold = evaluate(labels, scores, 0)
+    assert (math.isnan(at_threshold.precision), math.isnan(at_threshold.f1)) == (True, True)
+    assert at_threshold.true_alarms + at_threshold.false_alarms == sum(label >= 0 for label in labels)
     assert all(map(math.isnan, np.ravel(bootstrap(labels, scores))))
 
 

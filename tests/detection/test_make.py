@@ -236,8 +236,12 @@ def test_a_table_that_is_not_there_or_has_no_normal_clip_is_refused(raw, tmp_pat
         mimii.detect(tmp_path / "none", tmp_path / "out")
     abnormal = [path for path in raw.rglob("abnormal") if "fan" in str(path)]
     featurize(abnormal, tmp_path / "abnormal")
-    with pytest.raises(mimii.StoreError, match=r"no normal clip to learn from\. Featurize .*--split baseline"):
+    with pytest.raises(mimii.StoreError, match=r"no normal clip to learn from\. Add normal recordings, or say which are: "):
         mimii.detect(tmp_path / "abnormal", tmp_path / "out")
+    machine(tmp_path / "few/press7", 0, 2, 3)
+    featurize(tmp_path / "few", tmp_path / "tests")
+    with pytest.raises(mimii.StoreError, match=r"normal clips \(2\) are all for testing: add more .* --split none"):
+        mimii.detect(tmp_path / "tests", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -260,7 +264,8 @@ def test_a_table_without_labels_is_taken_for_normal_with_a_warning(tmp_path, cap
         write(tmp_path / "raw" / f"{seed}.wav", hum(seed, tone=[(0, 8000)] if seed == 4 else ()))
     table = featurize(tmp_path / "raw", tmp_path / "t.zarr", "none")
     report = mimii.detect(table, training=mimii.Training(kind, epochs=2))
-    assert "all: no clip has a label, so all are taken for normal" in caplog.text
+    assert "9 clips of no known machine are taken for one machine, which is called all; name" in caplog.text
+    assert "all: none of its clips has a label, so all are taken for normal" in caplog.text
     [machine] = report.machines.itertuples()
     assert (machine.machine, machine.n_learned, machine.n_threshold, machine.is_trusted) == ("all", 9, 9, False)
     assert (machine.n_normal, machine.n_abnormal, math.isnan(machine.auc)) == (0, 0, True)
@@ -275,7 +280,7 @@ def test_several_machines_without_labels_are_warned_of_together(tmp_path, caplog
         write(tmp_path / f"raw/m{seed % 2}/{seed}.wav", hum(seed))
     featurize(tmp_path / "raw", tmp_path / "t.zarr", "none", layout="{machine_id}/*.wav")
     assert len(mimii.detect(tmp_path / "t.zarr").results) == 2
-    assert "2 machines, such as m0: no clip has a label, so all are taken for normal" in caplog.text
+    assert "2 machines, such as m0: none of their clips has a label, so all are taken for normal" in caplog.text
 
 
 def test_labelled_clips_in_no_split_are_learned_from_and_tested(tmp_path, caplog):
@@ -286,6 +291,21 @@ def test_labelled_clips_in_no_split_are_learned_from_and_tested(tmp_path, caplog
     assert math.isnan(report.machines.auc[0])
     assert report.machines.recall[0] == 1
     assert not caplog.records
+
+
+def test_a_machine_whose_normal_clips_for_testing_are_all_bad_is_warned_of(tmp_path, caplog):
+    machine(tmp_path / "raw/press7", 0, 8, 3)
+    machine(tmp_path / "raw/press8", 20, 8, 3)
+    for path in sorted((tmp_path / "raw/press7/normal").iterdir())[:3]:
+        path.write_bytes(b"no recording")
+    report = mimii.detect(featurize(tmp_path / "raw", tmp_path / "t.zarr"))
+    assert "WARNING" in caplog.text
+    assert "press7: no normal clip for testing can be used (see the column status), so there" in caplog.text
+    assert "press8" not in caplog.text
+    of_press7, of_press8 = report.machines.itertuples()
+    assert (of_press7.n_normal, of_press7.n_abnormal, of_press7.true_alarms, of_press7.recall) == (0, 3, 3, 1)
+    assert all(map(math.isnan, (of_press7.auc, of_press7.precision, of_press7.f1)))
+    assert (of_press8.n_normal, of_press8.auc) == (3, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -387,7 +387,7 @@ def test_without_labels_all_clips_are_taken_for_normal_and_each_has_a_score(raw,
         shutil.copy(path, unlabelled / f"{number}.wav")
     assert featurize_here(unlabelled, "--split", "none", "--output", tmp_path / "table") == 0
     assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
-    assert ": no clip has a label, so all are taken for normal" in caplog.text
+    assert ": none of its clips has a label, so all are taken for normal" in caplog.text
     scores = read_csv((tmp_path / "out/scores.csv").read_text())
     assert len(scores) == len(list(unlabelled.iterdir())) == 10
     assert all(line["score"] and line["label"] == "unknown" for line in scores)

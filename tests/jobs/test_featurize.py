@@ -125,7 +125,7 @@ def test_the_summarys_numbers_are_those_of_files_and_store(finished, raw):
     )
     assert lines["clips"] == "12: 12 good, 0 bad"
     smaller = 12 * 309 * 1280 / size_out
-    assert lines["rows"] == f"{12 * 309:,} of 320 values, {smaller:.1f} times smaller than raw"
+    assert lines["rows"] == f"{12 * 309:,} of 320 values, {smaller:.1f} times smaller than uncompressed"
     assert lines["shards"] == "4 computed, 0 there already"
     assert lines["read"] == f"{size_in / 1e6:.1f} MB"
     assert lines["output"] == f"{output}, {size_out / 1e3:.1f} kB"

@@ -48,11 +48,14 @@ def test_a_job_takes_one_whole_line(job, capsys):
     assert JOBS[job].endswith(".")
 
 
-@pytest.mark.parametrize("name", ["nope", "options", "jobs.fetch", "--nope", ""])
-def test_an_unknown_job_ends_with_2_and_the_list(name, capsys):
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("nope", ""), ("options", ""), ("--nope", ""), ("", ""), ("jobs.fetch", "fetch"), ("featurise", "featurize")],
+)
+def test_an_unknown_job_ends_with_2_and_the_list(name, meant, capsys):
     assert main([name]) == 2
     printed = capsys.readouterr()
-    assert printed.err == f"{name}: no such job\n"
+    assert printed.err == f"{name}: no such job{f'; did you mean {meant}?' if meant else ''}\n"
     assert "jobs.featurize" in printed.out
 
 

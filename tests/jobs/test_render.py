@@ -147,7 +147,7 @@ def test_a_second_run_writes_nothing(raw, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     assert render_here(raw, "--output", output) == 0
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
-    assert "there was nothing to do" in capsys.readouterr().out
+    assert "there was nothing to compute" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lost", ["image", "record", "overview.png", "images.csv", "classes.json", "shorter image"])
@@ -409,7 +409,7 @@ def test_update_says_what_would_change_does_it_and_then_has_nothing_to_do(tmp_pa
     assert render_here(*arguments) == 0
     said = capsys.readouterr().out
     assert "update   0 new, 0 replaced, 0 relabelled, 0 gone" in said
-    assert "there was nothing to do" in said
+    assert "there was nothing to compute" in said
 
 
 @pytest.mark.parametrize("what", ["a table", "a folder of mine"])

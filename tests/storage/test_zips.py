@@ -509,7 +509,7 @@ def test_an_archive_that_was_written_again_with_the_same_content_is_not_read_aga
     assert featurize_here(archive, "--output", tmp_path / "out") == 0
     os.utime(archive, (1, 1))
     assert featurize_here(archive, "--output", tmp_path / "out") == 0
-    assert "there was nothing to do" in capsys.readouterr().out
+    assert "there was nothing to compute" in capsys.readouterr().out
 
 
 def test_data_padded_to_more_than_it_inflates_to_is_refused_before_it_is_read(tmp_path):

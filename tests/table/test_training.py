@@ -353,7 +353,7 @@ def test_the_memory_of_decoded_rows_is_what_was_asked_for(url):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"split": "validation"}, "^split must be train, test, empty or None, not 'validation'$"),
+        ({"split": "validation"}, "^split must be 'train', 'test', '' for clips in neither, or None for all, not 'validation'$"),
         ({"batch_size": 0}, "^batch_size must be at least 1, not 0$"),
         ({"epochs": 0}, "^epochs must be at least 1, not 0$"),
         ({"threads": 0}, "^threads must be at least 1, not 0$"),
