@@ -1,7 +1,9 @@
 """Plan images and render them: the front door to this room, for the command and for Python."""
 
+import logging
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from itertools import product
 
 from mimii.engine import SILENT, Progress, Run, Scheduler, run
 from mimii.features import FeatureSpec
@@ -11,8 +13,10 @@ from mimii.images.pixels import Style
 from mimii.images.scored import read_scored
 from mimii.images.store import AlbumOutput
 from mimii.recordings import (
+    LABEL_NAMES,
     NORMAL,
     UNKNOWN,
+    Catalogue,
     Clip,
     SourceError,
     Split,
@@ -22,6 +26,8 @@ from mimii.recordings import (
     split_clips,
 )
 from mimii.storage import DEFAULT_ACCESS, DEFAULT_READS, Access, Location, ReadOptions, as_path, expect, open_objects
+
+_log = logging.getLogger(__name__)
 
 
 def plan_images(  # noqa: PLR0913  each is a choice that users have
@@ -87,6 +93,7 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     by, sources = Split(split, train_fraction, seed), getattr(clips, "sources", ())
     if not as_path(label_by):
         catalogue = catalogue_recordings(clips, spec, by, resample=True)
+        _warn_of_missing_labels(catalogue)
         return make_album(catalogue, style or Style(), window, manifest_base, sources)
     scored = read_scored(as_path(label_by), access)
     found = find_scored(clips, scored)
@@ -96,6 +103,23 @@ def plan_images(  # noqa: PLR0913  each is a choice that users have
     return make_album(
         catalogue, style or Style(), window, manifest_base, sources, scored=of_clips, label_by=scored.place
     )
+
+
+def _warn_of_missing_labels(catalogue: Catalogue) -> None:
+    """Warn where train or test has no recording of a label that the other one has: with few, a hash may choose so.
+
+    Recordings that bring their split along are not counted: no other choice would move them.
+    """
+    every = zip(catalogue.splits, catalogue.clips, catalogue.problems, strict=True)
+    chosen = [(split, clip.identity) for split, clip, bad in every if not (bad or clip.identity.split)]
+    there = {(split, who.label) for split, who in chosen if split and who.label != UNKNOWN}
+    splits, labels = ({one[index] for one in there} for index in (0, 1))
+    for split, label in sorted({*product(splits, labels)} - there):
+        _log.warning(
+            "no recording in %s is %s: take another --split-seed (seed in Python), another --train-fraction, or more "
+            "recordings",
+            *(split, LABEL_NAMES[label]),
+        )
 
 
 def _with_label(clip: Clip, found: Container[tuple[str, str]]) -> Clip:

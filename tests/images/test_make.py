@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,26 @@ def test_clips_are_split_as_asked(clips):
     assert set(splits(train_fraction=0.0)) == {"test"}
     assert set(splits(split="none")) == {""}
     assert len({splits(train_fraction=0.5, seed=seed) for seed in range(9)}) > 3
+
+
+def test_a_label_that_train_or_test_lacks_is_warned_of(clips, caplog):
+    def lacking(clips, **how):
+        caplog.clear()
+        splits = mimii.plan_images(clips, **how).catalogue.splits
+        labels = {(split, clip.identity.label) for split, clip in zip(splits, clips, strict=True) if not clip.problem}
+        names = {split: sorted(label for other, label in labels if other == split) for split, _ in labels}
+        return names, [record.getMessage().partition(":")[0] for record in caplog.records]
+
+    found = [lacking(clips, train_fraction=0.7, seed=seed) for seed in range(40)]
+    said = {"train": {0: "no recording in train is normal", 1: "no recording in train is abnormal"}}
+    said["test"] = {0: "no recording in test is normal", 1: "no recording in test is abnormal"}
+    for labels, warnings in found:
+        expected = [said[split][label] for split in labels for label in {0, 1} - {*labels[split]}]
+        assert sorted(warnings) == sorted(expected if len(labels) == 2 else [])
+    assert {bool(warnings) for _, warnings in found} == {True, False}
+    assert lacking(clips, split="none")[1] == lacking(clips, train_fraction=1.0)[1] == []
+    told = [replace(one, identity=replace(one.identity, split=("train", "test")[one.identity.label])) for one in clips]
+    assert lacking(told) == ({"train": [0], "test": [1]}, [])
 
 
 def test_a_window_too_narrow_is_refused(clips):
