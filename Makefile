@@ -17,9 +17,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say how to open the table
+demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say what to do with the table
 	$(BIN)/python -m jobs.synthesize $(DEMO)/raw
-	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --scheduler local
+	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --preset mimii-baseline --scheduler local
+	@printf '\nlearn what is normal, and find the faults\n  . $(BIN)/activate\n  python -m jobs.detect $(DEMO)/features.zarr\n'
 
 test: $(VENV)/compiled  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)

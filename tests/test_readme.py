@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,12 +44,19 @@ def test_the_demo_makes_a_table_of_160_good_clips(demo):
     assert ((table.split == "test") & (table.label == 0)).sum() == 40
 
 
-def test_the_demo_ends_with_the_line_that_opens_the_table(demo):
+def test_the_demo_ends_with_lines_that_open_the_table_and_find_faults(demo, tmp_path):
     folder, printed = demo
+    *_, opens, _, activates, detects = filter(None, map(str.strip, printed.splitlines()))
     names: dict[str, object] = {}
-    exec(printed.strip().splitlines()[-1].strip(), names)  # noqa: S102  the line that users are asked to type
+    exec(opens, names)  # noqa: S102  the line that users are asked to type
     assert names["table"].sizes["clip"] == 160
-    assert str(folder / "features.zarr") in printed
+    assert activates == f". {Path(sys.executable).parent}/activate"
+    python, *command = shlex.split(detects)
+    assert (python, command[-1]) == ("python", str(folder / "features.zarr"))
+    here = [sys.executable, *command, "--scheduler", "sync"]
+    done = subprocess.run(here, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    assert "machines  8 learned" in done.stdout
 
 
 @pytest.mark.parametrize("block", range(len(CODE)))

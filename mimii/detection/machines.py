@@ -75,7 +75,7 @@ def find_machines(columns: Columns) -> list[Machine]:
 
 
 def has_bad_normal_tests(machine: Machine, columns: Columns) -> bool:
-    """Say whether all normal clips for testing of a machine are bad, so that its abnormal ones have none beside them."""
+    """Say whether a machine has abnormal clips for testing, and all of its normal ones for testing are bad."""
     if NORMAL in machine.labels or ABNORMAL not in machine.labels:
         return False
     snr_db = np.nan_to_num(columns.snr_db, nan=math.inf) == np.nan_to_num(machine.snr_db, nan=math.inf)

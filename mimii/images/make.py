@@ -113,8 +113,8 @@ def _warn_of_missing_labels(catalogue: Catalogue) -> None:
     every = zip(catalogue.splits, catalogue.clips, catalogue.problems, strict=True)
     chosen = [(split, clip.identity) for split, clip, bad in every if not (bad or clip.identity.split)]
     there = {(split, who.label) for split, who in chosen if split and who.label != UNKNOWN}
-    splits, labels = ({one[index] for one in there} for index in (0, 1))
-    for split, label in sorted({*product(splits, labels)} - there):
+    every_pair = product({split for split, _ in there}, {label for _, label in there})
+    for split, label in sorted({*every_pair} - there):
         _log.warning(
             "no recording in %s is %s: take another --split-seed (seed in Python), another --train-fraction, or more "
             "recordings",

@@ -276,8 +276,9 @@ def read_finished(objects: Objects) -> Existing:
         msg = f"{objects.root}: what is there is no {HEAD.kind}; name the --output of python -m jobs.featurize"
         raise StoreError(msg) from error
     if existing is None or not existing.finished:
-        what = "there is no table of features" if existing is None else "the table is not finished"
-        msg = f"{objects.root}: {what}; run python -m jobs.featurize with this --output first"
+        none = "there is no table of features; name the --output of python -m jobs.featurize, or run it with this one"
+        unfinished = "the table is not finished; run the same python -m jobs.featurize command again"
+        msg = f"{objects.root}: {f'{none} first' if existing is None else unfinished}"
         raise StoreError(msg)
     check_version(objects.root, existing.attributes)
     return existing

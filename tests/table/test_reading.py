@@ -96,7 +96,7 @@ def read(how, url):
 def test_an_unfinished_table_is_refused_with_what_to_do(how, plan, tmp_path):
     fill(plan, tmp_path / "out")
     with pytest.raises(
-        StoreError, match=r"out: the table is not finished; run python -m jobs\.featurize with this --output"
+        StoreError, match=r"out: the table is not finished; run the same python -m jobs\.featurize command"
     ):
         read(how, str(tmp_path / "out"))
 

@@ -13,6 +13,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import xarray
 
 import mimii
 from mimii.features import unstack_rows
@@ -353,7 +354,10 @@ def test_the_memory_of_decoded_rows_is_what_was_asked_for(url):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"split": "validation"}, "^split must be 'train', 'test', '' for clips in neither, or None for all, not 'validation'$"),
+        (
+            {"split": "validation"},
+            "^split must be 'train', 'test', '' for clips in neither, or None for all, not 'valid",
+        ),
         ({"batch_size": 0}, "^batch_size must be at least 1, not 0$"),
         ({"epochs": 0}, "^epochs must be at least 1, not 0$"),
         ({"threads": 0}, "^threads must be at least 1, not 0$"),
@@ -596,6 +600,17 @@ def test_a_clip_has_its_rows_also_at_the_borders_of_shards(url, table, plan, of)
         np.testing.assert_array_equal(rows, table.features.values[begins[clip] : begins[clip] + 497])
     with pytest.raises(IndexError, match="no clip 49: there are 49"):
         mimii.read_clip(opened, N_CLIPS + 1)
+
+
+@pytest.mark.parametrize("clip", [np.int64(5), xarray.DataArray(5)], ids=["numpy", "xarray"])
+def test_the_index_of_a_clip_may_be_of_numpy_or_xarray(url, table, clip):
+    np.testing.assert_array_equal(mimii.read_clip(url, clip), table.features.values[5 * 497 : 6 * 497])
+
+
+@pytest.mark.parametrize("clip", ["raw/a.wav", None, 1.0, [1, 2]], ids=str)
+def test_what_is_no_index_of_a_clip_is_refused(url, clip):
+    with pytest.raises(TypeError, match=r"^clip must be the index of a clip, such as 17, not "):
+        mimii.read_clip(url, clip)
 
 
 def test_clips_that_straddle_shards_are_read_whole(tmp_path):
