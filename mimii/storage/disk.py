@@ -174,7 +174,13 @@ def _succeeds(step: Callable[[Path], object], target: Path) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
+    """Make a folder; one that others make and remove meanwhile may be missing: what is written into it is, too."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_file() or folder.is_symlink():
+            raise
+    sync(folder.parent)

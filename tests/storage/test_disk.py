@@ -177,6 +177,33 @@ def test_files_of_killed_writers_are_deleted(tmp_path):
     assert DiskObjects(str(tmp_path)).get("a/b") == b"x"
 
 
+@pytest.mark.parametrize("n_times", [1, 3])
+def test_a_folder_that_another_writer_makes_and_a_tidier_removes_at_that_moment_is_made_again(
+    tmp_path, monkeypatch, n_times
+):
+    mkdir, met = os.mkdir, []
+
+    def meet_another(path, *mode, **how):
+        if os.fspath(path).endswith(disk.PARTIAL) and len(met) < n_times:
+            met.append(path)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        return mkdir(path, *mode, **how)
+
+    monkeypatch.setattr(os, "mkdir", meet_another)
+    DiskObjects(str(tmp_path)).put_all({"a/1": b"one", "b/2": b"two"})
+    assert len(met) == n_times
+    assert DiskObjects(str(tmp_path)).get_all(["a/1", "b/2"]) == {"a/1": b"one", "b/2": b"two"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_something_else_in_place_of_the_temporary_files_is_named(tmp_path, kind):
+    partial = tmp_path / disk.PARTIAL
+    partial.write_bytes(b"") if kind == "file" else partial.symlink_to("nowhere")
+    with pytest.raises(FileExistsError, match=r"/\.partial'$"):
+        DiskObjects(str(tmp_path)).put("a/1", b"one")
+    assert DiskObjects(str(tmp_path)).sizes("a") == {}
+
+
 @pytest.fixture
 def refusing(monkeypatch):
     """Have fsync of a folder, or of a file, fail with an error."""
