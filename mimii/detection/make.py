@@ -255,8 +255,8 @@ def _why_none(machines: Sequence[Machine]) -> str:
             "abnormal ones, or featurize with --split none to learn from all that are normal"
         )
     return (
-        "Add normal recordings, or say which are: by folders named normal, by the column label of --list, or by "
-        "--assume normal of featurize"
+        "Add normal recordings, or label those that are normal: by a folder named normal, the column label of --list, "
+        "or --assume normal of featurize"
     )
 
 

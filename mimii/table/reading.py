@@ -153,7 +153,7 @@ def _as_index(clip: object) -> int:
     try:
         return operator.index(np.asarray(clip))
     except TypeError as error:
-        msg = f"clip must be the index of a clip, such as 17, not {clip!r}; the column path says which clip is which"
+        msg = f"clip must be the index of a clip, such as 17, not {clip!r}; the column path has the recordings"
         raise TypeError(msg) from error
 
 

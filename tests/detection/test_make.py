@@ -236,7 +236,7 @@ def test_a_table_that_is_not_there_or_has_no_normal_clip_is_refused(raw, tmp_pat
         mimii.detect(tmp_path / "none", tmp_path / "out")
     abnormal = [path for path in raw.rglob("abnormal") if "fan" in str(path)]
     featurize(abnormal, tmp_path / "abnormal")
-    with pytest.raises(mimii.StoreError, match=r"no normal clip to learn from\. Add normal recordings, or say "):
+    with pytest.raises(mimii.StoreError, match=r"no normal clip to learn from\. Add normal recordings, or label "):
         mimii.detect(tmp_path / "abnormal", tmp_path / "out")
     machine(tmp_path / "few/press7", 0, 2, 3)
     featurize(tmp_path / "few", tmp_path / "tests")

@@ -438,8 +438,12 @@ def test_aucs_have_intervals_and_what_is_not_known_is_a_dash(report):
     assert "0.25 to 0.75" in words
     only_normal = [(machine, replace(outcome, labels=(0,) * len(outcome.labels))) for machine, outcome in changed]
     words = text_of(page_of(report, with_scores(only_normal, auc_interval=(NAN, NAN), partial_auc_interval=(NAN, NAN))))
-    assert "- abnormal ones were found" in words
+    assert re.search(r"Of the clips with a label, \d+ of \d+ normal ones were false alarms\.", words)
+    assert re.search(r" fan-id_01 - - - \S+ - \d+ of \d+ - - - fan", words)
     assert not re.search(r"\b(inf|nan)\b|0 of 0", words)
+    only_abnormal = [(machine, replace(outcome, labels=(1,) * len(outcome.labels))) for machine, outcome in changed]
+    words = text_of(page_of(report, with_scores(only_abnormal, auc_interval=(NAN, NAN))))
+    assert re.search(r"Of the clips with a label, \d+ of \d+ abnormal ones were found\. Detector", words)
 
 
 def test_the_page_says_why_there_is_no_sound(report):

@@ -310,7 +310,7 @@ def test_a_table_of_abnormal_clips_alone_is_refused_with_what_to_do(raw, tmp_pat
     store = tmp_path / "features.zarr"
     assert featurize_here(next(raw.rglob("fan/id_00/abnormal")), "--output", store) == 0
     assert detect_here(store, "--output", tmp_path / "out") == 2
-    assert "--split baseline" in capsys.readouterr().err
+    assert "Add normal recordings, or label those that are normal: by a folder named " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
