@@ -78,9 +78,9 @@ def has_bad_normal_tests(machine: Machine, columns: Columns) -> bool:
     """Say whether a machine has abnormal clips for testing, and all of its normal ones for testing are bad."""
     if NORMAL in machine.labels or ABNORMAL not in machine.labels:
         return False
-    snr_db = np.nan_to_num(columns.snr_db, nan=math.inf) == np.nan_to_num(machine.snr_db, nan=math.inf)
-    is_of = (columns.machine_type == machine.machine_type) & (columns.machine_id == machine.machine_id) & snr_db
-    return bool((is_of & (columns.label == NORMAL) & (columns.split == TEST)).any())
+    has_its_snr = np.nan_to_num(columns.snr_db, nan=math.inf) == np.nan_to_num(machine.snr_db, nan=math.inf)
+    is_its = (columns.machine_type == machine.machine_type) & (columns.machine_id == machine.machine_id) & has_its_snr
+    return bool((is_its & (columns.label == NORMAL) & (columns.split == TEST)).any())
 
 
 def _with_own_names(machines: list[Machine]) -> list[Machine]:
