@@ -19,7 +19,7 @@ help:  ## list the targets
 
 demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say what to do with the table
 	$(BIN)/python -m jobs.synthesize $(DEMO)/raw
-	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --preset mimii-baseline --scheduler local
+	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --scheduler local
 	@printf '\nlearn what is normal, and find the faults\n  . $(BIN)/activate\n  python -m jobs.detect $(DEMO)/features.zarr\n'
 
 test: $(VENV)/compiled  ## run all tests

@@ -55,7 +55,7 @@ def test_the_demo_ends_with_lines_that_open_the_table_and_find_faults(demo, tmp_
     assert (python, command[-1]) == ("python", str(folder / "features.zarr"))
     here = [sys.executable, *command, "--scheduler", "sync"]
     done = subprocess.run(here, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    assert done.returncode == 0, done.stderr
     assert "machines  8 learned" in done.stdout
 
 

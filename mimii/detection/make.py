@@ -49,10 +49,7 @@ _DEAF = (
     "%s: its features do not say how loud a clip is (scale %s), so a machine that is only louder or quieter than usual "
     "counts as normal. Features of --preset mimii-baseline or dcase do"
 )
-_ODD, _ODD_TIMES = 25.0, 4.0
-"""How many median deviations above the median a score is odd, and how many times the median it has to be, too: scores
-may lie so close together that ordinary ones are far from them in deviations."""
-
+_ODD = 25.0
 _ODD_CLIPS = (
     "%s: of its clips taken for normal, %d of %d %s unlike the others, such as %s: what is not normal makes the "
     "threshold too high, so leave such clips out, or label them abnormal"
@@ -270,7 +267,7 @@ def _warn_of_odd_clips(results: Results, columns: Columns) -> None:
         scores = np.array(outcome.scores.normal)
         median = np.median(scores) if len(scores) else math.nan
         spread = np.median(np.abs(scores - median)) if len(scores) else math.nan
-        odd = np.flatnonzero(scores > max(median + _ODD * spread, _ODD_TIMES * median))
+        odd = np.flatnonzero(scores > median + _ODD * spread)
         if len(odd) and len(scores) >= LEAST_CLIPS and spread > 0:
             worst = outcome.scores.normal_clips[int(odd[np.argmax(scores[odd])])]
             _log.warning(_ODD_CLIPS, machine.name, len(odd), len(scores), be(len(odd)), columns.path[worst])

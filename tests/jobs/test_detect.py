@@ -436,26 +436,13 @@ def test_a_new_time_of_a_recording_is_in_the_results(raw, tmp_path):
     assert [run(1), run(5)] == [{"2026-01"}, {"2026-05"}]
 
 
-def make_with_one_quieter(tmp_path, gain):
-    """Learn 14 clips of a machine, of which one is quieter."""
+def test_clips_that_are_unlike_all_others_of_a_machine_are_warned_of(tmp_path, caplog):
     for number in range(14):
         write_clip(tmp_path / f"press/{number:02d}.wav", number)
     samples, rate = soundfile.read(tmp_path / "press/07.wav", always_2d=True)
-    soundfile.write(tmp_path / "press/07.wav", samples * gain, rate)
+    soundfile.write(tmp_path / "press/07.wav", samples * 0.001, rate)
     how = ("--assume", "normal", "--split", "none", "--preset", "mimii-baseline", "--output", tmp_path / "table")
     assert featurize_here(tmp_path / "press", *how) == 0
     assert detect_here(tmp_path / "table", "--output", tmp_path / "out") == 0
-
-
-def test_ordinary_clips_of_a_machine_whose_others_are_much_alike_are_not_warned_of(tmp_path, caplog):
-    make_with_one_quieter(tmp_path, 0.9)
-    scores = np.array([float(line["score"]) for line in read_csv((tmp_path / "out/scores.csv").read_text())])
-    deviations = np.abs(scores - np.median(scores))
-    assert 30 * np.median(deviations) < deviations.max() < 3 * np.median(scores)
-    assert "unlike" not in caplog.text
-
-
-def test_clips_that_are_unlike_all_others_of_a_machine_are_warned_of(tmp_path, caplog):
-    make_with_one_quieter(tmp_path, 0.001)
     assert "of its clips taken for normal, 1 of 14 is unlike the others, such as " in caplog.text
     assert "07.wav: what is not normal makes the threshold too high, so leave such clips out" in caplog.text
