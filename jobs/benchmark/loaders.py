@@ -55,7 +55,7 @@ def naive_loader(url: str, n_workers: int) -> Iterator[int]:
     """Read with the loader of PyTorch that one writes first: row by row, each worker its share of the shards."""
     import torch
 
-    class Rows(torch.utils.data.IterableDataset):  # type: ignore[misc]
+    class Rows(torch.utils.data.IterableDataset):  # type: ignore[misc]  # types are checked without PyTorch
         def __iter__(self) -> Iterator[Any]:
             features, worker = _open_array(url), torch.utils.data.get_worker_info()
             share = slice(worker.id, None, worker.num_workers) if worker else slice(None)

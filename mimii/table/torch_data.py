@@ -27,7 +27,7 @@ from mimii.table.shared_batches import receive, send, sender_of_process
 from mimii.table.shared_epochs import SharedEpochs, Start, Worker
 
 
-class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]
+class TorchBatches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # types are checked without PyTorch
     """Batches of a table as tensors, for ``DataLoader(dataset, batch_size=None, num_workers=N)``.
 
     Each iteration is an epoch, in another order than the last one, also in workers that stay. Workers and ranks have
