@@ -109,22 +109,38 @@ def decode_column(chunks: Sequence[bytes], shape: tuple[int, ...], length: int, 
         If a checksum or a length is wrong, or Zstandard cannot decode a chunk.
 
     """
-    decode = _decode_strings if dtype == "string" else partial(_decode_numbers, dtype=dtype)
-    decoded = [decode(_ZSTD.decode(_without_checksum(chunk))) for chunk in chunks]
-    if any(len(values) != math.prod(shape) for values in decoded):
-        msg = f"a chunk has not {math.prod(shape):,} values"
-        raise ValueError(msg)
-    empty = np.empty((0, *shape[1:]), np.dtypes.StringDType() if dtype == "string" else dtype)
-    wanted = (values.reshape(shape)[: max(0, length - chunk * shape[0])] for chunk, values in enumerate(decoded))
-    return np.concatenate([empty, *wanted])
+    decode_first = _first_strings if dtype == "string" else partial(_first_numbers, dtype=dtype)
+    width = math.prod(shape[1:])
+    parts = [np.empty(0, np.dtypes.StringDType() if dtype == "string" else dtype)]
+    for number, chunk in enumerate(chunks):
+        wanted = min(max(0, length - number * shape[0]), shape[0])
+        parts.append(decode_first(_ZSTD.decode(_without_checksum(chunk)), shape[0] * width, wanted * width))
+    return np.concatenate(parts).reshape(-1, *shape[1:])
 
 
 def _decode_numbers(data: bytes, dtype: str) -> NDArray[Any]:
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
 
 
-def _decode_strings(data: bytes) -> NDArray[Any]:
-    return np.array(_STRINGS.decode(data), np.dtypes.StringDType())
+def _first_numbers(data: bytes, n_values: int, n_wanted: int, dtype: str) -> NDArray[Any]:
+    values = _decode_numbers(data, dtype)
+    _check_count(len(values), n_values)
+    return values[:n_wanted]
+
+
+def _first_strings(data: bytes, n_values: int, n_wanted: int) -> NDArray[Any]:
+    """Decode the first strings of a chunk, without the empty ones that fill it: they would take most of the time."""
+    _check_count(int.from_bytes(data[:_LENGTH_BYTES], "little"), n_values)
+    fill = bytes(_LENGTH_BYTES * (n_values - n_wanted))
+    if data.endswith(fill):
+        data = n_wanted.to_bytes(_LENGTH_BYTES, "little") + data[_LENGTH_BYTES : len(data) - len(fill)]
+    return np.array(_STRINGS.decode(data)[:n_wanted], np.dtypes.StringDType())
+
+
+def _check_count(found: int, n_values: int) -> None:
+    if found != n_values:
+        msg = f"a chunk has {found:,} values, not {n_values:,}"
+        raise ValueError(msg)
 
 
 def encode_shard(blocks: Iterable[NDArray[np.float32]], layout: Layout) -> bytes:

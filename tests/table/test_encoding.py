@@ -9,9 +9,11 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from mimii.table import encoding
 from mimii.table.encoding import decode_column, encode_chunk, encode_column, encode_shard
 from mimii.table.plan import Layout
 
@@ -214,8 +216,52 @@ def test_a_column_that_is_damaged_is_not_decoded(name):
             decode_column([flipped], values.shape, len(values), name)
         with pytest.raises(ValueError, match=r"its checksum is not that of its bytes|it has \d bytes"):
             decode_column([chunk[:place]], values.shape, len(values), name)
-    with pytest.raises(ValueError, match=f"a chunk has not {len(values) + 1} values"):
+    with pytest.raises(ValueError, match=f"a chunk has {len(values)} values, not {len(values) + 1}"):
         decode_column([chunk], (len(values) + 1,), len(values), name)
+
+
+@pytest.mark.parametrize("n_wanted", [0, 1, 3, 4, 6])
+def test_a_column_is_cut_to_what_is_wanted(n_wanted):
+    rows = np.arange(12.0).reshape(6, 2)
+    chunks = [encode_chunk(rows[:3]), encode_chunk(rows[3:])]
+    decoded = decode_column(chunks, (3, 2), n_wanted, "float64")
+    np.testing.assert_array_equal(decoded, rows[:n_wanted], strict=True)
+    strings = COLUMNS["string"][:6]
+    decoded = decode_column(list(encode_column(strings, 3)), (3,), n_wanted, "string")
+    np.testing.assert_array_equal(decoded, strings[:n_wanted], strict=True)
+
+
+def test_strings_that_only_fill_a_chunk_are_not_decoded(monkeypatch):
+    n_decoded = []
+
+    class Counted(VLenUTF8):
+        def decode(self, data):
+            strings = super().decode(data)
+            n_decoded.append(len(strings))
+            return strings
+
+    monkeypatch.setattr(encoding, "_STRINGS", Counted())
+    strings = COLUMNS["string"]
+    decoded = decode_column(list(encode_column(strings, 1000)), (1000,), len(strings), "string")
+    np.testing.assert_array_equal(decoded, strings, strict=True)
+    assert n_decoded == [len(strings)]
+
+
+TWO = b"\2\0\0\0" + b"\3\0\0\0fan"
+"""A chunk of two strings, of which the first one is there."""
+
+
+@pytest.mark.parametrize("second", [b"\0\0\0\0", b"\4\0\0\0pump", b"\4\0\0\0\0\0\0\0"])
+def test_strings_that_are_not_wanted_may_be_there(second):
+    chunk = encode_chunk(np.frombuffer(TWO + second, np.uint8))
+    assert decode_column([chunk], (2,), 1, "string").tolist() == ["fan"]
+
+
+@pytest.mark.parametrize("second", [b"", b"\0\0", b"\xff\0\0\0too short", b"\2\0\0\0\xff\xff"])
+def test_strings_that_are_not_wanted_must_be_right_all_the_same(second):
+    chunk = encode_chunk(np.frombuffer(TWO + second, np.uint8))
+    with pytest.raises(ValueError, match=r"truncated|codec"):
+        decode_column([chunk], (2,), 1, "string")
 
 
 def test_a_column_without_values_has_no_chunk():
