@@ -5,13 +5,13 @@ there at once.
 """
 
 import ast
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.version import VERSION
+from mimii.storage import did_you_mean
 
 _MAKES_IT_A_JOB = "\ndef make_parser("
 _HINT = (
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     is_question = name in {"-h", "--help"}
     if not is_question:
-        print(f"{name}: no such job{_meant(name)}", file=sys.stderr)
+        print(f"{name}: no such job{did_you_mean([name], _read_jobs())}", file=sys.stderr)
     jobs = list_jobs()
     width = max(map(len, jobs))
     print("\n".join(["jobs:", *(f"  python -m jobs.{job:<{width}}  {line}" for job, line in jobs.items()), "", _HINT]))
@@ -52,11 +52,6 @@ def _read_jobs() -> dict[str, str]:
 
 def _name(path: Path) -> str:
     return path.parent.name if path.stem == "__main__" else path.stem
-
-
-def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name, _read_jobs(), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:

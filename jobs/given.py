@@ -1,12 +1,13 @@
 """Read a command line: options that were renamed, and options that have no effect beside the others."""
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mimii.storage import did_you_mean
 
 _OLD_NAMES_GO = "0.2.0"
 _USED = "renamed_options"
@@ -66,7 +67,7 @@ def read_options(
     """Read the command line; warn of old names, and exit with status 2 where an option that was given has no effect."""
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(unknown, parser.format_help())}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown, parser.format_help())}")
     for old, new in vars(options).pop(_USED, {}).items():
         print(f"{old} is {new} now; the old name goes with version {_OLD_NAMES_GO}", file=sys.stderr)
     options.given = _find_given(parser, arguments, options)
@@ -74,12 +75,10 @@ def read_options(
     return options
 
 
-def _did_you_mean(unknown: Iterable[str], help_text: str) -> str:
+def _meant(unknown: Iterable[str], help_text: str) -> str:
     """Return the options of the help that come close to what was given; empty where none does."""
-    names = re.findall(r"--[a-z][a-z-]+", help_text)
     given = (word.partition("=")[0] for word in unknown if word.startswith("--"))
-    close = dict.fromkeys(name for word in given for name in difflib.get_close_matches(word, names, 1))
-    return f"; did you mean {' and '.join(close)}?" if close else ""
+    return did_you_mean(given, re.findall(r"--[a-z][a-z-]+", help_text))
 
 
 def check_effects(parser: argparse.ArgumentParser, options: argparse.Namespace, rules: Iterable[NoEffect]) -> None:

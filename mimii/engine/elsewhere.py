@@ -1,7 +1,6 @@
 """Start a cluster elsewhere, as a cluster file says, or connect to one that such a file names; close it in the end."""
 
 import asyncio
-import difflib
 import importlib
 import inspect
 import logging
@@ -22,6 +21,7 @@ from distributed import SpecCluster, Status
 from mimii.engine.early import deaf_to_interrupts
 from mimii.engine.interrupts import Started, interruptible, left_behind, same_handlers
 from mimii.engine.schedulers import ClusterClass, Manifest, SchedulerError, Where, WorkError, read_cluster_file
+from mimii.storage import did_you_mean
 
 NEVER_GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "3650 days"}
 """Dask closes a worker for good that is missing so long after it died, though it may only have died again."""
@@ -138,7 +138,7 @@ def _cluster_class(meant: ClusterClass, path: str) -> _Start:
     try:
         make = attrgetter(meant.name)(module)
     except AttributeError as error:
-        msg = f"{path}: {meant.module} has no class {meant.name}{_did_you_mean(meant.name, dir(module))}"
+        msg = f"{path}: {meant.module} has no class {meant.name}{did_you_mean([meant.name], dir(module))}"
         raise SchedulerError(msg) from error
     if not callable(make):
         raise _no_cluster(path, name)
@@ -149,11 +149,6 @@ def _cluster_class(meant: ClusterClass, path: str) -> _Start:
 
 def _no_cluster(path: str, name: str) -> SchedulerError:
     return SchedulerError(f"{path}: {name} is not a class of Dask clusters, such as distributed.LocalCluster")
-
-
-def _did_you_mean(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -195,11 +190,11 @@ def _why_missing(module: str, missing: str) -> str:
     package = missing.partition(".")[0]
     if missing != package:
         parent, _, name = missing.rpartition(".")
-        meant = _did_you_mean(name, _modules_in(parent)) or f"; the documentation of {package} names them"
+        meant = did_you_mean([name], _modules_in(parent)) or f"; the documentation of {package} names them"
         return f"{package} has no module {missing}{meant}"
     which = "" if package == module.partition(".")[0] else f", which {module} needs,"
     how = f": pip install '{package.replace('_', '-')}'"
-    meant = "" if package in _WITH_CLUSTERS else _did_you_mean(package, _WITH_CLUSTERS)
+    meant = "" if package in _WITH_CLUSTERS else did_you_mean([package], _WITH_CLUSTERS)
     return f"{package}{which} is not installed{meant or how}"
 
 

@@ -1,10 +1,11 @@
 """The archives of the MIMII data set as published on Zenodo: names, sizes, checksums."""
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
+
+from mimii.storage import did_you_mean
 
 RECORD = "https://zenodo.org/records/3384388"
 BASE_URL = f"{RECORD}/files"
@@ -96,6 +97,5 @@ def _unknown(name: str, archives: Sequence[Archive]) -> str:
     known = [archive.name for archive in archives]
     types = sorted({archive.machine_type for archive in archives})
     snrs = sorted({f"{archive.snr_db}_dB" for archive in archives})
-    near = difflib.get_close_matches(name, [*known, *types, *snrs, "all"], n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    return f"{name}: no such archive.{meant} There are {', '.join(known)}; {', '.join(snrs)}; {', '.join(types)}; all"
+    meant = did_you_mean([name], [*known, *types, *snrs, "all"]) or "."
+    return f"{name}: no such archive{meant} There are {', '.join(known)}; {', '.join(snrs)}; {', '.join(types)}; all"

@@ -57,6 +57,7 @@ from .s3 import S3Objects as S3Objects
 from .s3 import StorageError as StorageError
 from .seekable import SeekableFile as SeekableFile
 from .words import be as be
+from .words import did_you_mean as did_you_mean
 from .words import have as have
 from .words import numbered as numbered
 from .zips import ArchiveError as ArchiveError

@@ -1,4 +1,7 @@
-"""Numbers with their nouns, as messages have them."""
+"""Numbers with their nouns, and names that may be meant, as messages have them."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def numbered(number: int, noun: str) -> str:
@@ -15,3 +18,10 @@ def be(number: int) -> str:
 def have(number: int) -> str:
     """Return the verb that fits to a number: ``has`` or ``have``."""
     return "has" if number == 1 else "have"
+
+
+def did_you_mean(given: Iterable[str], names: Iterable[str]) -> str:
+    """Return a question such as ``; did you mean fan and pump?``; empty where no name comes close to what was given."""
+    known = list(names)
+    close = dict.fromkeys(name for word in given for name in difflib.get_close_matches(word, known, 1))
+    return f"; did you mean {' and '.join(close)}?" if close else ""

@@ -171,7 +171,7 @@ def test_list_names_the_archives_of_zenodo(tmp_path, monkeypatch):
     ("arguments", "printed"),
     [
         ([], "which archives?"),
-        (["6_dB_fam"], "Did you mean 6_dB_fan?"),
+        (["6_dB_fam"], "did you mean 6_dB_fan?"),
         (["all", "--dest", ""], "must not be empty"),
         (["all", "--storage-option", "secret=0123"], "a secret cannot be an option"),
     ],

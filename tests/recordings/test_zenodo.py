@@ -53,7 +53,7 @@ def test_another_name_is_refused_with_what_there_is(name):
 
 
 def test_what_may_have_been_meant_is_named():
-    with pytest.raises(NameOfArchiveError, match=r"Did you mean fan\?"):
+    with pytest.raises(NameOfArchiveError, match=r"did you mean fan\?"):
         select(["fans"])
 
 
