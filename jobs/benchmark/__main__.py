@@ -159,13 +159,13 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     if options.job in _WITHOUT_CLIPS:
         return _run_without_clips(options, sources, n_workers, scratch)
     clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
-    compile_librosa(scratch)
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
+    if options.job in _OF_FILES and (is_remote or is_packed):
+        msg = f"--job {options.job} compares single files on a disk: name a folder of them"
+        raise recordings.SourceError(msg)
+    compile_librosa(scratch)
     if options.job in _OF_FILES:
-        if is_remote or is_packed:
-            msg = f"--job {options.job} compares single files on a disk: name a folder of them"
-            raise recordings.SourceError(msg)
         return _compare_of_files(options, clips, n_workers, scratch)
     if is_remote:
         from jobs.benchmark.remote import compare_remote

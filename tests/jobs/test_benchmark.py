@@ -126,7 +126,8 @@ def test_what_recordings_are_made_into_is_compared_with_the_loop_that_does_the_s
 
 
 @pytest.mark.parametrize("job", ["render", "parts"])
-def test_what_needs_single_files_refuses_archives(tmp_path, job):
+def test_what_needs_single_files_refuses_archives_at_once(tmp_path, job, monkeypatch):
+    monkeypatch.setattr("jobs.benchmark.timing.compile_librosa", lambda _: pytest.fail("librosa is compiled first"))
     write_machines(tmp_path / "raw", 40)
     archive = pack_folder(tmp_path / "6_dB_fan.zip", tmp_path / "raw")
     done = run_here("benchmark", archive, "--job", job)
@@ -160,6 +161,7 @@ def test_a_program_that_fails_ends_it_with_1(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "time_module", time_module)
     monkeypatch.setattr(files, "time_featurize", lambda *_: timing([[101, 102]]))
+    monkeypatch.setattr("jobs.benchmark.timing.compile_librosa", lambda _: None)
     write_machines(tmp_path / "raw", 32)
     done = run_here("benchmark", tmp_path / "raw", "--rounds", 1, "--workers", 1, "--floor", "/bin/false")
     assert done.returncode == 1
