@@ -2,21 +2,26 @@
 
 import functools
 import gc
+import hashlib
 import os
 import pickle
 import signal
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import requests.certs
 from botocore.loaders import JSONFileLoader
+from threadpoolctl import threadpool_limits
 
-from mimii.detection import page
-from mimii.engine import runs
+from mimii.engine import cluster, runs
+from mimii.images import contact_sheet
+from mimii.images.drawings import draw_overview
 from mimii.recordings import Clip, headers, read_clip_header
 from mimii.storage import Access, s3
 from tests.helpers.servers import S3Address, Server, moto_server, rclone_server
@@ -76,6 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    gc.freeze()  # before it exits, pytest would look for garbage among all there is: for some seconds
     on_worker = hasattr(session.config, "workerinput")
     if session.config.option.require_recordings and not on_worker and not session.config.stash[_USED]:
         print(f"\nno test used the recordings in {VARIABLE}={os.environ.get(VARIABLE)}")
@@ -153,6 +159,42 @@ def _models_of_botocore_are_parsed_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_certificate_is_trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have S3's clients load one certificate of an authority, not 140: that takes longer than what a test asks of S3.
+
+    No server of the tests has TLS. Commands that are started load this one, too.
+    """
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text("".join(Path(requests.certs.where()).read_text().partition(_END_OF_CERTIFICATE)[:2]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_CA_BUNDLE", str(path))
+        yield
+
+
+_END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _libraries_have_one_thread() -> Iterator[None]:
+    """Do not limit threads where the environment has done so: each run would look for libraries, for 10 ms.
+
+    Commands that are started limit them as ever, and so do tests that use `threads_are_limited`.
+    """
+    if {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} != {"1"}:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "threadpool_limits", nullcontext)
+        yield
+
+
+@pytest.fixture
+def threads_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limit the threads of numerical libraries as for users."""
+    monkeypatch.setattr(cluster, "threadpool_limits", threadpool_limits)
+
+
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[Server]:
     with moto_server() as server:
@@ -180,26 +222,19 @@ def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
 
-_DRAWN: dict[bytes, Any] = {}
+@pytest.fixture(autouse=True, scope="session")
+def _overviews_are_drawn_once() -> Iterator[None]:
+    """Draw an overview once, however many albums have it: matplotlib takes a quarter of a second for each."""
+    drawn: dict[bytes, bytes] = {}
 
-
-@pytest.fixture(scope="module")
-def drawn_once() -> Iterator[None]:
-    """Draw a picture of a page of detection once, however many pages have it: drawing takes most of their time."""
-
-    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def draw_or_remember(*arguments: Any) -> Any:
-            key = pickle.dumps((draw.__name__, arguments))
-            if key not in _DRAWN:
-                _DRAWN[key] = draw(*arguments)
-            return _DRAWN[key]
-
-        return draw_or_remember
+    def draw_or_remember(*arguments: Any) -> bytes:
+        key = hashlib.sha256(pickle.dumps(arguments)).digest()
+        if key not in drawn:
+            drawn[key] = draw_overview(*arguments)
+        return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_errors", "draw_roc", "draw_spectrogram"):
-            if hasattr(page, name):
-                patch.setattr(page, name, once(getattr(page, name)))
+        patch.setattr(contact_sheet, "draw_overview", draw_or_remember)
         yield
 
 

@@ -1,5 +1,7 @@
 """Run the notebooks: in tests, and to renew the outputs that are in them, ``python -m tests.notebooks [NAME ...]``."""
 
+import copy
+import functools
 import os
 import sys
 import tempfile
@@ -34,7 +36,9 @@ class ThisPython(AsyncKernelManager):
         return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet])
 
 
+@functools.cache
 def read(name: str) -> NotebookNode:
+    """Return a notebook as it is in the project: to be looked at, not to be changed."""
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
@@ -49,7 +53,7 @@ def run_notebook(
 
     What is to be there `instead` of some code makes a run shorter; it has to be there.
     """
-    notebook = read(name)
+    notebook = copy.deepcopy(read(name))
     switch = code_cells(notebook)[0]
     assert switch.source.startswith(SWITCH)
     if recordings is not None:

@@ -53,8 +53,8 @@ def test_there_are_three():
 
 
 SHORTER = {
-    "2_detection": {"epochs=50": "epochs=2", '"--clips", "96"': '"--clips", "64"'},
-    "3_vision": {'"--clips", "128"': '"--clips", "64"'},
+    "2_detection": {"epochs=50": "epochs=2", '"--clips", "96"': '"--clips", "64", "--seconds", "4"'},
+    "3_vision": {'"--clips", "128"': '"--clips", "64", "--seconds", "4"'},
 }
 """Learning and making recordings take most of the time of a notebook; what is drawn of it is the same."""
 

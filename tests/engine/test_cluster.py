@@ -11,6 +11,7 @@ from functools import partial
 import psutil
 import pytest
 from distributed import Client, LocalCluster
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mimii import engine
 from mimii.engine import HERE, WORKER_ENVIRONMENT, Pipeline, Where, WorkError, clips_to_partitions, connect
@@ -138,6 +139,16 @@ def test_workers_have_an_allocator_that_keeps_memory_and_one_thread_a_library(lo
     for pid, variables in run_tasks(local, environment_of_worker, range(8)):
         assert pid != os.getpid()
         assert variables == WORKER_ENVIRONMENT
+
+
+@pytest.mark.usefixtures("threads_are_limited")
+def test_this_process_computes_with_one_thread_a_library_while_it_does_the_work_itself():
+    with threadpool_limits(2):
+        before = threadpool_info()
+        assert {library["num_threads"] for library in before} == {2}
+        with connect(Where("sync")):
+            assert {library["num_threads"] for library in threadpool_info()} == {1}
+        assert threadpool_info() == before
 
 
 @pytest.mark.parametrize("how", [None, "7"])

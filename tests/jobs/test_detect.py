@@ -35,7 +35,6 @@ from tests.helpers.faults import Gate
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import filesystem
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
 MACHINES = ("fan", "valve")
 ONE_OUTCOME = "outcomes/valve-id_02-6dB.json"
 

@@ -52,7 +52,7 @@ def numbers(text):
 @pytest.mark.slow
 @pytest.mark.usefixtures("programs_here")
 def test_the_simulation_measures_all_steps_and_the_scheduler_knows_few_tasks_at_a_time():
-    n_clips, n_tasks = 4_200, 50
+    n_clips, n_tasks = 2_520, 30
     done = run_here("benchmark", "--job", "scale", "--clips", n_clips, "--workers", 1)
     assert done.returncode == 0, done.stderr
     rows = numbers(done.stdout)

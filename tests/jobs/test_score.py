@@ -18,7 +18,6 @@ from tests.helpers.commands import call, contents, featurize_here, run
 from tests.helpers.recordings import write_clip
 from tests.helpers.servers import filesystem
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
 RATE = 16_000
 
 
