@@ -22,8 +22,9 @@ demo: $(VENV)/ready  ## make 160 recordings, featurize them, and say what to do 
 	$(BIN)/python -m jobs.featurize $(DEMO)/raw --output $(DEMO)/features.zarr --scheduler local
 	@printf '\nlearn what is normal, and find the faults\n  . $(BIN)/activate\n  python -m jobs.detect $(DEMO)/features.zarr\n'
 
+# Some of all tests wait for servers and clusters: three processes keep two cores busy, and two the tests of a moment.
 test: $(VENV)/compiled  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 test-fast: $(VENV)/compiled  ## run the tests that take a moment
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
@@ -51,7 +52,7 @@ benchmark: $(VENV)/ready  ## compare with a loop over librosa, on synthetic reco
 test-lowest:  ## run all tests on the oldest versions that pyproject.toml admits (needs uv)
 	uv venv --quiet --clear --python "$(PYTHON)" .venv-lowest
 	uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -r pyproject.toml --group dev
-	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	.venv-lowest/bin/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 constraints:  ## choose the newest versions anew (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
