@@ -21,6 +21,10 @@ _OVERWRITE = (
     "if it refuses because clips or options have changed, it lists the changes; with --overwrite it replaces the "
     "store, without recordings that are gone"
 )
+_COLUMN = (
+    "if --update refuses the table for a column that it needs, only --overwrite makes the table again, from the "
+    "recordings that are named"
+)
 _NEEDS_NO_RECORDING = ("features/mel/", "row_clip/", "mel_", "feature_mean/", "feature_std/", "first_row/", ALL_COLUMNS)
 _FETCH = (
     "check which archives are complete (python -m jobs.fetch NAME --verify-only), and featurize them to another "
@@ -132,6 +136,8 @@ def _afterwards(findings: Sequence[Finding]) -> Iterator[str]:
     checks = {finding.check for finding in findings}
     if checks - {"published"}:
         yield _AGAIN
+    if any(finding.delete == ALL_COLUMNS and finding.check in {"columns", "objects"} for finding in findings):
+        yield _COLUMN
     if checks & {"metadata", "recordings"}:
         yield _OVERWRITE
     if "librosa" in checks:

@@ -162,7 +162,11 @@ def read_state(objects: Objects, existing: Existing) -> State:
         columns = _same_length(columns)
         layout = read_layout(metadata[metadata_key(FEATURES)])
     except DAMAGED as error:
-        raise damaged_column(objects, error) from error
+        msg = (
+            f"{damaged_column(objects, error)}. The command that made a table fixes it, without --update; one that has "
+            "grown since is made again by --overwrite, from the recordings that are named"
+        )
+        raise StoreError(msg) from error
     origins = read_origins(objects, zip(*(columns[name] for name in ("path", "channel", "start_s")), strict=True))
     of_lists = _by_clip(types, columns)
     sources = tuple(there.get("sources", ()))

@@ -340,7 +340,11 @@ def read_array(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> ND
     if not is_column(array):
         return read_array_by_zarr(objects, name, metadata)
     chunks = list(_get_chunks(objects, name, array).values())
-    return decode_column(chunks, chunk_shape(array), array["shape"][0], array["data_type"])
+    try:
+        return decode_column(chunks, chunk_shape(array), array["shape"][0], array["data_type"])
+    except (ValueError, RuntimeError) as error:
+        msg = f"{name}: {error}"
+        raise ValueError(msg) from error
 
 
 def read_array_by_zarr(objects: Objects, name: str, metadata: Mapping[str, bytes]) -> NDArray[Any]:

@@ -28,7 +28,7 @@ from mimii.features import (
     repaired,
 )
 from mimii.recordings import GOOD, Part
-from mimii.storage import Place, ReadOptions, StorageError, is_remote, numbered, open_all
+from mimii.storage import Place, ReadOptions, StorageError, as_unicode, is_remote, numbered, open_all
 from mimii.table import FEATURES, RECORDS, RowSpan, shard_key
 from mimii.verification.contents import Contents, Store
 from mimii.verification.matching import BY_PATH, Matches
@@ -208,9 +208,14 @@ def _load_with_librosa(place: Place, file: BinaryIO, part: Part, spec: FeatureSp
 
 @contextmanager
 def _named(place: Place, file: BinaryIO) -> Iterator[str]:
-    """Return the name of a file with the recording: of a copy, where it is elsewhere or librosa needs it repaired."""
+    """Return the name of a file with the recording.
+
+    It is that of a copy, where the recording is elsewhere, librosa needs it repaired, or its name is not UTF-8: such a
+    file librosa cannot open.
+    """
     view = repaired(file)
-    if view is file and place.member is None and not is_remote(place.url):
+    is_here = place.member is None and not is_remote(place.url)
+    if view is file and is_here and as_unicode(place.url) == place.url:
         yield place.url
         return
     with NamedTemporaryFile(suffix=os.path.splitext(str(place))[1].lower()) as copy:

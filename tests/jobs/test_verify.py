@@ -293,6 +293,22 @@ def test_damage_is_found_by_name_and_the_advice_fixes_it(damage, raw, finished, 
     assert_same_bytes(damaged, finished)
 
 
+@pytest.mark.parametrize(("key", "is_told"), [("path/c.0", True), ("first_row/c.0", False), ("features/c.1.0", False)])
+def test_a_column_that_an_update_needs_may_want_overwriting(damaged, check, key, is_told):
+    (damaged / key).unlink()
+    status, document = check(damaged)
+    assert status == 1
+    assert any("only --overwrite makes the table again" in step for step in document["then"]) == is_told
+
+
+def test_a_recording_whose_name_is_not_utf_8_is_compared(tmp_path, check):
+    write_clip(tmp_path / "raw" / os.fsdecode(b"f\xffn.wav"), 1, 20_000)
+    assert make(tmp_path / "raw", tmp_path / "out") == 0
+    status, document = check(tmp_path / "out", "--against", tmp_path / "raw")
+    assert status == 0
+    assert document["checks"]["librosa"]["looked_at"] == 1
+
+
 def test_a_good_store_is_correct_and_all_of_it_was_checked(finished, raw, check):
     status, document = check(finished, "--against", raw)
     assert status == 0

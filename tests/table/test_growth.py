@@ -32,6 +32,7 @@ from tests.helpers.growth import (
     drop_leases,
     dying_at,
     expected_rows,
+    plan_of,
     update,
 )
 
@@ -344,6 +345,15 @@ def damage(path):
 
 def objects_of(output):
     return sorted(name for name in contents(output) if name != "zarr.json")
+
+
+def test_an_update_that_cannot_read_a_column_names_it_and_what_makes_the_table_again(factory, tmp_path):
+    damage(tmp_path / "out" / "path" / "c.0")
+    factory.write("00000020", 20, 20_000)
+    with pytest.raises(StoreError, match=r"damaged or missing: path: its checksum .* by --overwrite"):
+        update(factory, tmp_path / "out")
+    mimii.featurize(plan_of(factory), str(tmp_path / "out"), overwrite=True)
+    assert mimii.verify(str(tmp_path / "out")).is_right
 
 
 @pytest.mark.slow
