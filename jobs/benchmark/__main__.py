@@ -158,7 +158,8 @@ def _run(options: argparse.Namespace, scratch: Path) -> None:
     sources = [*options.sources, *options.source]
     if options.job in _WITHOUT_CLIPS:
         return _run_without_clips(options, sources, n_workers, scratch)
-    clips = _find(sources or [DEFAULT_SOURCE], source_access(options))[: options.clips and options.clips[0]]
+    most = options.clips and options.clips[0]
+    clips = _find(sources or [DEFAULT_SOURCE], source_access(options), most)
     is_remote = any(storage.is_remote(clip.place.url) for clip in clips)
     is_packed = any(clip.place.member for clip in clips)
     if options.job in _OF_FILES and (is_remote or is_packed):
@@ -217,15 +218,18 @@ def _compare_of_files(
     return compare_images(clips, n_workers, options.rounds, scratch)
 
 
-def _find(sources: Sequence[str], access: storage.Access) -> list[recordings.Clip]:
-    """Find the clips that all candidates, also the floor, can read; those on S3 are all taken."""
+def _find(sources: Sequence[str], access: storage.Access, most: int | None) -> list[recordings.Clip]:
+    """Find the first clips that all candidates, also the floor, can read; those on S3 are all taken."""
+    if most is not None and most < _LEAST_CLIPS:
+        msg = f"--clips {most}: at least {_LEAST_CLIPS} are needed"
+        raise recordings.SourceError(msg)
     clips = recordings.find_recordings(*sources, access=access)
     usable = [clip for clip in clips if storage.is_remote(clip.place.url) or _is_usable(clip)]
     if len(usable) < _LEAST_CLIPS:
         where = ", ".join(sources)
         msg = f"{where}: fewer than {_LEAST_CLIPS} 16-bit WAV clips at 16 kHz; python -m jobs.synthesize makes some"
         raise recordings.SourceError(msg)
-    return usable
+    return usable[:most]
 
 
 def _is_usable(clip: recordings.Clip) -> bool:

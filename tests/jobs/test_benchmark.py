@@ -135,6 +135,11 @@ def test_what_needs_single_files_refuses_archives_at_once(tmp_path, job, monkeyp
     assert f"--job {job}" in done.stderr
 
 
+def test_too_few_clips_are_refused_before_anything_is_read(tmp_path):
+    done = run_here("benchmark", tmp_path / "nothing", "--clips", 31)
+    assert (done.returncode, done.stderr) == (2, "benchmark: --clips 31: at least 32 are needed\n")
+
+
 @pytest.mark.parametrize("way", ["resampled", "channels", "segments"])
 def test_the_loop_computes_the_same_rows(tmp_path, way):
     path = write_clip(tmp_path / "raw" / "a.wav", 3, 40_000, n_channels=3)
