@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -64,10 +64,8 @@ def time_process(command: Sequence[str], environment: Mapping[str, str] = ONE_TH
     Workers are forked from a server that outlives the process that started it. On Linux this process then becomes its
     parent, and waits for it: else nothing of the workers would be counted.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     started, start = time.time(), time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
+    with _adopting(), tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, env=os.environ | environment, process_group=0)
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -81,6 +79,20 @@ def time_process(command: Sequence[str], environment: Mapping[str, str] = ONE_TH
         output.seek(0)
         cpu_seconds = sum(usage.ru_utime + usage.ru_stime for usage in usages)
         return Timing(started, wall, cpu_seconds, max(usage.ru_maxrss for usage in usages) * 1024, output.read())
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Become the parent of what a child leaves when it exits; afterwards not any more, since nobody waits for it."""
+    if sys.platform != "linux":
+        yield
+        return
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _wait_for_group(group: int) -> Iterator[resource.struct_rusage]:

@@ -1,12 +1,15 @@
 """The benchmark as a command: small, but all of it."""
 
 import json
+import os
 import re
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
+import psutil
 import pytest
 
 import mimii
@@ -80,6 +83,20 @@ def test_processes_that_outlive_their_parent_count():
 def test_a_process_that_fails_is_an_error():
     with pytest.raises(subprocess.CalledProcessError):
         time_process((sys.executable, "-c", "raise SystemExit(3)"))
+
+
+LEAVES_A_CHILD = "import subprocess; print(subprocess.Popen(['sleep', '1000'], stdout=subprocess.DEVNULL).pid)"
+
+
+@pytest.mark.parametrize("script", ["pass", "raise SystemExit(3)"])
+def test_what_others_leave_is_not_adopted_afterwards(script):
+    with suppress(subprocess.CalledProcessError):
+        time_process((sys.executable, "-c", script))
+    left = psutil.Process(int(subprocess.check_output([sys.executable, "-c", LEAVES_A_CHILD])))
+    try:
+        assert left.ppid() != os.getpid()
+    finally:
+        left.kill()
 
 
 @pytest.mark.slow
